@@ -1,0 +1,26 @@
+//! The wire types of the v3 API, one module for each resource.
+//!
+//! Serde only: no transport, no logic. The daemon serialises and parses these same types, so a
+//! client and a daemon of one version can't disagree. Requests refuse unknown fields by name;
+//! replies tolerate them, so that an older client reads a newer daemon.
+
+mod execute;
+mod info;
+mod package;
+mod problem;
+mod repo;
+
+pub use execute::{
+    CacheLevel, CacheOutcome, ExecuteRequest, ExecuteResponse, InputFile, Limits, OutputEncoding,
+    OutputFile, StageLimits, StageResult, Status, Stdin, TextEncoding, Timings,
+};
+pub use info::{Info, Mechanism, VersionInfo};
+pub use package::{
+    InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest, Runtime,
+    UninstallReply,
+};
+pub use problem::{Code, Problem};
+pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
+
+/// Where every v3 operation lives.
+pub const BASE_PATH: &str = "/api/v3";

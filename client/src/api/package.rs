@@ -1,0 +1,131 @@
+//! Installed packages, runtimes, making packages.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, Language, PackageRef, Version};
+use crate::units::Bytes;
+
+use super::CacheLevel;
+
+/// One entry of `GET /packages`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledPackage {
+    /// Its name.
+    pub language: Language,
+    /// Its version.
+    pub version: Version,
+    /// `Full Name <email>` of who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Platform it was built for, e.g. `debian-x86_64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_platform: Option<String>,
+    /// Digest of the image.
+    pub image: Digest,
+    /// Length of the image file.
+    pub image_bytes: Bytes,
+    /// Repository it came from; absent for uploads and packages made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Whether it was asked for by name rather than as a dependency.
+    pub requested: bool,
+    /// Where the view shows its image.
+    pub mount: String,
+    /// Path of its view in the filesystem.
+    pub view: String,
+    /// Packages of its view, lowest first, itself last.
+    pub layers: Vec<PackageRef>,
+    /// Installed packages that depend on it directly.
+    pub dependents: Vec<PackageRef>,
+    /// Languages that it runs.
+    pub runtimes: Vec<Language>,
+    /// Default cache level of its jobs.
+    pub cache: CacheLevel,
+    /// Unix time of the installation, in seconds.
+    pub installed_at: u64,
+    /// Things worth knowing, e.g. files of unrelated dependencies that overlap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// One entry of `GET /runtimes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// The language.
+    pub language: Language,
+    /// The version of the package that provides it.
+    pub version: Version,
+    /// Other names of the language.
+    pub aliases: Vec<String>,
+    /// The package that provides it.
+    pub package: Language,
+    /// Whether there is a compile stage.
+    pub compiled: bool,
+}
+
+/// Whether an installation did something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstallState {
+    /// It is new (201).
+    Installed,
+    /// It was there already (200).
+    AlreadyInstalled,
+}
+
+/// Reply of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallReply {
+    /// The package that was asked for.
+    pub package: PackageRef,
+    /// Whether it is new.
+    pub state: InstallState,
+    /// What else was installed for it.
+    pub dependencies: Vec<PackageRef>,
+}
+
+/// Reply of `DELETE /packages/{package}/{version}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UninstallReply {
+    /// What was removed, dependents first.
+    pub removed: Vec<PackageRef>,
+}
+
+/// Body of `POST /make`: make packages from what the daemon's host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeRequest {
+    /// What to make it from.
+    pub from: MakeKind,
+    /// Language for [`MakeKind::Host`], e.g. `python`, `bash`, `gcc`, `base`.
+    pub name: Language,
+    /// Program to start from instead of the one on the daemon's `PATH`, e.g.
+    /// `/usr/bin/python3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Install what was made (the default), or reply with the package file itself
+    /// (`application/gzip`), without what it depends on.
+    #[serde(default = "yes")]
+    pub install: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A source that packages are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MakeKind {
+    /// The interpreters and libraries of the daemon's host.
+    Host,
+}
+
+/// Reply of `POST /make`, which installs what it made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeReply {
+    /// The package that was asked for.
+    pub package: PackageRef,
+    /// Every package that was made and installed for it, dependencies first, itself last.
+    pub installed: Vec<PackageRef>,
+}

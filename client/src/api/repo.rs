@@ -1,0 +1,71 @@
+//! Repositories and what they list.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Language, Version};
+use crate::units::Bytes;
+
+/// Body of `PUT /repos/{repo}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositorySettings {
+    /// `https://`, `http://` or `file://` URL of the index.
+    pub url: String,
+}
+
+/// One configured repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// Its name.
+    pub name: String,
+    /// URL of its index.
+    pub url: String,
+    /// What is known of the last download of its index.
+    #[serde(flatten)]
+    pub state: RepoState,
+}
+
+/// The last download of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepoState {
+    /// Unix time in seconds, absent when it was never downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sync: Option<u64>,
+    /// Why the last download failed; the stored copy serves meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Packages in the stored index.
+    pub packages: u64,
+}
+
+/// One package of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AvailablePackage {
+    /// Repository that lists it.
+    pub repository: String,
+    /// Its name.
+    pub language: Language,
+    /// Its version.
+    pub version: Version,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Other names of its language.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Bytes uncompressed, 0 when the index does not say.
+    pub size: Bytes,
+    /// Checksums of the package file by algorithm.
+    pub checksums: BTreeMap<String, String>,
+    /// Name -> range of what it needs.
+    pub dependencies: BTreeMap<String, String>,
+    /// Where the package file is.
+    pub download: String,
+    /// Where the recipe is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buildfile: Option<String>,
+    /// Whether this very package is installed.
+    pub installed: bool,
+}

@@ -1,0 +1,1 @@
+//! Configuration: file, environment and flags resolved once into a [`Config`].

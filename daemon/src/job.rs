@@ -1,0 +1,3 @@
+//! A job: request to outcome.
+
+pub mod limits;

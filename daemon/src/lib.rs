@@ -1,0 +1,12 @@
+//! The daemon of Piston: packages, one filesystem, sandboxed jobs, an HTTP API.
+//!
+//! [`packages`] installs language packages and publishes them in the filesystem of `piston-fs`;
+//! [`job`] runs submissions in [`sandbox`]es whose root is a package's view; [`http`] is the only
+//! way in. Dependencies point one way: `http -> job -> {packages, sandbox}`, `packages -> store`.
+
+pub mod config;
+pub mod http;
+pub mod job;
+pub mod packages;
+pub mod sandbox;
+pub mod store;
