@@ -1,0 +1,201 @@
+//! Settings as a source gives them: every key optional, unknown keys refused.
+//!
+//! The only serde types of the configuration file. Values are parsed (sizes, times, modes) but not
+//! bounded: bounds depend on other settings and are [`super::resolve`]'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use piston_client::units::{Bytes, Millis};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+/// One source of settings.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    pub(crate) log_level: Option<String>,
+    pub(crate) server: RawServer,
+    pub(crate) data: RawData,
+    pub(crate) filesystem: RawFilesystem,
+    pub(crate) jobs: RawJobs,
+    pub(crate) packages: RawPackages,
+    pub(crate) repositories: BTreeMap<String, RawRepository>,
+    pub(crate) limits: RawLimits,
+    pub(crate) v2: RawV2,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawServer {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) socket_mode: Option<Mode>,
+    pub(crate) socket_group: Option<String>,
+    pub(crate) listen: Option<Vec<SocketAddr>>,
+    pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) header_timeout: Option<Time>,
+    pub(crate) body_timeout: Option<Time>,
+    pub(crate) max_body: Option<Size>,
+    pub(crate) max_upload: Option<Size>,
+    pub(crate) drain_timeout: Option<Time>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawData {
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawFilesystem {
+    pub(crate) mount: Option<PathBuf>,
+    pub(crate) threads: Option<usize>,
+    pub(crate) cache: Option<Size>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawJobs {
+    pub(crate) max_concurrent: Option<u32>,
+    pub(crate) max_queued: Option<usize>,
+    pub(crate) allow_unsandboxed: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawPackages {
+    pub(crate) make_timeout: Option<Time>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRepository {
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLimits {
+    pub(crate) compile: RawStage,
+    pub(crate) run: RawStage,
+    pub(crate) max: RawStage,
+    /// Language -> limits by the released Piston's names.
+    #[serde(rename = "override")]
+    pub(crate) overrides: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawStage {
+    pub(crate) wall_time: Option<Time>,
+    pub(crate) cpu_time: Option<Time>,
+    pub(crate) memory: Option<Size>,
+    pub(crate) output: Option<Size>,
+    pub(crate) processes: Option<u64>,
+    pub(crate) open_files: Option<u64>,
+    pub(crate) file_size: Option<Size>,
+    pub(crate) disk: Option<Size>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawV2 {
+    pub(crate) output: Option<Size>,
+}
+
+/// A size: a number of bytes or a text such as `"64M"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(crate) struct Size(pub(crate) Bytes);
+
+/// A time: a number of milliseconds or a text such as `"3s"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(crate) struct Time(pub(crate) Millis);
+
+/// Permission bits, written as octal text such as `"0660"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let value = source.deserialize_any(NumberOrText("a size, e.g. 1048576 or \"64M\""))?;
+        Ok(Self(value.into_unit(Bytes)?))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let value = source.deserialize_any(NumberOrText("a time, e.g. 1500 or \"3s\""))?;
+        Ok(Self(value.into_unit(Millis)?))
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(source)?;
+        u32::from_str_radix(&text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+            .map(Self)
+            .ok_or_else(|| Error::custom(format!("`{text}` is not a file mode, write \"0660\"")))
+    }
+}
+
+/// Either form of a quantity, as written.
+enum Quantity {
+    Number(u64),
+    Text(String),
+}
+
+impl Quantity {
+    fn into_unit<T: FromStr<Err: fmt::Display>, E: Error>(
+        self,
+        make: fn(u64) -> T,
+    ) -> Result<T, E> {
+        match self {
+            Self::Number(number) => Ok(make(number)),
+            Self::Text(text) => text.parse().map_err(E::custom),
+        }
+    }
+}
+
+struct NumberOrText(&'static str);
+
+impl Visitor<'_> for NumberOrText {
+    type Value = Quantity;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Quantity, E> {
+        Ok(Quantity::Number(number))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Quantity, E> {
+        u64::try_from(number)
+            .map(Quantity::Number)
+            .map_err(|_| E::custom(format!("{number} is negative, expected {}", self.0)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Quantity, E> {
+        Ok(Quantity::Text(text.to_owned()))
+    }
+}

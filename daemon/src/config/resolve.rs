@@ -1,0 +1,176 @@
+//! From settings as typed to settings as meant: defaults filled in, bounds checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use piston_client::units::{Bytes, Millis};
+
+use super::paths::{Host, Paths};
+use super::raw::{Raw, RawFilesystem, RawJobs, RawRepository, RawServer, Size, Time};
+use super::{
+    BadValue, Config, Filesystem, Jobs, Privilege, Server, SocketGroup, WithoutSandbox, limits,
+};
+
+/// Resolves the merged sources.
+pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, BadValue> {
+    let limits = limits::resolve(&raw)?;
+    let make_timeout = time(
+        &["packages", "make_timeout"],
+        raw.packages.make_timeout,
+        Duration::from_mins(10),
+        (Duration::from_secs(1), Duration::from_hours(24)),
+    )?;
+    Ok(Config {
+        log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
+        server: server(raw.server, host.privilege, paths)?,
+        data: absolute(&["data", "directory"], raw.data.directory, &paths.data)?,
+        filesystem: filesystem(raw.filesystem, host.cpus, paths)?,
+        jobs: jobs(&raw.jobs)?,
+        limits,
+        make_timeout,
+        repositories: repositories(raw.repositories)?,
+        privilege: host.privilege,
+    })
+}
+
+fn server(raw: RawServer, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {
+    let key = |name| ["server", name];
+    let second = Duration::from_secs(1);
+    let hour = Duration::from_hours(1);
+    let socket = absolute(&key("socket"), raw.socket, &paths.socket)?;
+    // The kernel's bound of a socket address, less the suffix of the name it is bound under first.
+    if socket.as_os_str().len() > 100 {
+        let message = format!("{} is longer than 100 bytes", socket.display());
+        return Err(BadValue::new(&key("socket"), message));
+    }
+    let socket_group = match (raw.socket_group, privilege) {
+        (Some(group), _) if group.is_empty() => SocketGroup::Own,
+        (Some(group), _) => SocketGroup::Required(group),
+        (None, Privilege::Root) => SocketGroup::IfPresent("piston".to_owned()),
+        (None, Privilege::Rootless) => SocketGroup::Own,
+    };
+    let bodies = (Bytes::kib(1), Bytes(u64::MAX >> 16));
+    Ok(Server {
+        socket,
+        socket_mode: raw.socket_mode.map_or(0o660, |mode| mode.0),
+        socket_group,
+        listen: raw.listen.unwrap_or_default(),
+        hosts: raw
+            .hosts
+            .unwrap_or_default()
+            .iter()
+            .map(|host| host.to_lowercase())
+            .collect(),
+        max_connections: number(
+            &key("max_connections"),
+            raw.max_connections,
+            16_384,
+            (1, 1 << 20),
+        )?,
+        header_timeout: time(
+            &key("header_timeout"),
+            raw.header_timeout,
+            Duration::from_secs(10),
+            (second, hour),
+        )?,
+        body_timeout: time(
+            &key("body_timeout"),
+            raw.body_timeout,
+            Duration::from_secs(30),
+            (second, hour),
+        )?,
+        max_body: size(&key("max_body"), raw.max_body, Bytes::mib(16), bodies)?,
+        max_upload: size(&key("max_upload"), raw.max_upload, Bytes::mib(4096), bodies)?,
+        drain_timeout: time(
+            &key("drain_timeout"),
+            raw.drain_timeout,
+            Duration::from_secs(30),
+            (Duration::ZERO, hour),
+        )?,
+    })
+}
+
+fn filesystem(raw: RawFilesystem, cpus: usize, paths: &Paths) -> Result<Filesystem, BadValue> {
+    let key = |name| ["filesystem", name];
+    let cache = (Bytes::mib(1), Bytes(1 << 40));
+    Ok(Filesystem {
+        mount: absolute(&key("mount"), raw.mount, &paths.mount)?,
+        threads: number(&key("threads"), raw.threads, cpus.clamp(2, 16), (1, 256))?,
+        cache: size(&key("cache"), raw.cache, Bytes::mib(256), cache)?,
+    })
+}
+
+fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
+    let key = |name| ["jobs", name];
+    Ok(Jobs {
+        max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 65_536))?,
+        max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
+        without_sandbox: match raw.allow_unsandboxed {
+            Some(true) => WithoutSandbox::Allow,
+            Some(false) | None => WithoutSandbox::Refuse,
+        },
+    })
+}
+
+fn repositories(
+    raw: BTreeMap<String, RawRepository>,
+) -> Result<BTreeMap<String, String>, BadValue> {
+    if raw.contains_key("all") {
+        let message = "`all` names every repository together, choose another name";
+        return Err(BadValue::new(&["repositories", "all"], message));
+    }
+    Ok(raw
+        .into_iter()
+        .map(|(name, repository)| (name, repository.url))
+        .collect())
+}
+
+fn absolute(key: &[&str], given: Option<PathBuf>, default: &Path) -> Result<PathBuf, BadValue> {
+    let path = given.unwrap_or_else(|| default.to_owned());
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(BadValue::new(
+            key,
+            format!("`{}` is not an absolute path", path.display()),
+        ))
+    }
+}
+
+fn number<T: PartialOrd + Copy + std::fmt::Display>(
+    key: &[&str],
+    given: Option<T>,
+    default: T,
+    (least, most): (T, T),
+) -> Result<T, BadValue> {
+    let value = given.unwrap_or(default);
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(BadValue::new(
+            key,
+            format!("{value} is not between {least} and {most}"),
+        ))
+    }
+}
+
+fn size(
+    key: &[&str],
+    given: Option<Size>,
+    default: Bytes,
+    bounds: (Bytes, Bytes),
+) -> Result<Bytes, BadValue> {
+    number(key, given.map(|size| size.0), default, bounds)
+}
+
+fn time(
+    key: &[&str],
+    given: Option<Time>,
+    default: Duration,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, BadValue> {
+    let given = given.map(|time| time.0);
+    number(key, given, default.into(), (least.into(), most.into()))
+        .map(|millis: Millis| millis.into())
+}

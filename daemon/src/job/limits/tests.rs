@@ -1,0 +1,116 @@
+//! The limits rule, row by row.
+
+use super::*;
+
+fn limits(wall: u64) -> Limits {
+    Limits {
+        wall_time: Duration::from_millis(wall),
+        cpu_time: Duration::from_secs(3),
+        memory: Bytes::mib(512),
+        output: Bytes::mib(1),
+        processes: 64,
+        open_files: 2048,
+        file_size: Bytes(10_000_000),
+        disk: Bytes::mib(64),
+    }
+}
+
+fn policy() -> LimitPolicy {
+    let operator = BTreeMap::from([("run_timeout".to_owned(), 9000)]);
+    LimitPolicy {
+        defaults: Stages {
+            compile: limits(10_000),
+            run: limits(3000),
+        },
+        max: limits(20_000),
+        overrides: BTreeMap::from([(
+            "slow".to_owned(),
+            Overrides::from_released(&operator).expect("a known name"),
+        )]),
+        v2: V2Limits {
+            output: Bytes(1024),
+            memory: Stages::default(),
+        },
+    }
+}
+
+fn runtime(language: &str, limits: &[(&str, i64)]) -> ProvidedRuntime {
+    ProvidedRuntime {
+        language: language.parse().expect("a language"),
+        aliases: Vec::new(),
+        limits: limits
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), *value))
+            .collect(),
+    }
+}
+
+#[test]
+fn the_operators_entry_wins_over_the_packages_over_the_default_up_to_the_maximum() {
+    let check = |language: &str, package: &[(&str, i64)], wall: u64| {
+        let given = policy().for_runtime(&runtime(language, package));
+        assert_eq!(
+            given.stages.run.wall_time,
+            Duration::from_millis(wall),
+            "{language} {package:?}"
+        );
+    };
+    check("fast", &[], 3000);
+    check("fast", &[("run_timeout", 5000)], 5000);
+    check("slow", &[("run_timeout", 5000)], 9000);
+    check("fast", &[("run_timeout", 20_001)], 20_000);
+    check("fast", &[("run_timeout", -1)], 20_000);
+    check("fast", &[("compile_timeout", 5000)], 3000);
+    check("fast", &[("limit_of_the_future", 5000)], 3000);
+}
+
+#[test]
+fn no_memory_limit_means_the_default_one() {
+    let given = policy().for_runtime(&runtime("x", &[("run_memory_limit", -1)]));
+    assert_eq!(given.stages.run.memory, Bytes::mib(512));
+}
+
+#[test]
+fn a_request_may_lower_and_is_told_the_field_and_the_most_when_it_raises() {
+    let given = policy().for_runtime(&runtime("x", &[]));
+    let ask = |wall, processes| api::StageLimits {
+        run: api::Limits {
+            wall_time_ms: wall,
+            processes,
+            ..api::Limits::default()
+        },
+        ..api::StageLimits::default()
+    };
+    let lowered = given
+        .lower(&ask(Some(Millis(3000)), Some(1)))
+        .expect("not above");
+    assert_eq!(lowered.run.processes, 1);
+    assert_eq!(lowered.compile, given.stages.compile);
+    let refused = |request| given.lower(&request).expect_err("refused").to_string();
+    assert_eq!(
+        refused(ask(Some(Millis(3001)), None)),
+        "`limits.run.wall_time_ms` is 3001, the most for this runtime is 3000"
+    );
+    assert_eq!(
+        refused(ask(None, Some(0))),
+        "`limits.run.processes` is 0, the least is 1"
+    );
+}
+
+#[test]
+fn a_request_may_ask_for_no_output_at_all() {
+    let given = policy().for_runtime(&runtime("x", &[]));
+    let mut request = api::StageLimits::default();
+    request.run.output_bytes = Some(Bytes(0));
+    assert_eq!(given.lower(&request).expect("allowed").run.output, Bytes(0));
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_known_ones() {
+    let error = Overrides::from_released(&BTreeMap::from([("timeout".to_owned(), 1)]));
+    let text = error.expect_err("unknown").to_string();
+    assert!(
+        text.contains("`timeout`") && text.contains("run_timeout"),
+        "{text}"
+    );
+}
