@@ -1,3 +1,251 @@
 //! A job: request to outcome.
+//!
+//! Reads top-down: [`Runner::run`] admits a checked [`Request`], runs its stages one after the
+//! other, each in a sandbox and a workspace of its own, and returns an [`Outcome`]. Parts:
+//! [`request`] (everything that can be wrong with a submission is found there and nowhere later),
+//! [`limits`], [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
+//! [`stage`] (one stage), [`output`] (bounded capture), [`outcome`] (status and words).
+//!
+//! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
+//! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
+//! job, and its slot is free for another one only after its last process is dead.
+//!
+//! What this does not do: caching (every outcome is a miss), HTTP.
 
+pub mod command;
 pub mod limits;
+pub mod outcome;
+pub mod output;
+pub mod queue;
+pub mod registry;
+pub mod request;
+pub mod stage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use piston_client::api;
+use piston_client::ids::{JobId, Language, Version};
+use tracing::Instrument as _;
+
+use crate::sandbox::{Launcher, WorkspaceFile};
+use crate::shutdown::Shutdown;
+use outcome::{StageOutcome, Verdict};
+use queue::Queue;
+use registry::{Registry, State, Ticket};
+use request::Request;
+use stage::{Finished, Stage, StageKind};
+
+/// Runs jobs.
+#[derive(Debug)]
+pub struct Runner {
+    launcher: Launcher,
+    /// First host id of the slots, none where every job shares the daemon's.
+    ids: Option<u32>,
+    queue: Arc<Queue>,
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The job.
+    pub id: JobId,
+    /// The language that ran.
+    pub language: Language,
+    /// The version of the package that ran.
+    pub version: Version,
+    /// The compile stage, when there was one.
+    pub compile: Option<StageOutcome>,
+    /// The run stage, when it started.
+    pub run: Option<StageOutcome>,
+    /// Files that the request asked for.
+    pub files: Vec<WorkspaceFile>,
+    /// What the daemon's own steps took.
+    pub timings: Timings,
+}
+
+/// What the daemon's own steps took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Waiting for a slot.
+    pub queue: Duration,
+    /// Workspaces, sandboxes, exec; all stages together.
+    pub sandbox: Duration,
+    /// Reaping and reading results; all stages together.
+    pub collect: Duration,
+}
+
+/// Why a job did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The queue is full.
+    #[error("{running} jobs run and {waiting} wait already, try again later")]
+    QueueFull {
+        /// Jobs running.
+        running: u64,
+        /// Jobs waiting.
+        waiting: u64,
+    },
+    /// The daemon is shutting down.
+    #[error("the daemon is shutting down and takes no more jobs")]
+    ShuttingDown,
+}
+
+impl JobError {
+    /// The stable code for clients.
+    pub fn code(&self) -> api::Code {
+        match self {
+            Self::QueueFull { .. } => api::Code::QueueFull,
+            Self::ShuttingDown => api::Code::ShuttingDown,
+        }
+    }
+}
+
+impl Runner {
+    /// A runner over a launcher. `ids` is what the launcher was started with.
+    pub fn new(launcher: Launcher, ids: Option<u32>, queue: Queue, shutdown: Shutdown) -> Self {
+        Self {
+            launcher,
+            ids,
+            queue: Arc::new(queue),
+            registry: Arc::new(Registry::default()),
+            shutdown,
+        }
+    }
+
+    /// What runs and what waits.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// How many may run at once, and how many do.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Runs a job to its end.
+    pub async fn run(&self, request: Request) -> Result<Outcome, JobError> {
+        let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
+        self.admit_and_run(request).instrument(span).await
+    }
+
+    async fn admit_and_run(&self, request: Request) -> Result<Outcome, JobError> {
+        if self.shutdown.is_draining() {
+            return Err(JobError::ShuttingDown);
+        }
+        let queued = Instant::now();
+        let mut ticket = self.registry.enter(&request);
+        let admission = tokio::select! {
+            admission = self.queue.admit() => admission?,
+            () = ticket.killed() => return Ok(Outcome::killed_in_queue(&request)),
+            () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
+        };
+        let mut job = Job {
+            runner: self,
+            slot: Arc::new(admission),
+            timings: Timings {
+                queue: queued.elapsed(),
+                ..Timings::default()
+            },
+            request: &request,
+        };
+        let outcome = job.stages(&mut ticket).await;
+        tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
+        Ok(outcome)
+    }
+}
+
+/// A job that has its slot.
+struct Job<'a> {
+    runner: &'a Runner,
+    slot: Arc<queue::Admission>,
+    timings: Timings,
+    request: &'a Request,
+}
+
+impl Job<'_> {
+    async fn stages(&mut self, ticket: &mut Ticket) -> Outcome {
+        let mut outcome = Outcome::of(self.request);
+        let mut files = self.request.workspace_files();
+        if self.request.installed().compile.is_some() {
+            ticket.set(State::Compiling);
+            let finished = self.stage(StageKind::Compile, files, ticket).await;
+            let succeeded = finished.outcome.verdict.is_none();
+            outcome.compile = Some(finished.outcome);
+            if !succeeded {
+                outcome.timings = self.timings;
+                return outcome;
+            }
+            files = self.request.carried_over(finished.files);
+        }
+        ticket.set(State::Running);
+        let finished = self.stage(StageKind::Run, files, ticket).await;
+        outcome.run = Some(finished.outcome);
+        outcome.files = finished.files;
+        outcome.timings = self.timings;
+        outcome
+    }
+
+    /// One stage; a fault of ours becomes its outcome.
+    async fn stage(
+        &mut self,
+        kind: StageKind,
+        files: Vec<WorkspaceFile>,
+        ticket: &mut Ticket,
+    ) -> Finished {
+        let stage = Stage {
+            kind,
+            request: self.request,
+            launcher: &self.runner.launcher,
+            ids: self.runner.ids,
+            slot: Arc::clone(&self.slot),
+            shutdown: &self.runner.shutdown,
+        };
+        let finished = stage.run(files, ticket, &mut self.timings).await;
+        finished.unwrap_or_else(|error| {
+            let reason = crate::error::chain(&error);
+            tracing::error!(stage = kind.name(), reason, "a stage could not be run");
+            Finished {
+                outcome: StageOutcome::failed(Verdict::Internal(reason)),
+                files: Vec::new(),
+            }
+        })
+    }
+}
+
+impl Outcome {
+    fn of(request: &Request) -> Self {
+        Self {
+            id: request.id.clone(),
+            language: request.language.clone(),
+            version: request.package().version.clone(),
+            compile: None,
+            run: None,
+            files: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// A job that was killed before it started: its first stage says so.
+    fn killed_in_queue(request: &Request) -> Self {
+        let killed = Some(StageOutcome::failed(Verdict::Killed));
+        let outcome = Self::of(request);
+        match request.installed().compile {
+            Some(_) => Self {
+                compile: killed,
+                ..outcome
+            },
+            None => Self {
+                run: killed,
+                ..outcome
+            },
+        }
+    }
+
+    /// The last stage that there was.
+    pub fn last(&self) -> Option<&StageOutcome> {
+        self.run.as_ref().or(self.compile.as_ref())
+    }
+}

@@ -5,8 +5,10 @@
 //! way in. Dependencies point one way: `http -> job -> {packages, sandbox}`, `packages -> store`.
 
 pub mod config;
+pub mod error;
 pub mod http;
 pub mod job;
 pub mod packages;
 pub mod sandbox;
+pub mod shutdown;
 pub mod store;

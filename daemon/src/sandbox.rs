@@ -157,6 +157,25 @@ pub struct Workspace {}
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobPath(String);
 
+impl JobPath {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for JobPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = text.split('/').any(|p| matches!(p, "" | "." | ".."));
+        if bad || text.contains('\0') {
+            Err("leaves the job directory".into())
+        } else {
+            Ok(Self(text.into()))
+        }
+    }
+}
+
 /// A file taken out of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceFile {

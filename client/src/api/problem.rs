@@ -100,6 +100,8 @@ codes! {
     Internal 500 "Internal error",
     /// The index or package could not be downloaded.
     RepositoryUnavailable 502 "Repository unavailable",
+    /// The daemon has not opened its packages yet.
+    Starting 503 "Starting",
     /// The daemon is shutting down.
     ShuttingDown 503 "Shutting down",
     /// What is left of the host's mechanisms is not a sandbox.

@@ -1,0 +1,121 @@
+//! What runs and what waits, and how to end it.
+//!
+//! In memory only. Invariant: a job is listed from its request to its reply; its [`Ticket`] takes
+//! it off the list when it is dropped, however the job ended.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use piston_client::api;
+use piston_client::ids::JobId;
+use tokio::sync::watch;
+
+use super::request::Request;
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct Registry {
+    jobs: Mutex<BTreeMap<JobId, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    job: api::Job,
+    kill: watch::Sender<Kill>,
+}
+
+/// Whether a job is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    NotYet,
+    Now,
+}
+
+/// Where a job is.
+pub use api::JobState as State;
+
+impl Registry {
+    /// Lists a job until the ticket is dropped.
+    pub fn enter(self: &Arc<Self>, request: &Request) -> Ticket {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let job = api::Job {
+            id: request.id.clone(),
+            language: request.language.clone(),
+            package: request.package().clone(),
+            state: State::Queued,
+            since: since.as_secs(),
+        };
+        let (kill, killed) = watch::channel(Kill::NotYet);
+        self.lock().insert(request.id.clone(), Entry { job, kill });
+        Ticket {
+            registry: Arc::clone(self),
+            id: request.id.clone(),
+            killed,
+        }
+    }
+
+    /// Every job, by id.
+    pub fn list(&self) -> Vec<api::Job> {
+        self.lock()
+            .values()
+            .map(|entry| entry.job.clone())
+            .collect()
+    }
+
+    /// One job.
+    pub fn get(&self, id: &JobId) -> Option<api::Job> {
+        self.lock().get(id).map(|entry| entry.job.clone())
+    }
+
+    /// Ends a job; its caller gets what it printed so far. Tells which job it was.
+    pub fn kill(&self, id: &JobId) -> Option<api::Job> {
+        let jobs = self.lock();
+        let entry = jobs.get(id)?;
+        entry.kill.send_replace(Kill::Now);
+        Some(entry.job.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job's place on the list.
+#[derive(Debug)]
+pub struct Ticket {
+    registry: Arc<Registry>,
+    id: JobId,
+    killed: watch::Receiver<Kill>,
+}
+
+impl Ticket {
+    /// Says where the job is now.
+    pub fn set(&self, state: State) {
+        if let Some(entry) = self.registry.lock().get_mut(&self.id) {
+            entry.job.state = state;
+        }
+    }
+
+    /// Returns when somebody ended the job.
+    pub async fn killed(&mut self) {
+        if self
+            .killed
+            .wait_for(|kill| *kill == Kill::Now)
+            .await
+            .is_err()
+        {
+            // The sender lives as long as this ticket, so this is not reached; never returning is
+            // what "nobody ended it" means.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.id);
+    }
+}

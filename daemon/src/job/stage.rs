@@ -1,0 +1,368 @@
+//! One stage: workspace, sandbox, input and output, limits on time and output.
+//!
+//! Invariants: the program's wall time counts from its exec; whatever ends it, the whole tree is
+//! dead before the outcome is known; a stage whose future is dropped is killed, and its slot and
+//! workspace are given back only when it is dead ([`Leash`]).
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::libc::{SIGKILL, SIGXCPU};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+use super::limits::Limits;
+use super::outcome::{StageOutcome, Verdict};
+use super::output::{Capture, Captured, Name};
+use super::queue::Admission;
+use super::registry::Ticket;
+use super::request::Request;
+use super::{Timings, command};
+use crate::packages::Entry;
+use crate::sandbox::{
+    Ended, Exit, JobPath, Launcher, Running, SandboxError, Spec, Stdio, Workspace, WorkspaceFile,
+};
+use crate::shutdown::Shutdown;
+
+/// How long a killed tree may take to die before that is a fault of ours.
+const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageKind {
+    /// The package's compile entry.
+    Compile,
+    /// The package's run entry.
+    Run,
+}
+
+impl StageKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compile => "compile",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// A stage about to run.
+#[derive(Debug)]
+pub(super) struct Stage<'a> {
+    pub(super) kind: StageKind,
+    pub(super) request: &'a Request,
+    pub(super) launcher: &'a Launcher,
+    pub(super) ids: Option<u32>,
+    pub(super) slot: Arc<Admission>,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+/// A stage that ended, and the files that go on from it: artifacts after compiling, what
+/// `outputs` names after running.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) outcome: StageOutcome,
+    pub(super) files: Vec<WorkspaceFile>,
+}
+
+/// Why a stage could not be run: a fault of ours, of the host or of the package.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The package has no such entry.
+    #[error("the package has no {0} entry")]
+    NoEntry(&'static str),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A pipe to the program failed.
+    #[error("cannot use a pipe to the program")]
+    Pipe(#[source] io::Error),
+    /// Blocking work panicked.
+    #[error("a worker thread of the daemon failed")]
+    Worker(#[from] tokio::task::JoinError),
+    /// The tree was killed and did not die.
+    #[error("processes of the job are still there {} s after they were killed", DEATH_TIMEOUT.as_secs())]
+    Stuck,
+}
+
+impl Stage<'_> {
+    /// Runs it to its end.
+    pub(super) async fn run(
+        self,
+        files: Vec<WorkspaceFile>,
+        ticket: &mut Ticket,
+        timings: &mut Timings,
+    ) -> Result<Finished, StageError> {
+        let begun = Instant::now();
+        let spec = self.spec()?;
+        let workspace = Arc::new(self.workspace(files).await?);
+        let (pipes, stdio) = self.pipes()?;
+        let running = self.launcher.spawn(&spec, &workspace, stdio).await?;
+        timings.sandbox += begun.elapsed();
+        let mut leash = Leash {
+            running: Some(running),
+            workspace: Some(Arc::clone(&workspace)),
+            slot: Arc::clone(&self.slot),
+            shutdown: self.shutdown.clone(),
+        };
+        let end = self.watch(&mut leash, pipes, ticket).await?;
+        let ended = Instant::now();
+        let outcome = judge(self.limits(), end);
+        let files = self.collect(&outcome, workspace).await?;
+        leash.release();
+        timings.collect += ended.elapsed();
+        Ok(Finished { outcome, files })
+    }
+
+    fn limits(&self) -> &Limits {
+        match self.kind {
+            StageKind::Compile => &self.request.limits.compile,
+            StageKind::Run => &self.request.limits.run,
+        }
+    }
+
+    fn entry(&self) -> Result<&Entry, StageError> {
+        let installed = self.request.installed();
+        let entry = match self.kind {
+            StageKind::Compile => &installed.compile,
+            StageKind::Run => &installed.run,
+        };
+        entry.as_ref().ok_or(StageError::NoEntry(self.kind.name()))
+    }
+
+    fn spec(&self) -> Result<Spec, StageError> {
+        Ok(Spec {
+            view: self.request.installed().view.clone(),
+            argv: command::argv(
+                self.kind,
+                self.entry()?,
+                &self.request.code,
+                &self.request.args,
+            ),
+            env: command::environment(self.request),
+            rlimits: self.limits().into(),
+            slot: self.slot.slot().0,
+        })
+    }
+
+    /// A fresh workspace with the files in it.
+    async fn workspace(&self, files: Vec<WorkspaceFile>) -> Result<Workspace, StageError> {
+        let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
+        let filled = tokio::task::spawn_blocking(move || {
+            let workspace = Workspace::new(disk, slot, ids)?;
+            for file in &files {
+                workspace.write(&file.path, file.mode, &file.bytes)?;
+            }
+            Ok::<_, SandboxError>(workspace)
+        });
+        Ok(filled.await??)
+    }
+
+    fn pipes(&self) -> Result<(Pipes, Stdio), StageError> {
+        let owner = self.ids.map(|first| first + self.slot.slot().0);
+        pipes(owner).map_err(StageError::Pipe)
+    }
+
+    /// Waits for the end of the program, or brings it about.
+    async fn watch(
+        &self,
+        leash: &mut Leash,
+        pipes: Pipes,
+        ticket: &mut Ticket,
+    ) -> Result<End, StageError> {
+        let limits = self.limits();
+        let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output);
+        let stdin: &[u8] = match self.kind {
+            StageKind::Compile => &[],
+            StageKind::Run => &self.request.stdin,
+        };
+        let running = leash.running.as_mut().expect("it is released after this");
+        let cause = tokio::select! {
+            exit = running.wait() => Cause::OwnEnd(exit?),
+            over = capture.overflow() => Cause::Killed(over.map_err(StageError::Pipe)?.into()),
+            () = tokio::time::sleep(limits.wall_time) => Cause::Killed(Verdict::WallTime),
+            () = ticket.killed() => Cause::Killed(Verdict::Killed),
+            () = self.shutdown.ending() => Cause::Killed(Verdict::Killed),
+            never = feed(pipes.stdin, stdin) => match never {},
+        };
+        let (exit, killed_for) = match cause {
+            Cause::OwnEnd(exit) => (exit, None),
+            Cause::Killed(verdict) => {
+                running.kill();
+                let dead = tokio::time::timeout(DEATH_TIMEOUT, running.wait()).await;
+                (dead.map_err(|_| StageError::Stuck)??, Some(verdict))
+            }
+        };
+        let over = capture
+            .drain()
+            .map_err(StageError::Pipe)?
+            .map(Verdict::from);
+        Ok(End {
+            exit,
+            killed_for: killed_for.or(over),
+            captured: capture.finish(),
+        })
+    }
+
+    /// Files that go on from this stage.
+    async fn collect(
+        &self,
+        outcome: &StageOutcome,
+        workspace: Arc<Workspace>,
+    ) -> Result<Vec<WorkspaceFile>, StageError> {
+        let wanted: Box<dyn Fn(&JobPath) -> bool + Send> = match self.kind {
+            StageKind::Compile if outcome.verdict.is_some() => return Ok(Vec::new()),
+            StageKind::Compile => self.request.artifact_filter(),
+            StageKind::Run if self.request.outputs.is_empty() => return Ok(Vec::new()),
+            StageKind::Run => {
+                let outputs = self.request.outputs.clone();
+                Box::new(move |path| outputs.is_match(path.as_str()))
+            }
+        };
+        let bound = self.limits().disk;
+        let collected =
+            tokio::task::spawn_blocking(move || workspace.collect(&*wanted, bound)).await?;
+        Ok(collected?)
+    }
+}
+
+/// What ended the program.
+enum Cause {
+    /// It ended by itself.
+    OwnEnd(Exit),
+    /// We have to end it.
+    Killed(Verdict),
+}
+
+/// A dead program and what is known of it.
+struct End {
+    exit: Exit,
+    /// Why we killed it, or would have if it had not ended first.
+    killed_for: Option<Verdict>,
+    captured: Captured,
+}
+
+impl From<Name> for Verdict {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Stdout => Self::StdoutLimit,
+            Name::Stderr => Self::StderrLimit,
+        }
+    }
+}
+
+/// The outcome of a dead program. One that went over a limit is said to have died of `SIGKILL`
+/// also when it ended before we could send it: what a client sees must not depend on a race.
+fn judge(limits: &Limits, end: End) -> StageOutcome {
+    let End {
+        exit,
+        killed_for,
+        captured,
+    } = end;
+    let out_of_cpu = exit.cpu_time >= limits.cpu_time || exit.ended == Ended::Signalled(SIGXCPU);
+    let over = killed_for.or(out_of_cpu.then_some(Verdict::CpuTime));
+    let (code, signal, verdict) = match (over, exit.ended) {
+        (Some(verdict), _) => (None, Some(SIGKILL), Some(verdict)),
+        (None, Ended::Exited(0)) => (Some(0), None, None),
+        (None, Ended::Exited(code)) => (Some(code), None, Some(Verdict::ExitCode(code))),
+        (None, Ended::Signalled(signal)) => (None, Some(signal), Some(Verdict::Signal(signal))),
+    };
+    StageOutcome {
+        stdout: captured.stdout,
+        stderr: captured.stderr,
+        output: captured.combined,
+        code,
+        signal,
+        verdict,
+        wall_time: exit.wall_time,
+        cpu_time: exit.cpu_time,
+        memory: exit.memory,
+    }
+}
+
+/// The daemon's ends of the program's standard streams.
+struct Pipes {
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
+}
+
+/// Three pipes. They belong to the job's user, who may open `/dev/stdout` then.
+fn pipes(owner: Option<u32>) -> io::Result<(Pipes, Stdio)> {
+    let (stdin_read, stdin) = io::pipe()?;
+    let (stdout, stdout_write) = io::pipe()?;
+    let (stderr, stderr_write) = io::pipe()?;
+    let stdio = Stdio {
+        stdin: stdin_read.into(),
+        stdout: stdout_write.into(),
+        stderr: stderr_write.into(),
+    };
+    if let Some(id) = owner {
+        for pipe in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
+            give_to(pipe, id)?;
+        }
+    }
+    let pipes = Pipes {
+        stdin: Sender::from_owned_fd(OwnedFd::from(stdin))?,
+        stdout: Receiver::from_owned_fd(OwnedFd::from(stdout))?,
+        stderr: Receiver::from_owned_fd(OwnedFd::from(stderr))?,
+    };
+    Ok((pipes, stdio))
+}
+
+fn give_to(pipe: &impl AsFd, id: u32) -> io::Result<()> {
+    nix::unistd::fchown(pipe, Some(id.into()), Some(id.into()))?;
+    Ok(())
+}
+
+/// Writes the program's input and closes the pipe. A program need not read it: that is no fault.
+async fn feed(mut pipe: Sender, input: &[u8]) -> Infallible {
+    if let Err(error) = pipe.write_all(input).await {
+        tracing::debug!(%error, "the program did not read all of its input");
+    }
+    drop(pipe);
+    std::future::pending().await
+}
+
+/// Holds on to a program until it is dead, also when nobody waits for the job any more.
+struct Leash {
+    running: Option<Running>,
+    workspace: Option<Arc<Workspace>>,
+    slot: Arc<Admission>,
+    shutdown: Shutdown,
+}
+
+impl Leash {
+    /// Lets go of a program that is dead. The workspace ends in the background: giving back its
+    /// pages is not the client's time.
+    fn release(mut self) {
+        self.running = None;
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let (running, workspace) = (self.running.take(), self.workspace.take());
+        let slot = Arc::clone(&self.slot);
+        self.shutdown.spawn(async move {
+            if let Some(mut running) = running {
+                running.kill();
+                if tokio::time::timeout(DEATH_TIMEOUT, running.wait())
+                    .await
+                    .is_err()
+                {
+                    tracing::error!("processes of a cancelled job do not die");
+                }
+            }
+            drop(slot);
+            // An error means that the runtime ends, which drops the workspace as well.
+            drop(tokio::task::spawn_blocking(move || drop(workspace)).await);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
