@@ -6,6 +6,7 @@
 
 mod execute;
 mod info;
+mod job;
 mod package;
 mod problem;
 mod repo;
@@ -15,6 +16,7 @@ pub use execute::{
     OutputFile, StageLimits, StageResult, Status, Stdin, TextEncoding, Timings,
 };
 pub use info::{Info, Mechanism, VersionInfo};
+pub use job::{Job, JobState};
 pub use package::{
     InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest, Runtime,
     UninstallReply,
