@@ -4,7 +4,31 @@
 //! well), the small validated words those types are made of ([`ids`], [`units`]), and, behind the
 //! feature `http`, a typed async client over a Unix socket or TCP. The command line `piston`
 //! (feature `cli`) uses nothing else. This crate knows nothing of filesystems or sandboxes.
+//!
+#![cfg_attr(feature = "http", doc = include_str!("guide.md"))]
 
 pub mod api;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "http")]
+mod client;
+#[cfg(feature = "http")]
+mod content;
+#[cfg(feature = "http")]
+mod error;
+#[cfg(feature = "http")]
+mod host;
+#[cfg(feature = "http")]
+mod http;
 pub mod ids;
 pub mod units;
+
+#[cfg(feature = "http")]
+pub use client::{AvailableQuery, Client, Settings};
+#[cfg(feature = "http")]
+pub use content::InvalidContent;
+#[cfg(feature = "http")]
+pub use error::{DecodeError, Error, TransportError};
+#[cfg(feature = "http")]
+pub use host::{Host, HttpAddress, InvalidHost};

@@ -3,30 +3,31 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, Language, PackageRef};
+use crate::units::Millis;
 
 /// One entry of `GET /jobs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Its id.
     pub id: JobId,
-    /// The language that runs.
-    pub language: Language,
-    /// The package that runs it.
+    /// The package that it runs in.
     pub package: PackageRef,
-    /// Where it is.
+    /// The language that it runs.
+    pub language: Language,
+    /// Where it stands.
     pub state: JobState,
-    /// Unix time of the request, in seconds.
-    pub since: u64,
+    /// Time since it was accepted.
+    pub age_ms: Millis,
 }
 
-/// Where a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Waiting for a slot.
+    /// It waits for a slot.
     Queued,
-    /// In its compile stage.
-    Compiling,
-    /// In its run stage.
-    Running,
+    /// Its compile stage runs.
+    Compile,
+    /// Its run stage runs.
+    Run,
 }

@@ -109,6 +109,18 @@ pub struct MakeRequest {
     pub install: bool,
 }
 
+impl MakeRequest {
+    /// Makes and installs `name` from what the daemon's host has.
+    pub fn host(name: Language) -> Self {
+        Self {
+            from: MakeKind::Host,
+            name,
+            program: None,
+            install: true,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }

@@ -1,0 +1,139 @@
+//! Operations on installed packages: install, upload, make, list, uninstall.
+
+use std::path::Path;
+
+use tokio::fs::File;
+use tokio::io::AsyncWrite;
+
+use crate::api::{InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime, UninstallReply};
+use crate::error::{Error, TransportError};
+use crate::http::{Body, Download, Method, Source};
+use crate::ids::{Language, PackageRef};
+
+use super::{Call, Client, path, with_query};
+
+impl Client {
+    /// `GET /packages`: what is installed.
+    pub async fn packages(&self) -> Result<Vec<InstalledPackage>, Error> {
+        self.get(path(&["packages"])).await
+    }
+
+    /// `GET /packages/{package}`: the installed versions of a package.
+    pub async fn package_versions(&self, name: &Language) -> Result<Vec<InstalledPackage>, Error> {
+        self.get(path(&["packages", name.as_str()])).await
+    }
+
+    /// `GET /packages/{package}/{version}`: one installed package.
+    pub async fn package(&self, package: &PackageRef) -> Result<InstalledPackage, Error> {
+        self.get(package_path(package)).await
+    }
+
+    /// `GET /runtimes`: what can be executed.
+    pub async fn runtimes(&self) -> Result<Vec<Runtime>, Error> {
+        self.get(path(&["runtimes"])).await
+    }
+
+    /// `POST /repos/{repo}/packages/{package}/{version}/install`: the newest version in `range`
+    /// and what it depends on, from one repository or `all`.
+    pub async fn install(
+        &self,
+        repository: &str,
+        package: &Language,
+        range: &str,
+    ) -> Result<InstallReply, Error> {
+        let segments = [
+            "repos",
+            repository,
+            "packages",
+            package.as_str(),
+            range,
+            "install",
+        ];
+        self.call(Call::new(Method::Post, path(&segments)).work())
+            .await
+    }
+
+    /// `POST /packages`: installs a package file, which is read as it is sent. What it depends on
+    /// must be installed.
+    pub async fn upload(&self, file: &Path) -> Result<InstallReply, Error> {
+        let unreadable = |source| TransportError::Read {
+            path: file.to_owned(),
+            source,
+        };
+        let reader = File::open(file).await.map_err(unreadable)?;
+        let metadata = reader.metadata().await.map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(unreadable(std::io::ErrorKind::IsADirectory.into()).into());
+        }
+        let source = Source {
+            path: file.to_owned(),
+            reader: Box::new(reader),
+            length: metadata.len(),
+        };
+        let call = Call::new(Method::Post, path(&["packages"])).body(Body::Package(source));
+        self.call(call.work()).await
+    }
+
+    /// `DELETE /packages/{package}/{version}`: removes a package that no other depends on.
+    pub async fn uninstall(&self, package: &PackageRef) -> Result<UninstallReply, Error> {
+        self.call(Call::new(Method::Delete, package_path(package)).work())
+            .await
+    }
+
+    /// The same with `cascade`: removes what depends on it as well.
+    pub async fn uninstall_cascade(&self, package: &PackageRef) -> Result<UninstallReply, Error> {
+        let path = with_query(package_path(package), &[("cascade", "true")]);
+        self.call(Call::new(Method::Delete, path).work()).await
+    }
+
+    /// `POST /packages/gc`: removes dependencies that nothing needs and nobody asked for.
+    pub async fn gc(&self) -> Result<UninstallReply, Error> {
+        self.call(Call::new(Method::Post, path(&["packages", "gc"])).work())
+            .await
+    }
+
+    /// `POST /make`: makes a package, and what it depends on, and installs them.
+    pub async fn make(&self, request: &MakeRequest) -> Result<MakeReply, Error> {
+        self.call(make_call(MakeRequest {
+            install: true,
+            ..request.clone()
+        }))
+        .await
+    }
+
+    /// `POST /make` without installing: writes the package file to `writer`, and returns its
+    /// length.
+    pub async fn make_file(
+        &self,
+        request: &MakeRequest,
+        writer: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64, Error> {
+        let call = make_call(MakeRequest {
+            install: false,
+            ..request.clone()
+        });
+        match self.connection.download(call.0, writer).await? {
+            Download::Done(length) => Ok(length),
+            Download::Refused(reply) => {
+                let reply = self.accept(reply)?;
+                Err(self
+                    .undecodable(&reply, "no package file in it".to_owned())
+                    .into())
+            }
+        }
+    }
+}
+
+fn make_call(request: MakeRequest) -> Call {
+    Call::new(Method::Post, path(&["make"]))
+        .json(&request)
+        .work()
+}
+
+fn package_path(package: &PackageRef) -> String {
+    path(&[
+        "packages",
+        package.language.as_str(),
+        &package.version.to_string(),
+    ])
+}

@@ -1,0 +1,402 @@
+//! One request to the daemon and its reply, over a Unix socket or TCP.
+//!
+//! The only place that knows hyper. Owns connecting (and connecting again while a socket's queue
+//! is full), the bound and the time of a reply, and the mapping of hyper's errors. Knows nothing
+//! of operations or of what JSON means.
+//!
+//! Invariant: a request is sent at most once, unless hyper is sure that the daemon saw none of it.
+//! Dropping a future of this module closes the connection that it used.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
+use hyper::{Request as HttpRequest, Response, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as Pool, Error as PoolError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyperlocal::UnixConnector;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::Settings;
+use crate::error::TransportError;
+use crate::host::Host;
+
+/// What goes to the daemon.
+type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Piece of a file that is sent at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Pause before a socket whose queue is full is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// The methods that the API has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+/// What a request carries.
+pub(crate) enum Body {
+    Empty,
+    Json(Vec<u8>),
+    /// A package file, read as it is sent.
+    Package(Source),
+}
+
+/// A file on its way out.
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub(crate) length: u64,
+}
+
+/// How long a reply may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The daemon looks something up.
+    Short,
+    /// The daemon runs, downloads or builds something.
+    Work,
+}
+
+/// One request.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Path and query, percent-encoded, from `/` on.
+    pub(crate) path: String,
+    pub(crate) body: Body,
+    pub(crate) wait: Wait,
+}
+
+/// A whole reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What came of a request whose reply goes to a writer.
+#[derive(Debug)]
+pub(crate) enum Download {
+    /// Written, with its length.
+    Done(u64),
+    /// Not a success: nothing was written.
+    Refused(Reply),
+}
+
+/// A daemon's address with the connections that are open to it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    host: Host,
+    settings: Settings,
+    pool: Transport,
+}
+
+#[derive(Clone)]
+enum Transport {
+    Unix(Pool<UnixConnector, Outgoing>),
+    Tcp(Pool<HttpConnector, Outgoing>),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Prepares to connect; nothing is opened before the first request.
+    pub(crate) fn new(host: Host, settings: Settings) -> Self {
+        let mut builder = Pool::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new());
+        let pool = match &host {
+            Host::Unix(_) => Transport::Unix(builder.build(UnixConnector)),
+            Host::Http(_) => {
+                let mut connector = HttpConnector::new();
+                connector.set_connect_timeout(Some(settings.connect_timeout));
+                connector.set_nodelay(true);
+                Transport::Tcp(builder.build(connector))
+            }
+        };
+        Self {
+            host,
+            settings,
+            pool,
+        }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Sends a request and takes the whole reply.
+    pub(crate) async fn send(&self, request: Request) -> Result<Reply, TransportError> {
+        let after = self.time_for(request.wait);
+        let reply = async {
+            let response = self.begin(request).await?;
+            self.take(response).await
+        };
+        timeout(after, reply)
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out(after)))
+    }
+
+    /// Sends a request and writes the reply's body, which may be of any length, to `writer`.
+    ///
+    /// Time counts until the reply begins, and then between its pieces.
+    pub(crate) async fn download(
+        &self,
+        request: Request,
+        writer: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Download, TransportError> {
+        let after = self.time_for(request.wait);
+        let late = |_| self.timed_out(after);
+        let response = timeout(after, self.begin(request)).await.map_err(late)??;
+        if !response.status().is_success() {
+            let reply = timeout(after, self.take(response)).await.map_err(late)??;
+            return Ok(Download::Refused(reply));
+        }
+        let mut body = response.into_body();
+        let mut written = 0;
+        while let Some(frame) = timeout(after, body.frame()).await.map_err(late)? {
+            let frame = frame.map_err(|error| self.broken(error))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            writer
+                .write_all(&data)
+                .await
+                .map_err(TransportError::Write)?;
+            written += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        }
+        writer.flush().await.map_err(TransportError::Write)?;
+        Ok(Download::Done(written))
+    }
+
+    fn time_for(&self, wait: Wait) -> Duration {
+        match wait {
+            Wait::Short => self.settings.request_timeout,
+            Wait::Work => self.settings.work_timeout,
+        }
+    }
+
+    /// Sends a request, up to the reply's head.
+    async fn begin(&self, request: Request) -> Result<Response<Incoming>, TransportError> {
+        let uri = self.uri(&request.path)?;
+        let method = match request.method {
+            Method::Get => hyper::Method::GET,
+            Method::Put => hyper::Method::PUT,
+            Method::Post => hyper::Method::POST,
+            Method::Delete => hyper::Method::DELETE,
+        };
+        let headers = self.headers(&request.body);
+        // Only a body that is in memory can be sent again to a socket whose queue was full.
+        let (body, again) = match request.body {
+            Body::Empty => (
+                Empty::new().map_err(|e| match e {}).boxed_unsync(),
+                Some(Bytes::new()),
+            ),
+            Body::Json(json) => {
+                let json = Bytes::from(json);
+                (in_memory(json.clone()), Some(json))
+            }
+            Body::Package(source) => (streamed(source), None),
+        };
+        let attempt = |body: Outgoing| {
+            let mut request = HttpRequest::new(body);
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            match &self.pool {
+                Transport::Unix(pool) => pool.request(request),
+                Transport::Tcp(pool) => pool.request(request),
+            }
+        };
+        let give_up = Instant::now() + self.settings.connect_timeout;
+        let mut result = attempt(body).await;
+        while let (Err(error), Some(bytes)) = (&result, &again) {
+            if !queue_full(error) || Instant::now() >= give_up {
+                break;
+            }
+            sleep(RETRY_PAUSE).await;
+            result = attempt(in_memory(bytes.clone())).await;
+        }
+        result.map_err(|error| self.failed(error))
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, TransportError> {
+        match &self.host {
+            Host::Unix(socket) => Ok(hyperlocal::Uri::new(socket, path).into()),
+            Host::Http(address) => {
+                format!("http://{}{}{path}", address.authority(), address.prefix())
+                    .parse()
+                    .map_err(|error| TransportError::Unreachable {
+                        host: self.host.clone(),
+                        source: io::Error::new(io::ErrorKind::InvalidInput, error),
+                    })
+            }
+        }
+    }
+
+    fn headers(&self, body: &Body) -> HeaderMap {
+        let agent = concat!("piston-client/", env!("CARGO_PKG_VERSION"));
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/json, application/gzip"),
+        );
+        if self.host.socket().is_some() {
+            // The URI of a socket holds its path in hex, which is no host name.
+            headers.insert(HOST, HeaderValue::from_static("localhost"));
+        }
+        match body {
+            Body::Empty => {}
+            Body::Json(_) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            Body::Package(source) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(source.length));
+            }
+        }
+        headers
+    }
+
+    /// Takes a whole body within the bound.
+    async fn take(&self, response: Response<Incoming>) -> Result<Reply, TransportError> {
+        let status = response.status().as_u16();
+        let bound = self.settings.max_reply;
+        let mut incoming = response.into_body();
+        let mut body = Vec::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| self.broken(error))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if body.len().saturating_add(data.len()) > bound.as_usize() {
+                return Err(TransportError::ReplyTooLarge {
+                    host: self.host.clone(),
+                    bound,
+                });
+            }
+            body.extend_from_slice(&data);
+        }
+        Ok(Reply { status, body })
+    }
+
+    fn timed_out(&self, after: Duration) -> TransportError {
+        TransportError::TimedOut {
+            host: self.host.clone(),
+            after,
+        }
+    }
+
+    fn broken(&self, source: impl StdError + Send + Sync + 'static) -> TransportError {
+        TransportError::Broken {
+            host: self.host.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    fn failed(&self, error: PoolError) -> TransportError {
+        if let Some(unread) = find::<Unread>(&error) {
+            return TransportError::Read {
+                path: unread.path.clone(),
+                source: copy(&unread.source),
+            };
+        }
+        if !error.is_connect() {
+            return self.broken(error);
+        }
+        let source = match find::<io::Error>(&error) {
+            Some(source) => copy(source),
+            None => io::Error::other(error),
+        };
+        TransportError::Unreachable {
+            host: self.host.clone(),
+            source,
+        }
+    }
+}
+
+fn in_memory(bytes: Bytes) -> Outgoing {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn streamed(source: Source) -> Outgoing {
+    let pieces = stream::try_unfold(source, |mut source| async {
+        let mut piece = BytesMut::with_capacity(CHUNK);
+        match source.reader.read_buf(&mut piece).await {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some((Frame::data(piece.freeze()), source))),
+            Err(error) => Err(io::Error::other(Unread {
+                path: source.path,
+                source: error,
+            })),
+        }
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// Marks a failure of our own file among the failures of the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read {path}", path = .path.display())]
+struct Unread {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Whether the socket's queue of connections was full, so that the daemon saw nothing.
+fn queue_full(error: &PoolError) -> bool {
+    let source = find::<io::Error>(error);
+    error.is_connect() && source.is_some_and(|source| source.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// The first error of a kind in a chain of sources.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // `io::Error` hides what it wraps from `source`, and names what that wraps.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| wrapped.downcast_ref()) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The same error again: `io::Error` is not `Clone`.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
