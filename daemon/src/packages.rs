@@ -1,6 +1,7 @@
 //! The package manager: repositories, install and uninstall, what is published.
 
 pub mod archive;
+pub mod environment;
 mod files;
 pub mod info;
 pub mod make;
