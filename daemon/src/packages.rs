@@ -1,6 +1,14 @@
 //! The package manager: repositories, install and uninstall, what is published.
 
+pub mod archive;
+pub mod environment;
+mod files;
+pub mod info;
 pub mod make;
+mod version;
+
+pub use files::PathError;
+pub use version::{InvalidRange, VersionRange};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,10 +67,6 @@ pub struct DataDirectory {
     /// The root of it.
     pub root: PathBuf,
 }
-
-/// A range of versions in npm's syntax (`*`, `3.9.x`, `^3.9`, `>=3 <4`, `1 || 2`).
-#[derive(Debug, Clone)]
-pub struct VersionRange(pub nodejs_semver::Range);
 
 /// An installed package held while a job uses it: it is not unpublished before the lease ends.
 #[derive(Debug, Clone)]
