@@ -170,7 +170,7 @@ impl Job<'_> {
         let mut outcome = Outcome::of(self.request);
         let mut files = self.request.workspace_files();
         if self.request.installed().compile.is_some() {
-            ticket.set(State::Compiling);
+            ticket.set(State::Compile);
             let finished = self.stage(StageKind::Compile, files, ticket).await;
             let succeeded = finished.outcome.verdict.is_none();
             outcome.compile = Some(finished.outcome);
@@ -180,7 +180,7 @@ impl Job<'_> {
             }
             files = self.request.carried_over(finished.files);
         }
-        ticket.set(State::Running);
+        ticket.set(State::Run);
         let finished = self.stage(StageKind::Run, files, ticket).await;
         outcome.run = Some(finished.outcome);
         outcome.files = finished.files;

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use piston_client::api;
-use piston_client::ids::JobId;
+use piston_client::ids::{JobId, Language, PackageRef};
 use tokio::sync::watch;
 
 use super::request::Request;
@@ -21,8 +21,24 @@ pub struct Registry {
 
 #[derive(Debug)]
 struct Entry {
-    job: api::Job,
+    id: JobId,
+    language: Language,
+    package: PackageRef,
+    state: State,
+    since: Instant,
     kill: watch::Sender<Kill>,
+}
+
+impl Entry {
+    fn job(&self) -> api::Job {
+        api::Job {
+            id: self.id.clone(),
+            package: self.package.clone(),
+            language: self.language.clone(),
+            state: self.state,
+            age_ms: self.since.elapsed().into(),
+        }
+    }
 }
 
 /// Whether a job is to end.
@@ -38,18 +54,16 @@ pub use api::JobState as State;
 impl Registry {
     /// Lists a job until the ticket is dropped.
     pub fn enter(self: &Arc<Self>, request: &Request) -> Ticket {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let job = api::Job {
+        let (kill, killed) = watch::channel(Kill::NotYet);
+        let entry = Entry {
             id: request.id.clone(),
             language: request.language.clone(),
             package: request.package().clone(),
             state: State::Queued,
-            since: since.as_secs(),
+            since: Instant::now(),
+            kill,
         };
-        let (kill, killed) = watch::channel(Kill::NotYet);
-        self.lock().insert(request.id.clone(), Entry { job, kill });
+        self.lock().insert(request.id.clone(), entry);
         Ticket {
             registry: Arc::clone(self),
             id: request.id.clone(),
@@ -61,13 +75,13 @@ impl Registry {
     pub fn list(&self) -> Vec<api::Job> {
         self.lock()
             .values()
-            .map(|entry| entry.job.clone())
+            .map(Entry::job)
             .collect()
     }
 
     /// One job.
     pub fn get(&self, id: &JobId) -> Option<api::Job> {
-        self.lock().get(id).map(|entry| entry.job.clone())
+        self.lock().get(id).map(Entry::job)
     }
 
     /// Ends a job; its caller gets what it printed so far. Tells which job it was.
@@ -75,7 +89,7 @@ impl Registry {
         let jobs = self.lock();
         let entry = jobs.get(id)?;
         entry.kill.send_replace(Kill::Now);
-        Some(entry.job.clone())
+        Some(entry.job())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -95,7 +109,7 @@ impl Ticket {
     /// Says where the job is now.
     pub fn set(&self, state: State) {
         if let Some(entry) = self.registry.lock().get_mut(&self.id) {
-            entry.job.state = state;
+            entry.state = state;
         }
     }
 
