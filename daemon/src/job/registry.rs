@@ -73,10 +73,7 @@ impl Registry {
 
     /// Every job, by id.
     pub fn list(&self) -> Vec<api::Job> {
-        self.lock()
-            .values()
-            .map(Entry::job)
-            .collect()
+        self.lock().values().map(Entry::job).collect()
     }
 
     /// One job.

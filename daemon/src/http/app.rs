@@ -1,0 +1,112 @@
+//! What handlers share: configuration, the engine once it is there, the shutdown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use piston_client::api::Code;
+use tokio::sync::SetOnce;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::job::Runner;
+use crate::packages::Packages;
+use crate::shutdown::Shutdown;
+
+/// How long a request waits for a daemon that is still starting.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Shared by all handlers.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    engine: SetOnce<Engine>,
+    shutdown: Shutdown,
+    patience: Duration,
+}
+
+/// What there is once packages are published: listeners open before that, so that a client of a
+/// daemon that starts waits rather than fails.
+#[derive(Debug)]
+pub struct Engine {
+    /// Packages.
+    pub packages: Arc<Packages>,
+    /// Jobs.
+    pub runner: Runner,
+    /// What the host offers, examined at start.
+    pub mechanisms: Vec<piston_client::api::Mechanism>,
+}
+
+impl App {
+    /// An app whose engine is still to come.
+    pub fn new(config: Config, shutdown: Shutdown) -> Self {
+        Self {
+            config,
+            engine: SetOnce::new(),
+            shutdown,
+            patience: START_PATIENCE,
+        }
+    }
+
+    /// An app whose requests do not wait for an engine.
+    #[cfg(test)]
+    pub(crate) fn without_engine(config: Config, shutdown: Shutdown) -> Self {
+        Self {
+            patience: Duration::ZERO,
+            ..Self::new(config, shutdown)
+        }
+    }
+
+    /// From here on requests that need the engine are served.
+    pub fn start(&self, engine: Engine) {
+        if self.engine.set(engine).is_err() {
+            tracing::error!("the engine was started twice");
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The shutdown.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Whether jobs are served.
+    pub fn is_ready(&self) -> bool {
+        self.engine.initialized() && !self.shutdown.is_draining()
+    }
+
+    /// The engine; a daemon that is still starting is waited for.
+    pub async fn engine(&self) -> Result<&Engine, Error> {
+        match self.engine.get() {
+            Some(engine) => Ok(engine),
+            None => tokio::time::timeout(self.patience, self.engine.wait())
+                .await
+                .map_err(|_| Error::new(Code::Starting, "the daemon is still starting")),
+        }
+    }
+
+    /// Runs something that changes the host's state to its end, also when its client goes away.
+    pub async fn detached<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        E: Into<Error> + Send + 'static,
+    {
+        if self.shutdown.is_draining() {
+            return Err(Error::new(
+                Code::ShuttingDown,
+                "the daemon is shutting down",
+            ));
+        }
+        let work = self.shutdown.spawn(work);
+        match work.await {
+            Ok(done) => done.map_err(Into::into),
+            Err(error) => Err(Error::caused_by(Code::Internal, &error)),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Bodies and parameters of requests: bounds of size and time, JSON with positions.
+//!
+//! Invariant: no body is in memory beyond its bound, whatever its headers claim.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use futures_util::{Stream, StreamExt as _};
+use piston_client::api::Code;
+use piston_client::units;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt as _;
+
+use super::app::App;
+use crate::error::Error;
+use crate::packages::VersionRange;
+
+/// What is still read of a body that is refused for its size, so that a client that sends first
+/// and reads then gets to see why.
+const DRAIN: usize = 64 << 20;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A JSON body of a v3 request.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            let text = "the body has to be JSON, with `Content-Type: application/json`";
+            return Err(Error::new(Code::UnsupportedMediaType, text));
+        }
+        let bytes = read(request, app).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// Whether the body says that it is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// The whole body, within its bounds.
+pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Error> {
+    let server = &app.config().server;
+    let (limit, time) = (server.max_body, server.body_timeout);
+    let body = request.into_body();
+    let expected = body.size_hint().lower();
+    let mut pieces = pin!(body.into_data_stream());
+    let all = async {
+        if expected > limit.0 {
+            return Err(too_large(limit, &mut pieces).await);
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| broken(&error))?;
+            if piece.len() > limit.as_usize() - bytes.len() {
+                return Err(too_large(limit, &mut pieces).await);
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    tokio::time::timeout(time, all)
+        .await
+        .unwrap_or_else(|_| Err(too_slow(time)))
+}
+
+/// Writes the body to a new file, within its bounds.
+pub(super) async fn store(body: Body, file: &Path, app: &App) -> Result<(), Error> {
+    let server = &app.config().server;
+    let (limit, time) = (server.max_upload, server.body_timeout);
+    let write_error = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::new(
+            Code::NoSpace,
+            "no space left for the upload in the data directory",
+        ),
+        _ => Error::caused_by(Code::Internal, &error),
+    };
+    let mut left = limit.0;
+    let mut pieces = pin!(body.into_data_stream());
+    let mut file = tokio::fs::File::create_new(file)
+        .await
+        .map_err(write_error)?;
+    loop {
+        let piece = tokio::time::timeout(time, pieces.next())
+            .await
+            .map_err(|_| too_slow(time))?;
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(|error| broken(&error))?;
+        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        let Some(rest) = left.checked_sub(length) else {
+            return Err(too_large(limit, &mut pieces).await);
+        };
+        left = rest;
+        file.write_all(&piece).await.map_err(write_error)?;
+    }
+    file.flush().await.map_err(write_error)?;
+    Ok(())
+}
+
+async fn too_large<E>(
+    limit: units::Bytes,
+    pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+) -> Error {
+    let mut room = DRAIN;
+    let rest = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            match room.checked_sub(piece.len()) {
+                Some(rest) => room = rest,
+                None => break,
+            }
+        }
+    };
+    // Either way the answer is the same; the rest was only read for politeness.
+    drop(tokio::time::timeout(DRAIN_TIME, rest).await);
+    Error::new(
+        Code::BodyTooLarge,
+        format!("the body is over its bound of {} bytes", limit.0),
+    )
+}
+
+fn too_slow(time: Duration) -> Error {
+    let text = format!(
+        "nothing more of the body arrived within {} s",
+        time.as_secs()
+    );
+    Error::new(Code::RequestTimeout, text)
+}
+
+fn broken(error: &axum::Error) -> Error {
+    Error::caused_by(Code::MalformedRequest, error)
+}
+
+/// Parses JSON. Text that is not JSON is malformed, JSON that does not fit is not acceptable; both
+/// say where and what.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (code, what) = match error.classify() {
+            serde_json::error::Category::Data => (Code::InvalidField, "the body is not acceptable"),
+            _ => (Code::MalformedRequest, "the body is not JSON"),
+        };
+        Error::new(code, format!("{what}: {error}"))
+    })
+}
+
+/// Parameters in the path, parsed.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Params<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+        match axum::extract::Path::from_request_parts(parts, app).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(error) => Err(Error::new(Code::InvalidField, error.body_text())),
+        }
+    }
+}
+
+/// Parameters in the query, parsed; unknown ones are refused by the types.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+        match axum::extract::Query::from_request_parts(parts, app).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(error) => Err(Error::new(Code::InvalidField, error.body_text())),
+        }
+    }
+}
+
+/// A range of versions.
+pub(super) fn range(text: &str) -> Result<VersionRange, Error> {
+    text.parse()
+        .map_err(|error: crate::packages::InvalidRange| {
+            Error::new(Code::InvalidField, error.to_string())
+        })
+}
+
+/// An id of a path or field.
+pub(super) fn id<T: std::str::FromStr<Err = piston_client::ids::InvalidId>>(
+    text: &str,
+) -> Result<T, Error> {
+    text.parse()
+        .map_err(|error: T::Err| Error::new(Code::InvalidField, error.to_string()))
+}

@@ -1,0 +1,107 @@
+//! `POST /packages/{package}/{version}/execute`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use piston_client::api::{
+    CacheOutcome, ExecuteRequest, ExecuteResponse, OutputEncoding, OutputFile, StageResult, Timings,
+};
+use piston_client::units::Bytes;
+
+use super::app::App;
+use super::body::{self, Json, Params};
+use super::reply::{self, Reply};
+use crate::job::outcome::StageOutcome;
+use crate::job::{Outcome, request};
+
+/// Runs a job and waits for its end.
+pub(super) async fn execute(
+    State(app): State<Arc<App>>,
+    Params((package, version)): Params<(String, String)>,
+    Json(wire): Json<ExecuteRequest>,
+) -> Reply {
+    let (package, range) = (body::id(&package)?, body::range(&version)?);
+    let engine = app.engine().await?;
+    let lease = engine.packages.lease(&package, &range)?;
+    let encoding = wire.encoding;
+    let request = request::from_v3(wire, lease, &app.config().limits)?;
+    let outcome = engine.runner.run(request).await?;
+    reply::json(&response(outcome, encoding))
+}
+
+fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
+    let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(&stage, encoding));
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    ExecuteResponse {
+        id: outcome.id,
+        language: outcome.language,
+        version: outcome.version,
+        compile: stage(outcome.compile),
+        run: stage(outcome.run),
+        files: outcome
+            .files
+            .into_iter()
+            .map(|file| OutputFile {
+                name: file.path.as_str().to_owned(),
+                content: STANDARD.encode(&file.bytes),
+                size: Bytes(u64::try_from(file.bytes.len()).unwrap_or(u64::MAX)),
+            })
+            .collect(),
+        cache: CacheOutcome::Miss,
+        timings: Timings {
+            queue_us: micros(outcome.timings.queue),
+            sandbox_us: micros(outcome.timings.sandbox),
+            collect_us: micros(outcome.timings.collect),
+        },
+    }
+}
+
+fn result(stage: &StageOutcome, encoding: OutputEncoding) -> StageResult {
+    let mut lossy = false;
+    let mut text = |bytes: &[u8]| match encoding {
+        OutputEncoding::Base64 => STANDARD.encode(bytes),
+        OutputEncoding::Utf8 => {
+            let text = String::from_utf8_lossy(bytes);
+            lossy |= matches!(text, std::borrow::Cow::Owned(_));
+            text.into_owned()
+        }
+    };
+    let (stdout, stderr, output) = (
+        text(&stage.stdout),
+        text(&stage.stderr),
+        text(&stage.output),
+    );
+    StageResult {
+        stdout,
+        stderr,
+        output,
+        lossy,
+        code: stage.code,
+        signal: stage.signal_name(),
+        status: stage.status(),
+        message: stage.message(),
+        wall_time_ms: stage.wall_time.into(),
+        cpu_time_ms: stage.cpu_time.into(),
+        memory_bytes: stage.memory,
+        truncated: stage.is_truncated(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_flagged_or_encoded() {
+        let stage = StageOutcome {
+            stdout: vec![b'a', 0xff],
+            ..StageOutcome::default()
+        };
+        let utf8 = result(&stage, OutputEncoding::Utf8);
+        assert_eq!((utf8.stdout.as_str(), utf8.lossy), ("a\u{fffd}", true));
+        let base64 = result(&stage, OutputEncoding::Base64);
+        assert_eq!((base64.stdout.as_str(), base64.lossy), ("Yf8=", false));
+    }
+}

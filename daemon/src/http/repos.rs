@@ -1,0 +1,125 @@
+//! Repositories, what they list, and installing from them.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use piston_client::api::{AvailablePackage, Code, RepositorySettings};
+use piston_client::ids::{Language, Version};
+use serde::Deserialize;
+
+use super::app::App;
+use super::body::{self, Json, Params, Query};
+use super::packages::installed;
+use super::reply::{self, Reply};
+use crate::error::Error;
+
+/// `GET /repos`.
+pub(super) async fn list(State(app): State<Arc<App>>) -> Reply {
+    reply::json(&app.engine().await?.packages.repositories())
+}
+
+/// `GET /repos/{repo}`.
+pub(super) async fn show(State(app): State<Arc<App>>, Params(name): Params<String>) -> Reply {
+    let repositories = app.engine().await?.packages.repositories();
+    let found = repositories
+        .into_iter()
+        .find(|repository| repository.name == name);
+    let unknown = || Error::new(Code::RepositoryNotFound, format!("no repository `{name}`"));
+    reply::json(&found.ok_or_else(unknown)?)
+}
+
+/// `PUT /repos/{repo}`.
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Params(name): Params<String>,
+    Json(settings): Json<RepositorySettings>,
+) -> Reply {
+    let packages = Arc::clone(&app.engine().await?.packages);
+    let work = async move { packages.set_repository(&name, &settings).await };
+    reply::json(&app.detached(work).await?)
+}
+
+/// `DELETE /repos/{repo}`.
+pub(super) async fn remove(State(app): State<Arc<App>>, Params(name): Params<String>) -> Reply {
+    let packages = Arc::clone(&app.engine().await?.packages);
+    app.detached(async move { packages.remove_repository(&name).await })
+        .await?;
+    reply::nothing()
+}
+
+/// Query of a listing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listing {
+    sync: bool,
+    q: Option<String>,
+    language: Option<String>,
+}
+
+/// `GET /repos/{repo}/packages[?sync=true&q=&language=]`.
+pub(super) async fn packages(
+    State(app): State<Arc<App>>,
+    Params(repository): Params<String>,
+    Query(listing): Query<Listing>,
+) -> Reply {
+    let mut found = available(&app, repository, listing.sync).await?;
+    if let Some(word) = listing.q.map(|word| word.to_lowercase()) {
+        found.retain(|package| names(package).any(|name| name.contains(&word)));
+    }
+    if let Some(language) = listing.language {
+        found.retain(|package| names(package).any(|name| name == language));
+    }
+    reply::json(&found)
+}
+
+fn names(package: &AvailablePackage) -> impl Iterator<Item = &str> {
+    std::iter::once(package.language.as_str()).chain(package.aliases.iter().map(String::as_str))
+}
+
+/// `GET /repos/{repo}/packages/{package}`.
+pub(super) async fn versions(
+    State(app): State<Arc<App>>,
+    Params((repository, name)): Params<(String, String)>,
+) -> Reply {
+    let name: Language = body::id(&name)?;
+    let mut found = available(&app, repository, false).await?;
+    found.retain(|package| package.language == name);
+    if found.is_empty() {
+        return Err(not_available(name.as_str()));
+    }
+    reply::json(&found)
+}
+
+/// `GET /repos/{repo}/packages/{package}/{version}`: of `all`, the first that lists it.
+pub(super) async fn version(
+    State(app): State<Arc<App>>,
+    Params((repository, name, version)): Params<(String, String, String)>,
+) -> Reply {
+    let (name, version): (Language, Version) = (body::id(&name)?, body::id(&version)?);
+    let found = available(&app, repository, false).await?;
+    let mut found = found.into_iter();
+    let found = found.find(|package| package.language == name && package.version == version);
+    reply::json(&found.ok_or_else(|| not_available(&format!("{name}-{version}")))?)
+}
+
+/// `POST /repos/{repo}/packages/{package}/{version}/install`.
+pub(super) async fn install(
+    State(app): State<Arc<App>>,
+    Params((repository, name, version)): Params<(String, String, String)>,
+) -> Reply {
+    let (name, range) = (body::id(&name)?, body::range(&version)?);
+    let packages = Arc::clone(&app.engine().await?.packages);
+    let work = async move { packages.install(&repository, &name, &range).await };
+    installed(&app.detached(work).await?)
+}
+
+async fn available(app: &App, name: String, sync: bool) -> Result<Vec<AvailablePackage>, Error> {
+    let packages = Arc::clone(&app.engine().await?.packages);
+    app.detached(async move { packages.available(&name, sync).await })
+        .await
+}
+
+fn not_available(what: &str) -> Error {
+    let text = format!("no repository asked lists {what}; list with `sync=true` to ask again");
+    Error::new(Code::PackageNotAvailable, text)
+}

@@ -1,0 +1,63 @@
+//! What the daemon is, whether it lives, what its host offers.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use piston_client::api::{Info, VersionInfo};
+use piston_client::units::Bytes;
+
+use super::app::App;
+use super::edge::{Peer, Role};
+use super::reply::{self, Reply};
+use crate::config::Privilege;
+
+/// `GET /version`.
+pub(super) async fn version() -> Reply {
+    reply::json(&VersionInfo {
+        product: "Piston".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: vec!["v2".to_owned(), "v3".to_owned()],
+    })
+}
+
+/// `GET /info`; clients that may only execute see nothing of the host.
+pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let engine = app.engine().await?;
+    let installed = engine.packages.list();
+    let image_bytes = installed.iter().map(|package| package.image_bytes.0).sum();
+    let queue = engine.runner.queue();
+    let (mount, mechanisms) = match Peer::of(&request).role {
+        Role::Execute => (String::new(), Vec::new()),
+        Role::Admin => (
+            app.config().filesystem.mount.display().to_string(),
+            engine.mechanisms.clone(),
+        ),
+    };
+    reply::json(&Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rootless: app.config().privilege == Privilege::Rootless,
+        mount,
+        mechanisms,
+        packages: u64::try_from(installed.len()).unwrap_or(u64::MAX),
+        image_bytes: Bytes(image_bytes),
+        jobs_running: queue.running(),
+        jobs_queued: queue.waiting(),
+        max_concurrent_jobs: queue.max_concurrent(),
+    })
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: jobs are served.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    if app.is_ready() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}

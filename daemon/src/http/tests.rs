@@ -1,0 +1,313 @@
+//! The router without an engine: everything that is decided before a job or a package is touched.
+
+use axum::body::Body;
+use axum::http::{Method, Request as HttpRequest, StatusCode, header};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::edge::{Role, Transport};
+use super::*;
+use crate::config::{self, Privilege, paths::Host};
+
+fn app() -> Arc<App> {
+    let host = Host {
+        privilege: Privilege::Rootless,
+        uid: 1000,
+        cpus: 2,
+        variables: std::collections::BTreeMap::new(),
+    };
+    let mut config = config::load(&config::Flags::default(), &host)
+        .expect("defaults")
+        .config;
+    config.server.max_body = piston_client::units::Bytes(1000);
+    let (trigger, shutdown) = crate::shutdown::channel();
+    // Without its trigger an app shuts down.
+    std::mem::forget(trigger);
+    Arc::new(App::without_engine(config, shutdown))
+}
+
+const ADMIN: Peer = Peer {
+    role: Role::Admin,
+    transport: Transport::Unix,
+};
+const REMOTE: Peer = Peer {
+    role: Role::Execute,
+    transport: Transport::Tcp,
+};
+
+struct Ask {
+    peer: Peer,
+    method: Method,
+    path: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    body: String,
+}
+
+fn ask(method: Method, path: &'static str) -> Ask {
+    Ask {
+        peer: ADMIN,
+        method,
+        path,
+        headers: Vec::new(),
+        body: String::new(),
+    }
+}
+
+fn post(path: &'static str, body: &str) -> Ask {
+    let headers = vec![("content-type", "application/json")];
+    Ask {
+        headers,
+        body: body.to_owned(),
+        ..ask(Method::POST, path)
+    }
+}
+
+impl Ask {
+    async fn send(self) -> (StatusCode, axum::http::HeaderMap, Value) {
+        let mut request = HttpRequest::builder().method(self.method).uri(self.path);
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        let mut request = request.body(Body::from(self.body)).expect("a request");
+        request.extensions_mut().insert(self.peer);
+        let reply = route::router(app())
+            .oneshot(request)
+            .await
+            .expect("infallible");
+        let (parts, body) = reply.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (parts.status, parts.headers, body)
+    }
+
+    /// Status and code of a problem, whose form is checked on the way.
+    async fn problem(self) -> (u16, String, String) {
+        let (status, headers, body) = self.send().await;
+        assert_eq!(
+            headers[header::CONTENT_TYPE],
+            "application/problem+json",
+            "{body}"
+        );
+        assert_eq!(body["status"], status.as_u16());
+        assert_eq!(
+            body["request_id"],
+            headers["x-request-id"].to_str().expect("text")
+        );
+        let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+        (status.as_u16(), text("code"), text("detail"))
+    }
+}
+
+const EXECUTE: &str = "/api/v3/packages/bash/5/execute";
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_that_names_what_is_wrong() {
+    let plain = Ask {
+        headers: Vec::new(),
+        ..post(EXECUTE, "{}")
+    };
+    let too_long = post(EXECUTE, &"x".repeat(1001));
+    for (ask, status, code, word) in [
+        (
+            ask(Method::GET, "/api/v3/nowhere"),
+            404,
+            "not_found",
+            "/api/v3/nowhere",
+        ),
+        (ask(Method::GET, "/nowhere"), 404, "not_found", "/nowhere"),
+        (
+            ask(Method::PATCH, "/api/v3/version"),
+            405,
+            "method_not_allowed",
+            "PATCH",
+        ),
+        (plain, 415, "unsupported_media_type", "application/json"),
+        (too_long, 413, "body_too_large", "1000 bytes"),
+        (
+            post(EXECUTE, "{\"code\": "),
+            400,
+            "malformed_request",
+            "line 1 column 9",
+        ),
+        (
+            post(EXECUTE, "{\"cod\": 1}"),
+            422,
+            "invalid_field",
+            "unknown field `cod`",
+        ),
+        (
+            post(EXECUTE, "{\"code\": 1}"),
+            422,
+            "invalid_field",
+            "line 1 column 10",
+        ),
+        (
+            post("/api/v3/packages/bash/five/execute", "{}"),
+            422,
+            "invalid_field",
+            "`five`",
+        ),
+        (
+            post("/api/v3/packages/Bash/5/execute", "{}"),
+            422,
+            "invalid_field",
+            "`Bash`",
+        ),
+        (
+            ask(Method::GET, "/api/v3/jobs/1"),
+            422,
+            "invalid_field",
+            "job id",
+        ),
+        (
+            ask(Method::GET, "/api/v3/packages/x/1"),
+            422,
+            "invalid_field",
+            "version",
+        ),
+        (
+            ask(Method::DELETE, "/api/v3/packages/x/1.0.0?cascad=true"),
+            422,
+            "invalid_field",
+            "cascad",
+        ),
+        (post(EXECUTE, "{}"), 503, "starting", "starting"),
+    ] {
+        let path = ask.path;
+        let (got_status, got_code, detail) = ask.problem().await;
+        assert_eq!(
+            (got_status, got_code.as_str()),
+            (status, code),
+            "{path}: {detail}"
+        );
+        assert!(detail.contains(word), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let (_, headers, _) = ask(Method::PATCH, "/api/v3/packages/gc").send().await;
+    assert_eq!(headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn a_listener_that_executes_manages_nothing() {
+    for (method, path, role) in route::operations() {
+        let path: &'static str = path.replace(['{', '}'], "").leak();
+        let method: Method = method.parse().expect("a method");
+        let (status, _, _) = Ask {
+            peer: REMOTE,
+            ..ask(method.clone(), path)
+        }
+        .send()
+        .await;
+        let refused = status == StatusCode::FORBIDDEN;
+        assert_eq!(
+            refused,
+            role == Role::Admin,
+            "{method} {path} gives {status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_host_name_is_refused_on_tcp_alone() {
+    for (peer, host, status) in [
+        (REMOTE, "evil.example", StatusCode::FORBIDDEN),
+        (REMOTE, "localhost:2000", StatusCode::OK),
+        (ADMIN, "evil.example", StatusCode::OK),
+    ] {
+        let headers = vec![("host", host)];
+        let ask = Ask {
+            peer,
+            headers,
+            ..ask(Method::GET, "/api/v3/version")
+        };
+        assert_eq!(ask.send().await.0, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_before_the_engine_runs() {
+    assert_eq!(ask(Method::GET, "/healthz").send().await.0, StatusCode::OK);
+    assert_eq!(
+        ask(Method::GET, "/readyz").send().await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn v2_speaks_in_messages_under_both_paths_and_in_any_case() {
+    for path in [
+        "/api/v2/execute",
+        "/API/V2/Execute/",
+        "/api/v2/piston/execute",
+    ] {
+        let (status, _, body) = post(path, "{}").send().await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(
+            body,
+            serde_json::json!({"message": "language is required as a string"})
+        );
+    }
+    for (method, path) in [
+        (Method::GET, "/api/v2/nowhere"),
+        (Method::GET, "/api/v2/execute"),
+        (Method::GET, "/api/v2"),
+        (Method::GET, "/api/v2/pistonexecute"),
+        (Method::POST, "/"),
+    ] {
+        let (status, _, body) = ask(method, path).send().await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert!(
+            path == "/" || body == serde_json::json!({"message": "Not Found"}),
+            "{body}"
+        );
+    }
+    let (status, headers, _) = ask(Method::OPTIONS, "/api/v2/execute").send().await;
+    assert_eq!(
+        (status, &headers[header::ALLOW]),
+        (StatusCode::OK, &"POST".parse().expect("text"))
+    );
+    let (_, _, body) = ask(Method::GET, "/").send().await;
+    assert_eq!(
+        body["message"],
+        concat!("Piston v", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[tokio::test]
+async fn v2_wants_json_from_browsers_and_takes_it_from_others_whatever_they_call_it() {
+    let with = |headers: Vec<(&'static str, &'static str)>| Ask {
+        headers,
+        ..post("/api/v2/execute", "{}")
+    };
+    let tolerant = with(vec![("content-type", "text/plain")]).send().await;
+    assert_eq!(tolerant.0, StatusCode::BAD_REQUEST);
+    for browser in [
+        ("origin", "http://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let strict = with(vec![("content-type", "text/plain"), browser])
+            .send()
+            .await;
+        assert_eq!(strict.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let message = serde_json::json!({"message": "requests must be of type application/json"});
+        assert_eq!(strict.2, message);
+    }
+}
+
+#[tokio::test]
+async fn v2_has_a_message_for_what_is_not_json_and_for_what_is_too_long() {
+    let (status, _, body) = post("/api/v2/execute", "{").send().await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        body["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("not JSON")),
+        "{body}"
+    );
+    let (status, _, body) = post("/api/v2/execute", &"x".repeat(1001)).send().await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(body["message"].is_string(), "{body}");
+}

@@ -1,0 +1,105 @@
+//! The released Piston's API: its paths, validation, texts and replies, to the letter.
+//!
+//! Owns the v2 wire form; shares nothing with v3's types. Served at [`BASE_PATH`] and below
+//! `piston/` there. What it does not do yet: packages and the WebSocket.
+//!
+//! Differences that are meant (the original's faults): malformed JSON and bad file names answer
+//! with a `message`, output is cut exactly, a timeout of 0 means the configured one.
+
+pub mod execute;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::IntoResponse as _;
+use piston_client::api::Code;
+use serde::Serialize;
+
+use super::app::App;
+use super::body;
+use super::reply::{self, Reply};
+use crate::error::Error;
+
+/// Where the released Piston's API lives.
+pub const BASE_PATH: &str = "/api/v2";
+
+/// The operations: path below the base, the methods it takes.
+const OPERATIONS: [(&str, &str); 2] = [("/execute", "POST"), ("/runtimes", "GET, HEAD")];
+
+/// One entry of `GET runtimes`.
+#[derive(Debug, Serialize)]
+struct Runtime {
+    language: String,
+    version: String,
+    aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<String>,
+}
+
+/// `GET /`.
+pub(super) fn greeting(request: &Request) -> Reply {
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            let message = format!("Piston v{}", env!("CARGO_PKG_VERSION"));
+            reply::json(&BTreeMap::from([("message", message)]))
+        }
+        _ => Err(Error::new(Code::NotFound, "Not Found")),
+    }
+}
+
+/// Routes a request below the base path: any case, with or without a slash at the end.
+pub(super) async fn dispatch(app: &Arc<App>, request: Request) -> Reply {
+    let path = request.uri().path().to_lowercase();
+    let below = path.strip_prefix(BASE_PATH).unwrap_or_default();
+    let below = match below.strip_prefix("/piston") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => below,
+    };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    check_content_type(request.method(), request.headers())?;
+    let operation = OPERATIONS.iter().find(|(path, _)| *path == below);
+    match (request.method().as_str(), operation) {
+        ("OPTIONS", Some((_, methods))) => {
+            Ok((StatusCode::OK, [(header::ALLOW, *methods)], *methods).into_response())
+        }
+        ("GET" | "HEAD", Some(("/runtimes", _))) => runtimes(app).await,
+        ("POST", Some(("/execute", _))) => execute::execute(app, request).await,
+        _ => Err(Error::new(Code::NotFound, "Not Found")),
+    }
+}
+
+/// A browser has to ask before it may send JSON to another site, so what it sends has to be JSON;
+/// other clients often leave the header out.
+fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
+    let needs_none = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let from_browser =
+        headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    if needs_none || !from_browser || body::is_json(headers) {
+        return Ok(());
+    }
+    let text = "requests must be of type application/json";
+    Err(Error::new(Code::UnsupportedMediaType, text))
+}
+
+async fn runtimes(app: &App) -> Reply {
+    let runtimes = app.engine().await?.packages.runtimes();
+    let of_package = |package: &_, version: &_| {
+        runtimes
+            .iter()
+            .filter(|r| r.package == *package && r.version == *version)
+            .count()
+    };
+    let wire = runtimes.iter().map(|runtime| {
+        let several = of_package(&runtime.package, &runtime.version) > 1
+            || runtime.package != runtime.language;
+        Runtime {
+            language: runtime.language.to_string(),
+            version: runtime.version.to_string(),
+            aliases: runtime.aliases.clone(),
+            runtime: several.then(|| runtime.package.to_string()),
+        }
+    });
+    reply::json(&wire.collect::<Vec<_>>())
+}
