@@ -114,7 +114,7 @@ fn request_id(headers: &HeaderMap) -> String {
     }
     let mut bytes = [0; 8];
     // Without randomness the id is all zeros: a worse name, not a worse reply.
-    drop(getrandom::fill(&mut bytes));
+    let _ = getrandom::fill(&mut bytes);
     hex::encode(bytes)
 }
 

@@ -194,7 +194,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // Mostly it is gone already.
-            drop(killpg(group, Signal::SIGKILL));
+            let _ = killpg(group, Signal::SIGKILL);
         }
     }
 }
