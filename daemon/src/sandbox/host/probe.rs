@@ -1,0 +1,191 @@
+//! The process that tries the steps of a sandbox, and the question to it.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::sched::CloneFlags;
+use piston_client::api::Mechanism;
+use rustix::mount::MountAttrFlags;
+use rustix::net::RecvFlags;
+use serde::{Deserialize, Serialize};
+
+use super::super::error::{Failure, Step as _};
+use super::super::seccomp::Filter;
+use super::super::sys::{self, Forked, OneThread, Recursive};
+use super::super::{idmap, message, mounts, network, rootless};
+use super::{PROBE_SUBCOMMAND, missing, present};
+
+/// What came of one mechanism.
+#[derive(Debug, Serialize, Deserialize)]
+struct Finding {
+    name: String,
+    /// Why it does not work.
+    failure: Option<String>,
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(name: &str, result: Result<(), Failure>, remedy: &str) -> Self {
+        let failure = result.err().map(|Failure { step, errno }| {
+            format!("{step}: {}", io::Error::from_raw_os_error(errno))
+        });
+        let remedy = failure.is_some().then(|| remedy.to_owned());
+        Self {
+            name: name.to_owned(),
+            failure,
+            remedy,
+        }
+    }
+}
+
+/// Asks a process of `program` what works.
+pub(super) fn ask(program: &Path) -> Vec<Mechanism> {
+    let output = Command::new(program)
+        .arg(PROBE_SUBCOMMAND)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    let findings = output.and_then(|output| Ok(serde_json::from_slice(&output.stdout)?));
+    let findings: Vec<Finding> = match findings {
+        Ok(findings) => findings,
+        Err(error) => {
+            let detail = format!("the probe could not be run: {error}");
+            return vec![missing(
+                "sandbox",
+                detail,
+                "report this as a defect of pistond",
+            )];
+        }
+    };
+    findings.into_iter().map(mechanism).collect()
+}
+
+fn mechanism(finding: Finding) -> Mechanism {
+    match finding.failure {
+        None => present(&finding.name, detail(&finding.name)),
+        Some(failure) => Mechanism {
+            remedy: finding.remedy,
+            ..missing(&finding.name, failure, String::new())
+        },
+    }
+}
+
+/// What a mechanism that works is used for.
+fn detail(name: &str) -> &'static str {
+    match name {
+        "user_namespaces" => "the daemon may make namespaces",
+        "namespaces" => "mount, PID, network, IPC, UTS and cgroup namespaces; loopback is up",
+        "mount_api" => "workspaces are detached tmpfs mounts (fsopen, mount_setattr)",
+        "proc" => "a job has a proc of its own PID namespace",
+        "job_user" => "a job is in a user namespace of its own, without capabilities",
+        "seccomp" => "a filter allows what programs need",
+        _ => "works",
+    }
+}
+
+/// Runs the probe: prints what it found. Has to be called before the process has a second thread.
+pub(in crate::sandbox) fn run() -> ExitCode {
+    let done = try_everything().and_then(|findings| {
+        let mut text = serde_json::to_vec(&findings)?;
+        text.push(b'\n');
+        io::stdout().write_all(&text)
+    });
+    ExitCode::from(u8::from(done.is_err()))
+}
+
+fn try_everything() -> io::Result<Vec<Finding>> {
+    let thread = OneThread::check()?;
+    if let Err(error) = rootless::enter() {
+        return Ok(vec![Finding {
+            name: "user_namespaces".to_owned(),
+            failure: Some(format!("{}: {}", error.cause, error.source)),
+            remedy: Some(error.cause.remedy().to_owned()),
+        }]);
+    }
+    let mut findings = vec![Finding::new("user_namespaces", Ok(()), "")];
+    let (ours, theirs) = message::pair()?;
+    match sys::fork_into_pid_namespace(&thread) {
+        Ok(Forked::Child) => {
+            drop(ours);
+            try_sandbox(&theirs).ok();
+            sys::leave(0);
+        }
+        Ok(Forked::Parent(_)) => drop(theirs),
+        Err(error) => {
+            let failed = Err::<(), _>(error).step("PID namespace");
+            findings.push(Finding::new("namespaces", failed, NAMESPACE_REMEDY));
+            return Ok(findings);
+        }
+    }
+    while let Some((text, _)) = message::receive_bytes(&ours, RecvFlags::empty())? {
+        findings.push(serde_json::from_slice(&text)?);
+    }
+    Ok(findings)
+}
+
+const NAMESPACE_REMEDY: &str =
+    "raise the limits in /proc/sys/user, and in a container use the profile in contrib/container";
+
+/// The steps of a sandbox, in PID 1 of a new namespace; tells of each as it goes.
+fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
+    let tell =
+        |finding: Finding| message::send_bytes(report.as_fd(), &serde_json::to_vec(&finding)?, &[]);
+    tell(Finding::new(
+        "namespaces",
+        try_namespaces(),
+        NAMESPACE_REMEDY,
+    ))?;
+    tell(Finding::new(
+        "mount_api",
+        try_mounts(),
+        "use a newer kernel, or allow fsopen and mount_setattr",
+    ))?;
+    tell(Finding::new(
+        "proc",
+        mounts::try_proc(),
+        "this process sees a masked /proc: start the container with \
+         `--security-opt systempaths=unconfined` (Kubernetes: `procMount: Unmasked`)",
+    ))?;
+    tell(Finding::new(
+        "job_user",
+        try_job_user(),
+        "allow nested user namespaces (user.max_user_namespaces)",
+    ))?;
+    let filter = Filter::for_jobs()
+        .and_then(|filter| sys::install_filter(&filter))
+        .step("install a filter");
+    tell(Finding::new(
+        "seccomp",
+        filter,
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    ))
+}
+
+fn try_namespaces() -> Result<(), Failure> {
+    nix::sched::unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP
+            | CloneFlags::CLONE_NEWNET,
+    )
+    .step("unshare")?;
+    network::loopback_up().step("loopback")
+}
+
+fn try_mounts() -> Result<(), Failure> {
+    let mount = mounts::new_tmpfs(&[("size", "4k")], MountAttrFlags::MOUNT_ATTR_NODEV)
+        .step("mount a tmpfs")?;
+    sys::add_mount_attributes(&mount, MountAttrFlags::MOUNT_ATTR_RDONLY, Recursive::No)
+        .step("mount_setattr")
+}
+
+fn try_job_user() -> Result<(), Failure> {
+    // The maps are written through proc, which here is still the one of another PID namespace.
+    mounts::mount_proc_over_host()?;
+    idmap::enter_user_namespace()?;
+    idmap::drop_capabilities()
+}

@@ -1,0 +1,240 @@
+//! PID 1 of a job: builds the sandbox, starts the program, reaps, and reports.
+//!
+//! The program itself is not PID 1, because the kernel shields that one from its own signals
+//! (`abort` would not be SIGABRT). Init holds nothing that a job wants: its capabilities are in
+//! the user namespace above the job's, and it is not dumpable.
+//!
+//! Invariants: when it reports the end, no other process of the namespace is left; when it ends,
+//! for whatever reason, the kernel kills all that are. It ends with the control socket, and with
+//! the launcher.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::RecvFlags;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
+
+use super::error::{Failure, Step as _};
+use super::launcher::Common;
+use super::message::{self, JobFds, KILL, Report};
+use super::program::{self, Program};
+use super::spec::{Ended, Spec};
+use super::sys::{self, Disposition, Forked, OneThread};
+
+/// Host name of every job.
+const HOST_NAME: &[u8] = b"piston";
+
+/// Runs as init of `job`, in the process that was just forked for it, and never returns.
+/// `launcher` is the launcher's socket, which this process has no business with.
+pub(super) fn run(
+    thread: &OneThread,
+    common: &Common,
+    job: JobFds<OwnedFd>,
+    launcher: &mut OwnedFd,
+) -> ! {
+    // A panic must not unwind into the launcher's loop, of which this process has a copy.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let JobFds {
+            spec,
+            workspace,
+            stdio,
+            control,
+        } = job;
+        let files = Files {
+            spec,
+            workspace,
+            stdio,
+        };
+        match start(thread, common, files, &control, launcher) {
+            Ok(started) => attend(&started, &control),
+            Err(failure) => message::send(&control, &Report::Failed(failure), &[]),
+        }
+    }));
+    sys::leave(u8::from(!matches!(done, Ok(Ok(())))))
+}
+
+/// Descriptors that are needed until the program is started.
+struct Files {
+    spec: OwnedFd,
+    workspace: OwnedFd,
+    stdio: [OwnedFd; 3],
+}
+
+/// A program that runs.
+struct Started {
+    /// Its pid in this namespace.
+    pid: i32,
+    /// When it was executed, on the monotonic clock.
+    at: Duration,
+    /// Tells of dead children.
+    children: SignalFd,
+}
+
+/// Builds the sandbox and starts the program; returns when exec has succeeded.
+fn start(
+    thread: &OneThread,
+    common: &Common,
+    files: Files,
+    control: &OwnedFd,
+    launcher: &mut OwnedFd,
+) -> Result<Started, Failure> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step("death signal")?;
+    forget(launcher)?;
+    sys::set_dispositions([libc::SIGCHLD], Disposition::Default);
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block().step("signal mask")?;
+    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .step("signalfd")?;
+
+    let spec = read_spec(files.spec)?;
+    let program = Program::prepare(&spec, common.ids)?;
+    nix::sched::unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP
+            | CloneFlags::CLONE_NEWNET,
+    )
+    .step("namespaces")?;
+    super::network::loopback_up().step("loopback")?;
+    rustix::system::sethostname(HOST_NAME).step("host name")?;
+    common.template.enter(&spec.view, &files.workspace)?;
+    drop(files.workspace);
+
+    let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .step("pidfd")?;
+    message::send(control, &Report::Ready, &[me.as_fd()]).step("report")?;
+    Ok(Started { pid, at, children })
+}
+
+/// Closes this process's copy of the launcher's socket, by putting nothing in its place.
+fn forget(launcher: &mut OwnedFd) -> Result<(), Failure> {
+    const STEP: &str = "close the launcher's socket";
+    let null = std::fs::File::open("/dev/null").step(STEP)?;
+    rustix::io::dup3(&null, launcher, rustix::io::DupFlags::CLOEXEC).step(STEP)
+}
+
+/// Reads the spec out of its memfd.
+fn read_spec(memfd: OwnedFd) -> Result<Spec, Failure> {
+    use std::io::{Read as _, Seek as _};
+    let mut file = std::fs::File::from(memfd);
+    let mut text = Vec::new();
+    file.rewind().step("read the spec")?;
+    file.read_to_end(&mut text).step("read the spec")?;
+    serde_json::from_slice(&text).step("read the spec")
+}
+
+/// Forks the program's process and waits until it has been executed.
+fn execute(
+    thread: &OneThread,
+    program: &Program,
+    filter: &super::seccomp::Filter,
+    stdio: [OwnedFd; 3],
+) -> Result<(i32, Duration), Failure> {
+    let (ours, theirs) = message::pair().step("report socket")?;
+    let pid = match sys::fork(thread).step("fork the program")? {
+        Forked::Parent(pid) => pid,
+        Forked::Child => program::run(program, filter, &stdio, &theirs),
+    };
+    drop((theirs, stdio));
+    let mut at = None;
+    // Exec closes the other end.
+    while let Some((report, _)) =
+        message::receive(&ours, RecvFlags::empty()).step("report of the program")?
+    {
+        match report {
+            Report::Executing { at: nanoseconds } => at = Some(Duration::from_nanos(nanoseconds)),
+            Report::Failed(failure) => return Err(failure),
+            Report::Ready | Report::Ended { .. } => {}
+        }
+    }
+    // Without a time the process was killed on its way: it is reaped like a program's.
+    let at = at.map_or_else(monotonic, Ok).step("clock")?;
+    Ok((pid, at))
+}
+
+/// Reaps until the program has ended, kills what is left, and reports. Kills on request; returns
+/// at once when the daemon is gone.
+fn attend(started: &Started, control: &OwnedFd) -> io::Result<()> {
+    loop {
+        let mut ready = [
+            PollFd::new(control, PollFlags::IN),
+            PollFd::new(&started.children, PollFlags::IN),
+        ];
+        match poll(&mut ready, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [from_daemon, _] = ready;
+        if !from_daemon.revents().is_empty() {
+            match message::receive_bytes(control, RecvFlags::DONTWAIT)? {
+                None => return Ok(()),
+                Some((bytes, _)) if bytes == KILL => kill_all(),
+                Some(_) => {}
+            }
+        }
+        // One signal stands for any number of children.
+        while started.children.read_signal()?.is_some() {}
+        if let Some(status) = reap_until(started.pid, WaitOptions::NOHANG)? {
+            let wall = monotonic()?.saturating_sub(started.at);
+            kill_all();
+            reap_until(0, WaitOptions::empty())?;
+            return message::send(control, &end(status, wall)?, &[]);
+        }
+    }
+}
+
+/// Kills every process of the namespace but this one.
+fn kill_all() {
+    // ESRCH: there is none.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL).ok();
+}
+
+/// Reaps children until `pid` is among them, or until none is left to reap.
+fn reap_until(pid: i32, options: WaitOptions) -> io::Result<Option<WaitStatus>> {
+    loop {
+        match rustix::process::wait(options) {
+            Ok(Some((reaped, status))) if Pid::as_raw(Some(reaped)) == pid => {
+                return Ok(Some(status));
+            }
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The last report, after everything was reaped.
+fn end(status: WaitStatus, wall: Duration) -> io::Result<Report> {
+    let ended = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Exited(code),
+        (None, signal) => Ended::Signalled(signal.unwrap_or(libc::SIGKILL)),
+    };
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
+    let nanoseconds = |time: nix::sys::time::TimeVal| {
+        let micros = nix::sys::time::TimeValLike::num_microseconds(&time);
+        u64::try_from(micros).unwrap_or(0).saturating_mul(1000)
+    };
+    Ok(Report::Ended {
+        ended,
+        wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+        cpu: nanoseconds(usage.user_time()).saturating_add(nanoseconds(usage.system_time())),
+        // In KiB.
+        memory: u64::try_from(usage.max_rss())
+            .unwrap_or(0)
+            .saturating_mul(1024),
+    })
+}
+
+/// The monotonic clock.
+pub(super) fn monotonic() -> io::Result<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?.into())
+}

@@ -1,0 +1,265 @@
+//! Messages between daemon, launcher and init, and the descriptors that travel with them.
+//!
+//! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
+//! empty read. Who says what:
+//! - daemon to launcher, on the launcher's socket: [`JobFds`], nothing else;
+//! - launcher to daemon on that socket: one [`Report`] (ready or failed) when it starts;
+//! - init to daemon, on the job's control socket: reports; daemon to init: [`KILL`];
+//! - the program's process to init, on a socket that closes at exec: reports.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+
+use super::error::Failure;
+use super::spec::Ended;
+
+/// What the daemon tells an init that is to kill its tree and report.
+pub(super) const KILL: &[u8] = b"kill";
+
+/// Longest message; reports are far shorter.
+const MAX_MESSAGE: usize = 4096;
+
+/// Descriptors that start a job, in this order in the message.
+const JOB_FDS: usize = 6;
+
+/// What is said on the way of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// From the launcher: it is ready. From init: the program runs (with init's pidfd).
+    Ready,
+    /// A step failed; there will be no program.
+    Failed(Failure),
+    /// From the process that is about to become the program: when, on the monotonic clock.
+    Executing {
+        /// Nanoseconds.
+        at: u64,
+    },
+    /// From init: the program has ended and every process is dead.
+    Ended {
+        /// How the program ended.
+        ended: Ended,
+        /// Nanoseconds from exec to the end of the program.
+        wall: u64,
+        /// Nanoseconds of user and system time of all that was reaped.
+        cpu: u64,
+        /// Bytes of the largest process.
+        memory: u64,
+    },
+}
+
+/// What the daemon hands over for one job.
+#[derive(Debug)]
+pub(super) struct JobFds<Fd> {
+    /// Memfd with the spec as JSON.
+    pub(super) spec: Fd,
+    /// The workspace's detached mount.
+    pub(super) workspace: Fd,
+    /// The program's standard streams.
+    pub(super) stdio: [Fd; 3],
+    /// Init's end of the job's control socket.
+    pub(super) control: Fd,
+}
+
+impl JobFds<BorrowedFd<'_>> {
+    /// Sends the job to the launcher.
+    pub(super) fn send(&self, launcher: impl AsFd) -> io::Result<()> {
+        let [stdin, stdout, stderr] = self.stdio;
+        let fds: [_; JOB_FDS] = [
+            self.spec,
+            self.workspace,
+            stdin,
+            stdout,
+            stderr,
+            self.control,
+        ];
+        send_bytes(launcher, b"job", &fds)
+    }
+}
+
+impl JobFds<OwnedFd> {
+    /// Receives the next job: none when the daemon is gone, an error for a message that is not a
+    /// job (its descriptors are closed, by which the daemon learns of it).
+    pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Self>> {
+        let Some((_, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
+            return Ok(None);
+        };
+        let fds: [OwnedFd; JOB_FDS] = fds
+            .try_into()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing"))?;
+        let [spec, workspace, stdin, stdout, stderr, control] = fds;
+        Ok(Some(Self {
+            spec,
+            workspace,
+            stdio: [stdin, stdout, stderr],
+            control,
+        }))
+    }
+}
+
+/// A connected pair of sockets, closed on exec.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let ends = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    Ok(ends)
+}
+
+/// Sends a report, with descriptors.
+pub(super) fn send(socket: impl AsFd, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_bytes(socket, &serde_json::to_vec(report)?, fds)
+}
+
+/// Receives a report with its descriptors; none when the peer is gone.
+pub(super) fn receive(
+    socket: impl AsFd,
+    flags: RecvFlags,
+) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+    let Some((bytes, fds)) = receive_bytes(socket, flags)? else {
+        return Ok(None);
+    };
+    Ok(Some((serde_json::from_slice(&bytes)?, fds)))
+}
+
+/// Sends one message; never raises `SIGPIPE`.
+pub(super) fn send_bytes(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors",
+        ));
+    }
+    retry(|| {
+        sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
+    Ok(())
+}
+
+/// Receives one message with its descriptors; none when the peer is gone.
+pub(super) fn receive_bytes(
+    socket: impl AsFd,
+    flags: RecvFlags,
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; MAX_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = retry(|| {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        recvmsg(
+            &socket,
+            &mut slices,
+            &mut control,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        )
+    })?;
+    let fds = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    if message
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a message was cut off",
+        ));
+    }
+    bytes.truncate(message.bytes);
+    Ok(Some((bytes, fds)))
+}
+
+/// Calls again for as long as signals interrupt.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_whole_with_its_descriptors_and_the_end_is_seen() {
+        let (here, there) = pair().unwrap();
+        let failure = Failure {
+            step: "mount proc".to_owned(),
+            errno: 1,
+        };
+        send(&here, &Report::Failed(failure.clone()), &[here.as_fd()]).unwrap();
+        let (report, fds) = receive(&there, RecvFlags::empty()).unwrap().unwrap();
+        assert_eq!((report, fds.len()), (Report::Failed(failure), 1));
+        drop((here, fds));
+        assert!(receive(&there, RecvFlags::empty()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_job_without_all_its_descriptors_is_an_error_and_not_a_job() {
+        let (here, there) = pair().unwrap();
+        send_bytes(&here, b"job", &[here.as_fd()]).unwrap();
+        let error = JobFds::receive(&there).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_job_arrives_in_order() {
+        let (here, there) = pair().unwrap();
+        let files: Vec<_> = (0..6).map(|_| tempfile::tempfile().unwrap()).collect();
+        let fd = |n: usize| files[n].as_fd();
+        let job = JobFds {
+            spec: fd(0),
+            workspace: fd(1),
+            stdio: [fd(2), fd(3), fd(4)],
+            control: fd(5),
+        };
+        job.send(&here).unwrap();
+        let got = JobFds::receive(&there).unwrap().unwrap();
+        let [stdin, stdout, stderr] = &got.stdio;
+        let order = [
+            &got.spec,
+            &got.workspace,
+            stdin,
+            stdout,
+            stderr,
+            &got.control,
+        ];
+        for (file, fd) in files.iter().zip(order) {
+            let sent = rustix::fs::fstat(file).unwrap();
+            assert_eq!(rustix::fs::fstat(fd).unwrap().st_ino, sent.st_ino);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The process that becomes the program: its last steps, from fork to exec.
+//!
+//! The order matters. The user is changed while capabilities last; the user namespace comes last
+//! of all namespaces (earlier it would forbid the proc mount) and before `NPROC`, which is then
+//! counted in it; seccomp comes last, because the steps before use what it forbids.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::SigSet;
+use rustix::fs::{FileType, Gid, Uid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use super::error::{EXEC, Failure, Step as _};
+use super::launcher::IGNORED_SIGNALS;
+use super::message::{self, Report};
+use super::seccomp::Filter;
+use super::spec::{Rlimits, Spec};
+use super::sys::{self, Disposition};
+use super::{idmap, rlimit};
+
+/// Where programs start.
+const JOB_DIRECTORY: &str = "/piston/job";
+
+/// What to execute, in the kernel's form.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    rlimits: Rlimits,
+    /// Host id of its slot, where slots have their own.
+    id: Option<u32>,
+}
+
+impl Program {
+    /// Takes from the spec what the program needs; `ids` is the first host id of the slots.
+    pub(super) fn prepare(spec: &Spec, ids: Option<u32>) -> Result<Self, Failure> {
+        let argv = spec.argv.iter().map(|word| c_string(word.as_bytes()));
+        let argv = argv.collect::<Result<Vec<_>, _>>()?;
+        let env = spec
+            .env
+            .iter()
+            .map(|(name, value)| c_string(format!("{name}={value}").as_bytes()));
+        let id = match ids {
+            None => None,
+            Some(first) => Some(
+                first
+                    .checked_add(spec.slot)
+                    .ok_or_else(|| io::Error::from_raw_os_error(libc::ERANGE))
+                    .step("id of the slot")?,
+            ),
+        };
+        let path = argv
+            .first()
+            .cloned()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+            .step(EXEC)?;
+        Ok(Self {
+            path,
+            env: env.collect::<Result<_, _>>()?,
+            argv,
+            rlimits: spec.rlimits,
+            id,
+        })
+    }
+}
+
+/// A word of the command or environment; the kernel ends them with NUL, so none may be inside.
+fn c_string(word: &[u8]) -> Result<CString, Failure> {
+    CString::new(word).step("arguments and environment")
+}
+
+/// Becomes the program. Never returns: on failure it reports on `report` and ends.
+pub(super) fn run(program: &Program, filter: &Filter, stdio: &[OwnedFd; 3], report: &OwnedFd) -> ! {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let Err(failure) = become_program(program, filter, stdio, report);
+        message::send(report, &Report::Failed(failure), &[])
+    }));
+    drop(result);
+    sys::leave(127)
+}
+
+/// All the steps.
+fn become_program(
+    program: &Program,
+    filter: &Filter,
+    stdio: &[OwnedFd; 3],
+    report: &OwnedFd,
+) -> Result<Infallible, Failure> {
+    rustix::process::setsid().step("session")?;
+    take_stdio(stdio, program.id)?;
+    // Init is not dumpable, and neither are its children, whose proc files then belong to root.
+    set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
+    // When memory runs out the kernel is to end jobs first.
+    std::fs::write("/proc/self/oom_score_adj", "1000").step("oom score")?;
+    if let Some(id) = program.id {
+        idmap::become_user(id)?;
+    }
+    idmap::enter_user_namespace()?;
+    rustix::process::chdir(JOB_DIRECTORY).step("job directory")?;
+    rlimit::apply(&program.rlimits)?;
+    idmap::drop_capabilities()?;
+    sys::set_dispositions(IGNORED_SIGNALS, Disposition::Default);
+    SigSet::empty().thread_set_mask().step("signal mask")?;
+    sys::close_on_exec_from(3).step("close descriptors")?;
+    sys::install_filter(filter).step("seccomp")?;
+    let at = super::init::monotonic().step("clock")?;
+    let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+    message::send(report, &Report::Executing { at }, &[]).step("report")?;
+    nix::unistd::execve(&program.path, &program.argv, &program.env).step(EXEC)
+}
+
+/// Puts the streams where programs expect them. Pipes are given to the job's user, who could not
+/// open `/dev/stdout` otherwise.
+fn take_stdio([stdin, stdout, stderr]: &[OwnedFd; 3], id: Option<u32>) -> Result<(), Failure> {
+    const STEP: &str = "standard streams";
+    if let Some(id) = id {
+        for stream in [stdin, stdout, stderr] {
+            let mode = rustix::fs::fstat(stream).step(STEP)?.st_mode;
+            if FileType::from_raw_mode(mode) == FileType::Fifo {
+                rustix::fs::fchown(stream, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
+                    .step(STEP)?;
+            }
+        }
+    }
+    nix::unistd::dup2_stdin(stdin).step(STEP)?;
+    nix::unistd::dup2_stdout(stdout).step(STEP)?;
+    nix::unistd::dup2_stderr(stderr).step(STEP)
+}

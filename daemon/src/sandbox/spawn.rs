@@ -1,0 +1,347 @@
+//! The daemon's side: the [`Launcher`] it keeps, and each [`Running`] stage.
+//!
+//! A stage lives exactly as long as its `Running`: dropping that closes the control socket, at
+//! which init ends and the kernel kills the tree.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio as ProcessStdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use piston_client::units::Bytes;
+use rustix::fs::MemfdFlags;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::error::SandboxError;
+use super::message::{self, JobFds, KILL, Report};
+use super::spec::{Exit, Spec, Stdio};
+use super::sys;
+use super::workspace::Workspace;
+
+/// Name of the hidden subcommand that runs the launcher.
+pub(super) const SUBCOMMAND: &str = "launcher";
+
+/// A sandbox takes about a millisecond to make; one that takes this long never will be.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The process that starts sandboxes. When it dies the next spawn starts another.
+#[derive(Debug)]
+pub struct Launcher {
+    /// How to start one.
+    command: LauncherCommand,
+    /// The one in use.
+    link: Mutex<Arc<Link>>,
+    /// Held by whoever replaces a dead one.
+    replacing: tokio::sync::Mutex<()>,
+}
+
+/// How a launcher process is started.
+#[derive(Debug)]
+struct LauncherCommand {
+    program: PathBuf,
+    fs: PathBuf,
+    ids: Option<u32>,
+}
+
+/// A launcher process and the socket to it; its end ends the process.
+#[derive(Debug)]
+struct Link {
+    socket: AsyncFd<OwnedFd>,
+    _process: tokio::process::Child,
+}
+
+impl Launcher {
+    /// Starts the launcher over the filesystem mounted at `fs`. `ids`: first host uid and gid for
+    /// slots, or none when all jobs share the daemon's. The launcher is this very program, whose
+    /// `main` has to call [`super::hidden_subcommand`].
+    pub async fn start(fs: &Path, ids: Option<u32>) -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"), fs, ids).await
+    }
+
+    /// The same with another program as launcher, for callers that are not `pistond` themselves.
+    pub async fn start_program(
+        program: &Path,
+        fs: &Path,
+        ids: Option<u32>,
+    ) -> Result<Self, SandboxError> {
+        let command = LauncherCommand {
+            program: program.to_owned(),
+            fs: fs.to_owned(),
+            ids,
+        };
+        let link = Mutex::new(Arc::new(command.start().await?));
+        Ok(Self {
+            command,
+            link,
+            replacing: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Starts a stage. Returns when the program runs (exec succeeded). A workspace serves one
+    /// stage: its mount goes to the sandbox.
+    pub async fn spawn(
+        &self,
+        spec: &Spec,
+        workspace: &Workspace,
+        stdio: Stdio,
+    ) -> Result<Running, SandboxError> {
+        let memfd = spec_memfd(spec).map_err(|error| SandboxError::step("spec", error))?;
+        let fds = StageFds {
+            spec: memfd.as_fd(),
+            workspace: workspace.mount(),
+            stdio: &stdio,
+        };
+        let link = self.link();
+        match link.spawn(&fds, spec).await {
+            Err(SandboxError::LauncherGone) => self.replace(&link).await?.spawn(&fds, spec).await,
+            result => result,
+        }
+    }
+
+    /// Process id of the launcher in use, when it is alive.
+    pub fn process_id(&self) -> Option<u32> {
+        self.link()._process.id()
+    }
+
+    fn link(&self) -> Arc<Link> {
+        self.link
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Starts another launcher in the place of `dead`, unless somebody else has.
+    async fn replace(&self, dead: &Arc<Link>) -> Result<Arc<Link>, SandboxError> {
+        let _only_one = self.replacing.lock().await;
+        let current = self.link();
+        if !Arc::ptr_eq(&current, dead) {
+            return Ok(current);
+        }
+        tracing::warn!("the launcher of sandboxes died; starting another");
+        let link = Arc::new(self.command.start().await?);
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link.clone();
+        Ok(link)
+    }
+}
+
+impl LauncherCommand {
+    /// Starts the process and waits until it is ready.
+    async fn start(&self) -> Result<Link, SandboxError> {
+        const STEP: &str = "start the launcher";
+        let (ours, theirs) = message::pair().map_err(|error| SandboxError::step(STEP, error))?;
+        let ids = self
+            .ids
+            .map_or_else(|| "-".to_owned(), |first| first.to_string());
+        let process = tokio::process::Command::new(&self.program)
+            .arg(SUBCOMMAND)
+            .args([OsString::from(&self.fs), ids.into()])
+            .env_clear()
+            .current_dir("/")
+            .stdin(ProcessStdio::from(theirs))
+            .stdout(ProcessStdio::null())
+            .stderr(ProcessStdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| SandboxError::step(STEP, error))?;
+        let socket = non_blocking(ours).map_err(|error| SandboxError::step(STEP, error))?;
+        let report = tokio::time::timeout(START_TIMEOUT, receive(&socket))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| SandboxError::step(STEP, error))?;
+        match report {
+            Some((Report::Ready, _)) => Ok(Link {
+                socket,
+                _process: process,
+            }),
+            Some((Report::Failed(failure), _)) => Err(failure.into_error("")),
+            Some(_) | None => Err(SandboxError::LauncherGone),
+        }
+    }
+}
+
+/// What a stage is started with, all of it borrowed: a second launcher may have to get it too.
+#[derive(Clone, Copy)]
+struct StageFds<'a> {
+    spec: BorrowedFd<'a>,
+    workspace: BorrowedFd<'a>,
+    stdio: &'a Stdio,
+}
+
+impl Link {
+    async fn spawn(&self, fds: &StageFds<'_>, spec: &Spec) -> Result<Running, SandboxError> {
+        let (ours, theirs) =
+            message::pair().map_err(|error| SandboxError::step("socket", error))?;
+        let control = non_blocking(ours).map_err(|error| SandboxError::step("socket", error))?;
+        let Stdio {
+            stdin,
+            stdout,
+            stderr,
+        } = fds.stdio;
+        let job = JobFds {
+            spec: fds.spec,
+            workspace: fds.workspace,
+            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            control: theirs.as_fd(),
+        };
+        let sent = self
+            .socket
+            .async_io(Interest::WRITABLE, |socket| job.send(socket))
+            .await;
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                SandboxError::LauncherGone
+            }
+            _ => SandboxError::step("reach the launcher", error),
+        })?;
+        drop(theirs);
+        tokio::time::timeout(START_TIMEOUT, self.started(control, spec))
+            .await
+            .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut)))
+    }
+
+    /// Waits for the first report of a stage.
+    async fn started(
+        &self,
+        control: AsyncFd<OwnedFd>,
+        spec: &Spec,
+    ) -> Result<Running, SandboxError> {
+        let program = spec.argv.first().map_or("", String::as_str);
+        match receive(&control).await {
+            Ok(Some((Report::Ready, fds))) => {
+                let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
+                let init = sys::watch(init, Interest::READABLE)
+                    .map_err(|error| SandboxError::step("watch init", error))?;
+                Ok(Running {
+                    control,
+                    init,
+                    exit: None,
+                })
+            }
+            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
+            // The end of the launcher closes every job that it had not come to.
+            _ if self.is_gone() => Err(SandboxError::LauncherGone),
+            _ => Err(SandboxError::Lost),
+        }
+    }
+
+    /// Whether the launcher has closed its socket.
+    fn is_gone(&self) -> bool {
+        !matches!(
+            message::receive_bytes(self.socket.get_ref(), RecvFlags::DONTWAIT),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock
+        )
+    }
+}
+
+/// A stage that runs. Dropping it kills the whole tree.
+pub struct Running {
+    control: AsyncFd<OwnedFd>,
+    /// Pidfd of init: readable when it and all of its namespace are dead.
+    init: AsyncFd<OwnedFd>,
+    /// What init reported, once it has.
+    exit: Option<Exit>,
+}
+
+impl Running {
+    /// Waits until the program has ended and every process of the tree is dead. May be cancelled
+    /// and called again.
+    pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
+        let exit = match self.exit {
+            Some(exit) => exit,
+            None => *self.exit.insert(self.report().await?),
+        };
+        self.dead().await?;
+        Ok(exit)
+    }
+
+    /// Kills the whole tree now; `wait` then tells the figures.
+    pub fn kill(&self) {
+        if message::send_bytes(self.control.get_ref(), KILL, &[]).is_err() {
+            self.kill_init();
+        }
+    }
+
+    /// The last report of init.
+    async fn report(&self) -> Result<Exit, SandboxError> {
+        loop {
+            match receive(&self.control).await {
+                Ok(Some((
+                    Report::Ended {
+                        ended,
+                        wall,
+                        cpu,
+                        memory,
+                    },
+                    _,
+                ))) => {
+                    return Ok(Exit {
+                        ended,
+                        wall_time: Duration::from_nanos(wall),
+                        cpu_time: Duration::from_nanos(cpu),
+                        memory: Bytes(memory),
+                    });
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    self.dead().await?;
+                    return Err(SandboxError::Lost);
+                }
+            }
+        }
+    }
+
+    /// Waits until init is dead, and with it the namespace.
+    async fn dead(&self) -> Result<(), SandboxError> {
+        let ready = self.init.readable().await;
+        ready
+            .map(drop)
+            .map_err(|error| SandboxError::step("watch init", error))
+    }
+
+    /// Kills init, and by that the tree, without figures.
+    fn kill_init(&self) {
+        let kill = rustix::process::Signal::KILL;
+        // ESRCH: it is dead already.
+        rustix::process::pidfd_send_signal(self.init.get_ref(), kill).ok();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill_init();
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("exit", &self.exit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The next report on a socket.
+async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+    let receive = |socket: &OwnedFd| message::receive(socket, RecvFlags::DONTWAIT);
+    socket.async_io(Interest::READABLE, receive).await
+}
+
+/// Registers a socket with the runtime. Only this end of the pair stops blocking.
+fn non_blocking(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    sys::watch(socket, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// The spec in a memfd, which can be any size without a bound on messages.
+fn spec_memfd(spec: &Spec) -> io::Result<OwnedFd> {
+    let memfd = rustix::fs::memfd_create("spec", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(memfd);
+    io::Write::write_all(&mut file, &serde_json::to_vec(spec)?)?;
+    Ok(file.into())
+}

@@ -1,0 +1,117 @@
+//! What to run and how it ended, as plain data; no behaviour.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use piston_client::units::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::job::limits::Limits;
+
+/// One of the places in which jobs run at once: decides the host uid of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(pub u32);
+
+/// What to run, as plain data; sent to the sandbox's init in a memfd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Path of the view below the filesystem's root, e.g. `views/python/3.11.2`.
+    pub view: String,
+    /// Program (an absolute path in the view, or relative to the job directory) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Limits that the kernel enforces through rlimits.
+    pub rlimits: Rlimits,
+    /// Which slot it runs in.
+    pub slot: u32,
+}
+
+/// The part of the limits that become rlimits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimits {
+    /// `RLIMIT_CPU` in seconds, rounded up.
+    pub cpu_seconds: u64,
+    /// `RLIMIT_DATA` in bytes.
+    pub data_bytes: u64,
+    /// `RLIMIT_NPROC`, counted in the job's own user namespace.
+    pub processes: u64,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: u64,
+    /// `RLIMIT_FSIZE` in bytes.
+    pub file_size: u64,
+}
+
+impl From<&Limits> for Rlimits {
+    fn from(limits: &Limits) -> Self {
+        let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
+        Self {
+            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
+            data_bytes: limits.memory.0,
+            processes: limits.processes,
+            open_files: limits.open_files,
+            file_size: limits.file_size.0,
+        }
+    }
+}
+
+/// Standard streams of a stage.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Read end for the program.
+    pub stdin: OwnedFd,
+    /// Write end for the program.
+    pub stdout: OwnedFd,
+    /// Write end for the program.
+    pub stderr: OwnedFd,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// Exit code.
+    Exited(i32),
+    /// Signal number.
+    Signalled(i32),
+}
+
+/// What is known of a stage when its last process is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// How the program itself ended.
+    pub ended: Ended,
+    /// From the program's start to its end.
+    pub wall_time: Duration,
+    /// User and system time of every process of the tree, save for children that their parent
+    /// told the kernel to discard (`SIGCHLD` ignored): only a cgroup counts those.
+    pub cpu_time: Duration,
+    /// Peak resident memory of the largest process of the tree. A lower bound of the tree's peak:
+    /// without a cgroup nothing counts the sum.
+    pub memory: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_rounded_up_to_whole_seconds() {
+        let check = |time: Duration, seconds: u64| {
+            let limits = Limits {
+                wall_time: Duration::from_secs(3),
+                cpu_time: time,
+                memory: Bytes::mib(512),
+                output: Bytes::mib(1),
+                processes: 64,
+                open_files: 2048,
+                file_size: Bytes(10_000_000),
+                disk: Bytes::mib(64),
+            };
+            assert_eq!(Rlimits::from(&limits).cpu_seconds, seconds, "{time:?}");
+        };
+        check(Duration::from_secs(3), 3);
+        check(Duration::from_millis(3001), 4);
+        check(Duration::from_millis(1), 1);
+        check(Duration::MAX, u64::MAX);
+    }
+}

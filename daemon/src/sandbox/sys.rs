@@ -1,0 +1,199 @@
+//! The few system calls without a safe wrapper elsewhere, each behind a safe function.
+//!
+//! This is the only file of the sandbox with unsafe code. What makes forking unsafe in general
+//! (other threads holding locks) is ruled out by a type: [`OneThread`] exists only where the
+//! process was seen to have a single thread, cannot leave that thread, and is asked for by every
+//! function here that creates a process.
+#![expect(
+    unsafe_code,
+    reason = "fork, clone, mount_setattr, seccomp, signal dispositions and _exit have no safe wrapper"
+)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+
+use rustix::mount::MountAttrFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::seccomp::Filter;
+
+/// Proof that this process has exactly one thread.
+///
+/// Invariant: only the launcher, init and what becomes the program hold one, and none of them
+/// starts threads.
+#[derive(Debug)]
+pub(super) struct OneThread {
+    /// Neither `Send` nor `Sync`: the proof stays with the thread that it is about.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl OneThread {
+    /// Counts the threads of this process.
+    pub(super) fn check() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 {
+            Ok(Self {
+                _not_send: PhantomData,
+            })
+        } else {
+            Err(io::Error::other(format!(
+                "{threads} threads where there has to be one"
+            )))
+        }
+    }
+}
+
+/// The two sides of a fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forked {
+    /// In the process that asked; the pid of the other.
+    Parent(i32),
+    /// In the new process.
+    Child,
+}
+
+/// Forks.
+pub(super) fn fork(_thread: &OneThread) -> io::Result<Forked> {
+    // SAFETY: the child of a multi-threaded process may only call async-signal-safe functions;
+    // `OneThread` shows that this process has no other thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid)),
+    }
+}
+
+/// Forks into a new PID namespace, whose PID 1 the child is.
+///
+/// The plain system call: `unshare` refuses a second PID namespace, and `clone3` is refused by
+/// the seccomp filters of many container engines.
+pub(super) fn fork_into_pid_namespace(_thread: &OneThread) -> io::Result<Forked> {
+    let flags = libc::c_long::from(libc::CLONE_NEWPID | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: without CLONE_VM and with no stack given this is a fork, and `OneThread` shows that
+    // no other thread exists. What the C library's fork would do besides (atfork handlers, cached
+    // thread id) concerns threads; the child creates none.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Forked::Child),
+        Ok(pid) if pid > 0 => Ok(Forked::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process at once: no destructors, no exit handlers of the process it was forked from.
+pub(super) fn leave(code: u8) -> ! {
+    // SAFETY: `_exit` has no precondition.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Adds attributes (read-only, no set-id, ...) to the mount that `mount` is on, and with
+/// `recursive` to all below it. Attributes that are already there stay, so that this works on
+/// mounts whose attributes are locked.
+pub(super) fn add_mount_attributes(
+    mount: impl AsFd,
+    attributes: MountAttrFlags,
+    recursive: Recursive,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: u64::from(attributes.bits()),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH
+        | match recursive {
+            Recursive::No => 0,
+            Recursive::Yes => libc::AT_RECURSIVE,
+        };
+    // SAFETY: the path is a NUL-terminated constant, `attr` is a mount_attr of the size that is
+    // passed, and both outlive the call; the kernel only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether a mount operation covers the mounts below as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recursive {
+    /// This mount alone.
+    No,
+    /// Everything below it too.
+    Yes,
+}
+
+/// Puts this process and all it becomes under `filter`. `no_new_privs` has to be set.
+pub(super) fn install_filter(filter: &Filter) -> io::Result<()> {
+    let instructions = filter.instructions();
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
+        filter: instructions.as_ptr().cast_mut(),
+    };
+    let mode = libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER);
+    let flags: libc::c_ulong = 0;
+    // SAFETY: `program` points to `len` instructions that `filter` keeps alive during the call;
+    // the kernel copies them and never writes through the pointer.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What a process does on a signal, as far as the sandbox cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disposition {
+    /// The kernel's default.
+    Default,
+    /// Nothing.
+    Ignore,
+}
+
+/// Sets the disposition of every signal of `signals` that can have one.
+pub(super) fn set_dispositions(signals: impl IntoIterator<Item = i32>, disposition: Disposition) {
+    let handler = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignore => libc::SIG_IGN,
+    };
+    for signal in signals {
+        // SAFETY: neither disposition runs code of ours, so there is no handler that could be
+        // unsound. The result is not needed: signals without a disposition (KILL, STOP, those of
+        // the C library) answer EINVAL and stay as they are.
+        unsafe { libc::signal(signal, handler) };
+    }
+}
+
+/// Lets exec close every descriptor from `first` on, whoever opened it.
+pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: with this flag no descriptor is closed now, so nobody's ownership of one is broken.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Registers a descriptor with the runtime. Nobody may take it out of the `AsyncFd` by swapping.
+pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor has to stay the same and open for as long as it is registered; an
+    // `OwnedFd` never changes its number by itself and closes it only when dropped, which
+    // `AsyncFd` does after deregistering.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
+}

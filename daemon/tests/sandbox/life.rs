@@ -1,0 +1,322 @@
+//! Starting, ending, and being killed.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use pistond::sandbox::{Ended, SandboxError};
+
+use crate::bench::{command, everywhere, processes_with, shell};
+
+#[test]
+fn a_program_runs_with_its_streams() {
+    everywhere("life::a_program_runs_with_its_streams", async |bench| {
+        let outcome = bench.sh("cat; echo hello; echo oops >&2").await;
+        assert_eq!(outcome.exit.ended, Ended::Exited(0), "{outcome:?}");
+        assert_eq!(outcome.out, "from stdin\nhello\n");
+        assert_eq!(outcome.err, "oops\n");
+    });
+}
+
+#[test]
+fn the_way_a_program_ended_is_told_exactly() {
+    everywhere(
+        "life::the_way_a_program_ended_is_told_exactly",
+        async |bench| {
+            for (script, ended) in [
+                ("exit 0", Ended::Exited(0)),
+                ("exit 3", Ended::Exited(3)),
+                ("exit 300", Ended::Exited(300 & 255)),
+                ("exit 137", Ended::Exited(137)),
+                ("kill -ABRT $$", Ended::Signalled(libc::SIGABRT)),
+                ("kill -TERM $$", Ended::Signalled(libc::SIGTERM)),
+                ("kill -INT $$", Ended::Signalled(libc::SIGINT)),
+                ("kill -PIPE $$", Ended::Signalled(libc::SIGPIPE)),
+                ("kill -KILL $$", Ended::Signalled(libc::SIGKILL)),
+                ("kill -RTMIN $$", Ended::Signalled(34)),
+            ] {
+                let outcome = bench.sh(script).await;
+                assert_eq!(outcome.exit.ended, ended, "{script}: {outcome:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn arguments_and_environment_are_exactly_those_given() {
+    everywhere(
+        "life::arguments_and_environment_are_exactly_those_given",
+        async |bench| {
+            let mut spec = command(&["/bin/env", "-0"]);
+            spec.env = [("B", "1"), ("A", "a=b\n"), ("EMPTY", "")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec();
+            let outcome = bench.run(spec).await.unwrap();
+            assert_eq!(outcome.out, "B=1\0A=a=b\n\0EMPTY=\0");
+
+            let argv = [
+                "/bin/bash",
+                "-c",
+                r#"printf '[%s]' "$0" "$@""#,
+                "",
+                "a b",
+                "*",
+                "-n",
+                "ü\n",
+            ];
+            let outcome = bench.run(command(&argv)).await.unwrap();
+            assert_eq!(outcome.out, "[][a b][*][-n][ü\n]");
+        },
+    );
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_an_error_of_its_own() {
+    everywhere(
+        "life::a_program_that_cannot_be_executed_is_an_error_of_its_own",
+        async |bench| {
+            for (program, kind) in [
+                ("/bin/nothing", ErrorKind::NotFound),
+                ("nothing", ErrorKind::NotFound),
+                ("/bin", ErrorKind::PermissionDenied),
+                ("", ErrorKind::NotFound),
+            ] {
+                match bench.run(command(&[program])).await {
+                    Err(SandboxError::Exec {
+                        program: named,
+                        source,
+                    }) => {
+                        assert_eq!((named.as_str(), source.kind()), (program, kind));
+                    }
+                    other => panic!("{program}: {other:?}"),
+                }
+            }
+            assert!(matches!(
+                bench.run(command(&[])).await,
+                Err(SandboxError::Exec { .. })
+            ));
+        },
+    );
+}
+
+#[test]
+fn a_file_of_the_job_is_a_program_by_its_relative_name() {
+    everywhere(
+        "life::a_file_of_the_job_is_a_program_by_its_relative_name",
+        async |bench| {
+            let workspace = bench.workspace();
+            let script = b"#!/bin/bash\necho $0 $1";
+            workspace
+                .write(&"bin/run".parse().unwrap(), 0o755, script)
+                .unwrap();
+            let live = bench
+                .launch(command(&["bin/run", "x"]), &workspace)
+                .await
+                .unwrap();
+            assert_eq!(live.finish().await.unwrap().out, "bin/run x\n");
+        },
+    );
+}
+
+#[test]
+fn a_nul_in_an_argument_or_a_view_that_is_none_is_a_named_step() {
+    everywhere(
+        "life::a_nul_in_an_argument_or_a_view_that_is_none_is_a_named_step",
+        async |bench| {
+            let step = async |spec| match bench.run(spec).await {
+                Err(SandboxError::Step { step, .. }) => step,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(
+                step(command(&["/bin/true", "a\0b"])).await,
+                "arguments and environment"
+            );
+            for view in ["nothing", "../view", "/", "/etc", "", "view/bin/bash"] {
+                let mut spec = command(&["/bin/true"]);
+                view.clone_into(&mut spec.view);
+                assert_eq!(step(spec).await, "open the view", "{view}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_view_cannot_redirect_a_mount_with_a_symlink() {
+    everywhere(
+        "life::a_view_cannot_redirect_a_mount_with_a_symlink",
+        async |bench| {
+            let view = bench.fs.path().join("view");
+            for name in ["tmp", "proc", "dev", "piston/job"] {
+                let (place, aside) = (view.join(name), view.join("aside"));
+                std::fs::rename(&place, &aside).unwrap();
+                std::os::unix::fs::symlink("/bin", &place).unwrap();
+                match bench.run(command(&["/bin/true"])).await {
+                    Err(SandboxError::Step { step, source }) => {
+                        assert_eq!(step, format!("mount /{name}"));
+                        assert_eq!(source.raw_os_error(), Some(libc::ELOOP));
+                    }
+                    other => panic!("{name}: {other:?}"),
+                }
+                std::fs::remove_file(&place).unwrap();
+                std::fs::rename(&aside, &place).unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn no_process_survives_the_program() {
+    everywhere("life::no_process_survives_the_program", async |bench| {
+        let outcome = bench
+            .sh("trap '' TERM HUP INT
+                 setsid sleep 98761 </dev/null >/dev/null 2>&1 &
+                 ( ( trap '' TERM HUP; exec sleep 98761 >/dev/null 2>&1 ) & )
+                 (exec setsid bash -c 'trap \"\" TERM; while :; do sleep 98761; done' >/dev/null 2>&1) &
+                 sleep 0.1; echo done")
+            .await;
+        assert_eq!(outcome.out, "done\n", "{outcome:?}");
+        assert_eq!(processes_with("98761"), [""; 0]);
+    });
+}
+
+#[test]
+fn kill_ends_a_fork_bomb_at_once_and_tells_its_figures() {
+    everywhere(
+        "life::kill_ends_a_fork_bomb_at_once_and_tells_its_figures",
+        async |bench| {
+            let bomb =
+                shell("echo up; bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 98762; wait");
+            let mut live = bench.launch(bomb, &bench.workspace()).await.unwrap();
+            assert_eq!(live.line(), "up");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let start = Instant::now();
+            live.running.kill();
+            let exit = live.running.wait().await.unwrap();
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                start.elapsed()
+            );
+            assert_eq!(exit.ended, Ended::Signalled(libc::SIGKILL));
+            assert!(exit.cpu_time > Duration::ZERO && exit.wall_time > Duration::from_millis(250));
+            assert_eq!(live.running.wait().await.unwrap(), exit, "asked again");
+            assert_eq!(processes_with("98762"), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn dropping_a_stage_kills_its_tree() {
+    everywhere("life::dropping_a_stage_kills_its_tree", async |bench| {
+        let script = shell("setsid sleep 98763 & echo up; sleep 98763");
+        let mut live = bench.launch(script, &bench.workspace()).await.unwrap();
+        assert_eq!(live.line(), "up");
+        drop(live);
+        gone("98763").await;
+    });
+}
+
+#[test]
+fn the_end_of_the_launcher_ends_its_jobs_and_the_next_job_has_another() {
+    let name = "life::the_end_of_the_launcher_ends_its_jobs_and_the_next_job_has_another";
+    everywhere(name, async |bench| {
+        let script = shell("setsid sleep 98764 & echo up; sleep 98764");
+        let mut live = bench.launch(script, &bench.workspace()).await.unwrap();
+        assert_eq!(live.line(), "up");
+        let launcher = bench.launcher.process_id().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(launcher).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let lost = live.finish().await;
+        assert!(matches!(lost, Err(SandboxError::Lost)), "{lost:?}");
+        gone("98764").await;
+        assert_eq!(bench.prints("echo again").await, "again\n");
+        assert_ne!(bench.launcher.process_id(), Some(launcher));
+    });
+}
+
+#[test]
+fn a_terminal_or_a_service_manager_does_not_end_the_launcher() {
+    everywhere(
+        "life::a_terminal_or_a_service_manager_does_not_end_the_launcher",
+        async |bench| {
+            let launcher = bench.launcher.process_id().unwrap();
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(launcher).unwrap());
+            for signal in ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] {
+                let signal: nix::sys::signal::Signal = signal.parse().unwrap();
+                nix::sys::signal::kill(pid, signal).unwrap();
+            }
+            assert_eq!(bench.prints("echo still there").await, "still there\n");
+            assert_eq!(bench.launcher.process_id(), Some(launcher));
+        },
+    );
+}
+
+#[test]
+fn a_filesystem_that_is_not_there_is_an_error_of_the_start() {
+    everywhere(
+        "life::a_filesystem_that_is_not_there_is_an_error_of_the_start",
+        async |bench| {
+            let nowhere = std::path::Path::new("/nonexistent/fs");
+            let program = crate::bench::pistond();
+            let launcher = pistond::sandbox::Launcher::start_program(&program, nowhere, bench.ids);
+            match launcher.await {
+                Err(SandboxError::Step { step, source }) => {
+                    assert_eq!(
+                        (&*step, source.kind()),
+                        ("bind the filesystem", ErrorKind::NotFound)
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        },
+    );
+}
+
+#[test]
+fn many_jobs_at_once_do_not_mix() {
+    everywhere("life::many_jobs_at_once_do_not_mix", async |bench| {
+        let mut lives = Vec::new();
+        for n in 0..24 {
+            let script = format!("echo {n} > /tmp/n; sleep 0.2; cat /tmp/n; exit {n}");
+            lives.push((
+                n,
+                bench
+                    .launch(shell(&script), &bench.workspace())
+                    .await
+                    .unwrap(),
+            ));
+        }
+        for (n, live) in lives {
+            let outcome = live.finish().await.unwrap();
+            assert_eq!(outcome.out, format!("{n}\n"));
+            assert_eq!(outcome.exit.ended, Ended::Exited(n));
+        }
+    });
+}
+
+#[test]
+fn times_are_those_of_the_whole_tree() {
+    everywhere("life::times_are_those_of_the_whole_tree", async |bench| {
+        let spin = "spin() { for ((i = 0; i < 150000; i++)); do :; done; }; spin & (spin & wait); \
+                    wait; sleep 0.3";
+        let exit = bench.sh(spin).await.exit;
+        assert!(exit.wall_time >= Duration::from_millis(300), "{exit:?}");
+        assert!(exit.cpu_time >= Duration::from_millis(100), "{exit:?}");
+        let idle = bench.sh("sleep 0.3").await.exit;
+        assert!(idle.wall_time >= Duration::from_millis(300), "{idle:?}");
+        assert!(idle.cpu_time < Duration::from_millis(100), "{idle:?}");
+        assert!(idle.memory.0 > 1 << 20, "{idle:?}");
+    });
+}
+
+/// Waits until no process has `marker` among its arguments.
+async fn gone(marker: &str) {
+    let start = Instant::now();
+    while !processes_with(marker).is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            processes_with(marker)
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
