@@ -10,7 +10,7 @@ use piston_fs::image::ImageNode;
 use crate::support::{Scratch, assert_same, host_tree, image_tree, run};
 
 /// Bytes that do not compress, the same at each call.
-pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
@@ -47,7 +47,6 @@ fn make_tree(root: &Path) {
     fs::hard_link(root.join("one"), root.join("other-one")).unwrap();
     symlink("deep/er", root.join("link")).unwrap();
     symlink("x".repeat(3000), root.join("long-link")).unwrap();
-    fs::hard_link(root.join("link"), root.join("same-link")).unwrap();
     let mode = |name: &str, mode| {
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -130,7 +129,7 @@ fn more_owners_than_a_metadata_block_holds_are_kept() {
     let tree = scratch.path("tree");
     fs::create_dir(&tree).unwrap();
     let mut pseudo = String::new();
-    for number in 0..3000 {
+    for number in 0..1100 {
         pseudo.push_str(&format!("f{number} f 644 {} {} true\n", number + 1000, number + 9000));
     }
     let definitions = scratch.path("pseudo");
@@ -146,7 +145,7 @@ fn more_owners_than_a_metadata_block_holds_are_kept() {
         let attr = image.attr(node);
         assert_eq!((attr.uid, attr.gid), (number + 1000, number + 9000));
     }
-    assert_eq!(image.node_count(), 3001);
+    assert_eq!(image.node_count(), 1101);
 }
 
 #[test]

@@ -13,26 +13,26 @@ use piston_fs::image::{Image, ImageError, ImageNode};
 use piston_fs::node::Kind;
 
 /// A directory that goes away with the test.
-pub struct Scratch {
+pub(crate) struct Scratch {
     dir: tempfile::TempDir,
 }
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Verifies an image; its index goes to a fresh name.
-    pub fn verify(&self, image: &Path) -> Result<(Verified, PathBuf), VerifyError> {
+    pub(crate) fn verify(&self, image: &Path) -> Result<(Verified, PathBuf), VerifyError> {
         self.verify_within(image, &Bounds::default())
     }
 
-    pub fn verify_within(
+    pub(crate) fn verify_within(
         &self,
         image: &Path,
         bounds: &Bounds,
@@ -45,13 +45,13 @@ impl Scratch {
     }
 
     /// Verifies and opens a sound image.
-    pub fn open(&self, image: &Path) -> Image {
+    pub(crate) fn open(&self, image: &Path) -> Image {
         let (_, index) = self.verify(image).expect("the image is sound");
         Image::open(image, &index).expect("its index loads")
     }
 
     /// Runs `mksquashfs` over a directory.
-    pub fn mksquashfs(&self, tree: &Path, name: &str, options: &[&str]) -> PathBuf {
+    pub(crate) fn mksquashfs(&self, tree: &Path, name: &str, options: &[&str]) -> PathBuf {
         let image = self.path(name);
         let mut command = tool("mksquashfs");
         command.arg(tree).arg(&image);
@@ -62,7 +62,7 @@ impl Scratch {
 }
 
 /// An outside tool of squashfs-tools.
-pub fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: &str) -> Command {
     let found = Command::new(name).arg("-version").output();
     assert!(
         found.is_ok(),
@@ -72,7 +72,7 @@ pub fn tool(name: &str) -> Command {
 }
 
 /// Runs a command that must succeed.
-pub fn run(mut command: Command) {
+pub(crate) fn run(mut command: Command) {
     let output = command.output().expect("the command starts");
     assert!(
         output.status.success(),
@@ -83,17 +83,17 @@ pub fn run(mut command: Command) {
 
 /// What a path of a tree is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    pub mode: u16,
-    pub owner: (u32, u32),
-    pub mtime: u32,
-    pub nlink: u32,
-    pub what: What,
+pub(crate) struct Seen {
+    pub(crate) mode: u16,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: u32,
+    pub(crate) nlink: u32,
+    pub(crate) what: What,
 }
 
 /// The kind of a path, with what only that kind has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     Directory,
     File(Vec<u8>),
     Symlink(Vec<u8>),
@@ -103,10 +103,10 @@ pub enum What {
 }
 
 /// A tree by path, without leading slash; the root is the empty path.
-pub type Listing = BTreeMap<Vec<u8>, Seen>;
+pub(crate) type Listing = BTreeMap<Vec<u8>, Seen>;
 
 /// A tree on the host.
-pub fn host_tree(root: &Path) -> Listing {
+pub(crate) fn host_tree(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(path) = pending.pop() {
@@ -163,7 +163,7 @@ fn directory_links(path: &Path, meta: &fs::Metadata) -> u32 {
 }
 
 /// The tree that an image shows; every byte of every file is read.
-pub fn image_tree(image: &Image) -> Result<Listing, ImageError> {
+pub(crate) fn image_tree(image: &Image) -> Result<Listing, ImageError> {
     let mut listing = Listing::new();
     let mut pending = vec![(Vec::new(), ImageNode(0))];
     while let Some((path, node)) = pending.pop() {
@@ -200,7 +200,7 @@ fn image_entry(image: &Image, node: ImageNode) -> Result<Seen, ImageError> {
 }
 
 /// The bytes of a file, stretch by stretch; at most 64 MiB of it.
-pub fn read_file(image: &Image, node: ImageNode, size: u64) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn read_file(image: &Image, node: ImageNode, size: u64) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let mut block = Vec::new();
     while let Some(extent) = image.extent(node, u64::try_from(bytes.len()).expect("64 bits")) {
@@ -217,7 +217,7 @@ pub fn read_file(image: &Image, node: ImageNode, size: u64) -> Result<Vec<u8>, I
 }
 
 /// Says which paths differ, and not all of their bytes.
-pub fn assert_same(expected: &Listing, found: &Listing) {
+pub(crate) fn assert_same(expected: &Listing, found: &Listing) {
     let paths: Vec<_> = expected.keys().collect();
     assert_eq!(paths, found.keys().collect::<Vec<_>>(), "other paths");
     for (path, one) in expected {
