@@ -5,5 +5,7 @@
 
 #[path = "images/corpus.rs"]
 mod corpus;
+#[path = "images/packed.rs"]
+mod packed;
 #[path = "images/support.rs"]
 mod support;
