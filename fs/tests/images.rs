@@ -5,6 +5,10 @@
 
 #[path = "images/corpus.rs"]
 mod corpus;
+#[path = "images/damage.rs"]
+mod damage;
+#[path = "images/hostile.rs"]
+mod hostile;
 #[path = "images/packed.rs"]
 mod packed;
 #[path = "images/support.rs"]
