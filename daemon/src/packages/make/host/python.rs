@@ -23,7 +23,7 @@ use super::{Host, Needs, ask, base, question};
 /// Its name.
 pub(in super::super) const NAME: &str = "python";
 
-const NEEDS: Needs = Needs {
+pub(in super::super) const NEEDS: Needs = Needs {
     program: "python3",
     debian: "python3",
     fedora: "python3",
