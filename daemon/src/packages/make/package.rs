@@ -130,7 +130,7 @@ impl Draft {
         let package = self.description.package.clone();
         let file = out.join(format!("{package}.pkg.tar.gz"));
         let image = Temporary(out.join(format!(".{package}.{}.squashfs", std::process::id())));
-        let time = fixed_time().unwrap_or(self.plan.newest());
+        let time = image_time(&self.plan);
         let tree = self.plan.into_tree(time)?;
         let writing = |source| MakeError::Write {
             path: image.0.clone(),
@@ -162,9 +162,13 @@ impl Draft {
     }
 }
 
-/// The time that the environment fixes for everything that is made.
-pub(super) fn fixed_time() -> Option<u32> {
-    std::env::var(EPOCH_VARIABLE).ok()?.trim().parse().ok()
+/// The time of everything in the image: the one that the environment fixes, else that of the
+/// newest file that is packed.
+pub(super) fn image_time(plan: &Plan) -> u32 {
+    let fixed = std::env::var(EPOCH_VARIABLE).ok();
+    fixed
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(plan.newest())
 }
 
 /// A file that is gone when this is dropped.
@@ -174,5 +178,64 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // It may not have been created; nothing can be done about any other failure here.
         drop(fs::remove_file(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::info::PackageInfo;
+    use super::*;
+
+    fn description() -> Description {
+        let version = "3.11.2".parse().expect("a version");
+        let host = Host::read();
+        Description {
+            aliases: vec!["py".to_owned()],
+            provides: vec![("c", vec!["gcc"]), ("c++", vec!["cpp", "g++"])],
+            artifacts: vec!["a.out"],
+            run: Some(vec!["/usr/bin/python3".to_owned(), "{main}".to_owned()]),
+            ..Description::on_base("python", version, &host).expect("a host with a version")
+        }
+    }
+
+    #[test]
+    fn the_metadata_is_read_back_as_it_was_meant() {
+        let description = description();
+        let json = serde_json::to_vec(&description.to_json()).expect("JSON");
+        let info = PackageInfo::parse(&json).expect("valid metadata");
+        assert_eq!(info.package, description.package);
+        assert_eq!(info.mount, "/");
+        assert_eq!(info.run, description.run);
+        assert_eq!(info.aliases, ["py"]);
+        assert_eq!(info.artifacts, ["a.out"]);
+        let provided: Vec<_> = info
+            .provides
+            .iter()
+            .map(|p| (p.language.as_str(), p.aliases.len()))
+            .collect();
+        assert_eq!(provided, [("c", 1), ("c++", 2)]);
+        let base = info
+            .dependencies
+            .get(&"base".parse().expect("a name"))
+            .expect("on base");
+        assert!(base.matches(&Host::read().base_version().expect("a version")));
+        assert!(
+            !base.matches(&"99.0.0".parse().expect("a version")),
+            "exactly this host's"
+        );
+        assert!(info.platform.is_some_and(
+            |platform| platform.architecture.as_deref() == Some(std::env::consts::ARCH)
+        ));
+        assert!(info.notes.is_empty(), "{:?}", info.notes);
+    }
+
+    #[test]
+    fn a_base_package_says_nothing_that_it_has_not() {
+        let version = "12.0.0".parse().expect("a version");
+        let json = Description::new("base", version, &Host::read()).to_json();
+        for key in ["run", "aliases", "provides", "artifacts"] {
+            assert!(json.get(key).is_none(), "{key}");
+        }
+        assert_eq!(json["author"], AUTHOR);
     }
 }

@@ -63,7 +63,7 @@ pub(in super::super) struct Libraries {
 struct Loaded {
     path: PathBuf,
     elf: Rc<Elf>,
-    parent: Option<Rc<Loaded>>,
+    parent: Option<Rc<Self>>,
 }
 
 impl Libraries {

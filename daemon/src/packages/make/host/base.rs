@@ -51,7 +51,7 @@ const TOOLS: [&str; 12] = [
     // libc-bin
     "getconf locale iconv",
     // others that small programs in shell lean on
-    "bc dc ed xxd file jq",
+    "bc dc ed xxd jq",
 ];
 
 /// Where tools are looked for; the first of each name counts.
@@ -104,9 +104,9 @@ const ETC: [(&str, &str); 4] = [
 pub(in super::super) fn draft(host: &Host) -> Result<Draft, MakeError> {
     let mut collector = Collector::new(Vec::new())?;
     programs(&mut collector)?;
-    OPENED
-        .iter()
-        .for_each(|name| collector.opened_library(name));
+    for name in OPENED {
+        collector.opened_library(name);
+    }
     data(&mut collector);
     certificates(&mut collector);
     etc(&mut collector);
@@ -162,7 +162,6 @@ fn data(collector: &mut Collector) {
             collector.take_if_there(&file);
         }
     }
-    collector.take_if_there(Path::new("/usr/share/misc/magic.mgc"));
     collector.take_if_there(Path::new("/usr/lib/os-release"));
 }
 

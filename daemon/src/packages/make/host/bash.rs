@@ -11,6 +11,9 @@ use super::{Host, Needs, ask, base, semver};
 /// Its name.
 pub(in super::super) const NAME: &str = "bash";
 
+/// Where scripts expect the shell.
+const USUAL: &str = "/bin/bash";
+
 const NEEDS: Needs = Needs {
     program: "bash",
     debian: "bash",
@@ -39,7 +42,13 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     };
     let mut collector = Collector::new(relocations)?;
     collector.program(&program, None)?;
-    let run = collector.place(&program).unwrap_or_default();
+    let usual = fs::canonicalize(USUAL).is_ok_and(|usual| usual == program);
+    let placed = if usual {
+        Some(USUAL.to_owned())
+    } else {
+        collector.place(&program)
+    };
+    let run = placed.unwrap_or_default();
     // Often all of it is in the base package: then this directory is the whole image.
     collector.plan.directory(&home);
     collector.plan.subtract(&base::plan(host)?);

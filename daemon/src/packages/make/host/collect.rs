@@ -121,16 +121,14 @@ impl Collector {
                     continue;
                 }
                 let metadata = fs::symlink_metadata(&path).map_err(reading(&path))?;
-                if metadata.is_symlink() {
-                    // A dangling link, or one to a place that is not packed.
-                    self.take_if_there(&path);
-                } else if let Some(at) = self.place(&path) {
-                    self.add(&at, &path, &metadata)?;
-                } else {
-                    self.notes.push(outside(&path).to_string());
-                }
-                if metadata.is_dir() {
-                    pending.push(path);
+                match self.place(&path) {
+                    // It may dangle, or lead to a place that is not packed.
+                    Some(_) if metadata.is_symlink() => self.take_if_there(&path),
+                    Some(at) => {
+                        self.add(&at, &path, &metadata)?;
+                        pending.extend(metadata.is_dir().then_some(path));
+                    }
+                    None => self.notes.push(outside(&path).to_string()),
                 }
             }
         }
@@ -199,11 +197,6 @@ impl Collector {
     /// Whether `path` is an ELF file.
     pub(in super::super) fn is_elf(&mut self, path: &Path) -> bool {
         matches!(self.libraries.read(path), Ok(Some(_)))
-    }
-
-    /// The directory where the loader finds libraries without configuration.
-    pub(in super::super) fn library_directory(&self) -> &Path {
-        &self.library_directory
     }
 
     fn closure(&mut self, file: &Path, loader: Option<&Path>) -> Result<Closure, ElfError> {
@@ -380,7 +373,10 @@ fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, MakeError> {
 }
 
 fn outside(path: &Path) -> MakeError {
-    let reason = "it is, or leads, outside the directories that hold software";
+    let reason = match path.to_str() {
+        Some(_) => "it is, or leads, outside the directories that hold software",
+        None => "its name is not UTF-8",
+    };
     MakeError::Refused {
         path: path.to_owned(),
         reason,
@@ -392,3 +388,6 @@ pub(in super::super) fn reading(path: &Path) -> impl FnOnce(IoError) -> MakeErro
     let path = path.to_owned();
     move |source| MakeError::Read { path, source }
 }
+
+#[cfg(test)]
+mod tests;

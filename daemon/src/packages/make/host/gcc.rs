@@ -5,10 +5,13 @@
 //! compiler are taken. Left out: link-time optimisation (a third large compiler), sanitizers,
 //! other languages, plug-ins.
 
+mod parts;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::parts::{BINUTILS, DRIVERS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, home};
 use super::collect::{Collector, reading};
@@ -31,88 +34,6 @@ const CXX: Needs = Needs {
     alpine: "g++",
     arch: "gcc",
 };
-
-/// Compilers proper and the linker's driver, which the compiler finds itself.
-const PASSES: [&str; 3] = ["cc1", "cc1plus", "collect2"];
-/// Files of the compiler's that only some versions and configurations have.
-const OPTIONAL_PASSES: [&str; 2] = ["lto-wrapper", "liblto_plugin.so"];
-/// Tools of binutils; the compiler runs the first two.
-const BINUTILS: [&str; 9] = [
-    "as", "ld", "ld.bfd", "ar", "ranlib", "nm", "strip", "objdump", "readelf",
-];
-/// Further names of the drivers.
-const DRIVERS: [&str; 3] = ["cc", "c++", "cpp"];
-
-/// Starts of names in the compiler's own directory that are taken.
-const RUNTIME: [&str; 14] = [
-    "crt",
-    "libgcc",
-    "libstdc++",
-    "libsupc++",
-    "libgomp",
-    "libatomic",
-    "libquadmath",
-    "libssp",
-    "libitm",
-    "libgcov",
-    "libstdc++exp",
-    "libstdc++fs",
-    "libstdc++_libbacktrace",
-    "include",
-];
-/// What libc is linked with: start files, scripts, static libraries. Each is asked for.
-const LIBC: [&str; 36] = [
-    "crt1.o",
-    "Scrt1.o",
-    "gcrt1.o",
-    "rcrt1.o",
-    "grcrt1.o",
-    "Mcrt1.o",
-    "crti.o",
-    "crtn.o",
-    "libc.so",
-    "libc.a",
-    "libc_nonshared.a",
-    "libm.so",
-    "libm.a",
-    "libmvec.so",
-    "libmvec.a",
-    "libpthread.so",
-    "libpthread.a",
-    "libpthread_nonshared.a",
-    "libdl.so",
-    "libdl.a",
-    "librt.so",
-    "librt.a",
-    "libutil.so",
-    "libutil.a",
-    "libresolv.so",
-    "libresolv.a",
-    "libanl.so",
-    "libanl.a",
-    "libcrypt.so",
-    "libcrypt.a",
-    "libg.a",
-    "libmcheck.a",
-    "libBrokenLocale.so",
-    "libBrokenLocale.a",
-    "libstdc++.so",
-    "libgcc_s.so.1",
-];
-/// Headers of libc and the kernel: directories, then files without their ending.
-const HEADER_DIRECTORIES: &str = "arpa asm asm-generic bits c++ drm finclude fortify gnu linux \
-    misc mtd net netash netatalk netax25 neteconet netinet netipx netiucv netpacket netrom netrose \
-    nfs protocols rdma rpc scsi sound sys video xen";
-const HEADER_FILES: &str = "a.out aio aliases alloca alltypes ar argp argz assert byteswap complex \
-    cpio crypt ctype dirent dlfcn elf endian envz err errno error execinfo fcntl features \
-    features-time64 fenv fmtmsg fnmatch fpu_control fstab fts ftw gconv getopt glob gnu-versions \
-    grp gshadow iconv ieee754 ifaddrs inttypes langinfo lastlog libgen libintl limits link locale \
-    malloc math mcheck memory mntent monetary mqueue netdb nl_types nss obstack paths poll printf \
-    proc_service pthread pty pwd re_comp regex regexp resolv sched search semaphore setjmp sgtty \
-    shadow signal spawn stab stdalign stdarg stdbool stdc-predef stddef stdint stdio stdio_ext \
-    stdlib stdnoreturn string strings stropts syscall sysexits syslog tar termio termios tgmath \
-    thread_db threads time ttyent uchar ucontext ulimit unistd utime utmp utmpx values wait wchar \
-    wctype wordexp";
 
 /// What the compiler says of itself.
 #[derive(Debug)]
@@ -164,8 +85,8 @@ fn compile_script(major: u64) -> String {
         "-std=gnu11"
     };
     let cxx = match major {
-        11.. => "-std=gnu++20",
-        8..=10 => "-std=gnu++17",
+        10.. => "-std=gnu++20",
+        8..=9 => "-std=gnu++17",
         _ => "-std=gnu++14",
     };
     let script = include_str!("gcc/compile.sh");
@@ -260,8 +181,9 @@ impl Compiler {
         }
         for name in OPTIONAL_PASSES {
             let part = self.part(name).or_else(|| self.file(name));
-            part.iter()
-                .for_each(|part| collector.program_if_there(part));
+            if let Some(part) = part {
+                collector.program_if_there(&part);
+            }
         }
         for name in DRIVERS {
             collector.program_if_there(&Path::new("/usr/bin").join(name));
@@ -283,20 +205,10 @@ impl Compiler {
 
     /// The compiler's own libraries, start files and headers.
     fn runtime(&self, collector: &mut Collector) -> Result<(), MakeError> {
-        let taken = |path: &Path| {
-            let name = path
-                .components()
-                .next()
-                .map(|part| part.as_os_str().to_string_lossy());
-            let name = name.unwrap_or_default();
-            let is_spec = name.ends_with(".spec") && !name.starts_with("libsanitizer");
-            is_spec || RUNTIME.iter().any(|start| name.starts_with(start))
-        };
-        collector.tree(&self.directory, &taken)?;
-        let linked = linked_libraries(&self.directory)?;
-        linked
-            .iter()
-            .for_each(|library| collector.program_if_there(library));
+        collector.tree(&self.directory, &is_runtime)?;
+        for library in linked_libraries(&self.directory)? {
+            collector.program_if_there(&library);
+        }
         Ok(())
     }
 
@@ -349,21 +261,6 @@ impl Compiler {
     }
 }
 
-/// Whether a path below an include directory is a header of libc or the kernel.
-fn is_system_header(path: &Path) -> bool {
-    let top = path
-        .components()
-        .next()
-        .map(|part| part.as_os_str().to_string_lossy());
-    let top = top.unwrap_or_default();
-    match top.strip_suffix(".h") {
-        Some(stem) => HEADER_FILES.split_whitespace().any(|file| file == stem),
-        None => HEADER_DIRECTORIES
-            .split_whitespace()
-            .any(|directory| directory == top),
-    }
-}
-
 /// The directories between the two lines by which `gcc -v` marks its search list.
 fn search_list(said: &str) -> Vec<PathBuf> {
     let lines = said
@@ -381,8 +278,7 @@ fn search_list(said: &str) -> Vec<PathBuf> {
 fn linked_libraries(directory: &Path) -> Result<Vec<PathBuf>, MakeError> {
     let entries = fs::read_dir(directory).map_err(reading(directory))?;
     let wanted = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.is_symlink() && RUNTIME.iter().any(|start| name.starts_with(start))
+        path.is_symlink() && is_runtime(Path::new(path.file_name().unwrap_or_default()))
     };
     let mut links: Vec<_> = entries
         .flatten()
@@ -413,4 +309,67 @@ fn named_by_script(path: &Path) -> Vec<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_gets_the_newest_standards_that_it_knows() {
+        let check = |major, c: &str, cxx: &str| {
+            let script = compile_script(major);
+            assert!(
+                script.contains(&format!("'gcc {c} -O2'")),
+                "{major}: {script}"
+            );
+            assert!(
+                script.contains(&format!("'g++ {cxx} -O2'")),
+                "{major}: {script}"
+            );
+        };
+        check(7, "-std=gnu11", "-std=gnu++14");
+        check(9, "-std=gnu17", "-std=gnu++17");
+        check(10, "-std=gnu17", "-std=gnu++20");
+        check(15, "-std=gnu17", "-std=gnu++20");
+    }
+
+    #[test]
+    fn the_search_list_is_read_from_what_the_compiler_prints() {
+        let said = "ignoring\n#include \"...\" search starts here:\n#include <...> search starts here:\n \
+            /usr/lib/gcc/12/include\n /usr/include\nEnd of search list.\n /not/this\n";
+        let expected = ["/usr/lib/gcc/12/include", "/usr/include"].map(PathBuf::from);
+        assert_eq!(search_list(said), expected);
+        assert!(search_list("nonsense").is_empty());
+    }
+
+    #[test]
+    fn the_cpp_compiler_is_the_one_beside_the_c_compiler() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        for name in [
+            "gcc-9",
+            "g++-9",
+            "x86_64-linux-gnu-gcc",
+            "x86_64-linux-gnu-g++",
+            "clang",
+        ] {
+            fs::write(path(name), "").expect("written");
+        }
+        for (c, cxx) in [
+            ("gcc-9", "g++-9"),
+            ("x86_64-linux-gnu-gcc", "x86_64-linux-gnu-g++"),
+        ] {
+            assert_eq!(Compiler::beside(&path(c)).expect(c), path(cxx));
+        }
+        for alone in ["gcc-10", "clang"] {
+            Compiler::beside(&path(alone)).expect_err(alone);
+        }
+    }
+
+    #[test]
+    fn a_compiler_that_is_not_gcc_is_told_so() {
+        let error = draft(&Host::read(), Some(Path::new("/bin/true"))).expect_err("no compiler");
+        assert!(error.to_string().contains("/bin/true"), "{error}");
+    }
 }

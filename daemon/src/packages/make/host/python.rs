@@ -1,24 +1,24 @@
 //! The `python` package: an interpreter of the host with its standard library.
 //!
-//! What it is, it says itself (`python/ask.py`); its own compiler makes the `.pyc` files that are
-//! valid as packed (`python/compile.py`), because imports without them cost half a second. An
+//! What it is, it says itself (`python/ask.py`); its own compiler makes the `.pyc` files
+//! ([`bytecode`]), because imports without them cost half a second. An
 //! interpreter below `/usr` stays at its path; one from elsewhere (pyenv, `/opt`) moves to the
 //! package's own directory, which it finds its library from. Installed modules (`site-packages`),
 //! tests, and what needs a screen are left out.
 
+mod bytecode;
+
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use piston_client::ids::Version;
 use serde::Deserialize;
 
 use super::super::error::MakeError;
-use super::super::package::{Description, Draft, fixed_time, home};
-use super::super::plan::{Content, Item, Plan};
+use super::super::package::{Description, Draft, home};
+use super::super::plan::Plan;
 use super::collect::{Collector, Relocation};
-use super::{Host, Needs, ask, base, question};
+use super::{Host, Needs, ask, base};
 
 /// Its name.
 pub(in super::super) const NAME: &str = "python";
@@ -32,11 +32,6 @@ pub(in super::super) const NEEDS: Needs = Needs {
 };
 
 const ASK: &str = include_str!("python/ask.py");
-const COMPILE: &str = include_str!("python/compile.py");
-
-/// Interpreters that compile at once. A fixed number: what a `.pyc` file holds depends on what
-/// the same process compiled before, and the image is to be the same on every machine.
-const COMPILERS: usize = 2;
 
 /// Directories of the standard library that are left out, wherever they are.
 const NO_DIRECTORIES: [&str; 11] = [
@@ -92,11 +87,13 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     for directory in answer.outermost_search() {
         library(&mut collector, directory, &answer.program)?;
     }
-    OPENED
-        .iter()
-        .for_each(|name| collector.opened_library(name));
+    for name in OPENED {
+        collector.opened_library(name);
+    }
     names(&mut collector.plan, &run, answer.major);
-    bytecode(&mut collector, &answer)?;
+    let failed = bytecode::add(&mut collector.plan, &answer.program, answer.tag.as_deref())?;
+    let note = |module| format!("{module} does not compile: it has no .pyc");
+    collector.notes.extend(failed.into_iter().map(note));
     collector.plan.directory(&home);
     collector.plan.subtract(&base::plan(host)?);
     let description = Description {
@@ -205,11 +202,12 @@ fn wanted(path: &Path) -> bool {
     let is = |names: &[&str]| names.contains(&name);
     let starts = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
     let build_files = name.starts_with("config-") || name == "config";
-    !is(&NO_DIRECTORIES)
-        && !is(&NO_MODULES)
-        && !NO_ENDINGS.contains(&ending)
-        && !(ending == "so" && starts(&NO_EXTENSIONS))
-        && !(build_files && ending != "py")
+    let left_out = is(&NO_DIRECTORIES)
+        || is(&NO_MODULES)
+        || NO_ENDINGS.contains(&ending)
+        || (ending == "so" && starts(&NO_EXTENSIONS))
+        || (build_files && ending != "py");
+    !left_out
 }
 
 /// Adds the names that scripts use for the interpreter.
@@ -241,118 +239,89 @@ fn environment(run: &str) -> String {
     format!("{path}export LANG=C.UTF-8\nexport PYTHONDONTWRITEBYTECODE=1\n")
 }
 
-/// Adds a `.pyc` file for each planned module.
-fn bytecode(collector: &mut Collector, answer: &Answer) -> Result<(), MakeError> {
-    let module = |(path, item): (&str, &Item)| match item {
-        Item::File {
-            content: Content::Host(from),
-            ..
-        } if path.ends_with(".py") => {
-            let plain = |path: &str| !path.contains('\n');
-            let from = from.to_str().filter(|from| plain(from))?.to_owned();
-            plain(path).then(|| (from, path.to_owned()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_standard_library_stays_what_programs_use() {
+        let stays = [
+            "os.py",
+            "json/__init__.py",
+            "lib2to3/Grammar.txt",
+            "ensurepip/__init__.py",
+            "lib-dynload/_ssl.cpython-311-x86_64-linux-gnu.so",
+            "_sysconfigdata__linux_.py",
+            "lib-dynload/_xxsubinterpreters.cpython-311.so",
+            "logging/config.py",
+            "testing.py",
+        ];
+        let goes = [
+            "test",
+            "unittest/test",
+            "lib2to3/tests",
+            "__pycache__",
+            "site-packages",
+            "dist-packages",
+            "tkinter",
+            "idlelib",
+            "ensurepip/_bundled",
+            "sitecustomize.py",
+            "config-3.11-x86_64-linux-gnu",
+            "os.pyc",
+            "distutils/command/wininst-9.0.exe",
+            "lib-dynload/_testcapi.cpython-311.so",
+            "lib-dynload/_tkinter.so",
+            "config",
+        ];
+        for path in stays {
+            assert!(wanted(Path::new(path)), "{path} is missing");
         }
-        _ => None,
-    };
-    let modules: Vec<_> = collector.plan.items().filter_map(module).collect();
-    let time = fixed_time().unwrap_or(collector.plan.newest());
-    let shares: Vec<Vec<&(String, String)>> = (0..COMPILERS)
-        .map(|first| modules.iter().skip(first).step_by(COMPILERS).collect())
-        .collect();
-    let compiled: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = shares
-            .iter()
-            .map(|share| scope.spawn(|| compile(&answer.program, time, share)))
-            .collect();
-        running
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect()
-    });
-    for (share, compiled) in shares.iter().zip(compiled) {
-        let compiled = compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        for ((_, path), bytes) in share.iter().zip(compiled) {
-            if bytes.is_empty() {
-                collector
-                    .notes
-                    .push(format!("{path} does not compile and has no .pyc"));
-            } else {
-                collector
-                    .plan
-                    .bytes(&cache_path(path, answer.tag.as_deref()), bytes);
-            }
+        for path in goes {
+            assert!(!wanted(Path::new(path)), "{path} is there");
         }
     }
-    Ok(())
-}
 
-/// Where the interpreter looks for the compiled form of a module.
-fn cache_path(module: &str, tag: Option<&str>) -> String {
-    let (directory, file) = module.rsplit_once('/').unwrap_or(("", module));
-    let stem = file.strip_suffix(".py").unwrap_or(file);
-    match tag {
-        Some(tag) => format!("{directory}/__pycache__/{stem}.{tag}.pyc"),
-        None => format!("{directory}/{stem}.pyc"),
+    #[test]
+    fn an_interpreter_moves_unless_it_is_the_systems() {
+        let check = |prefix: &str, moves: bool| {
+            let answer = Answer {
+                implementation: String::new(),
+                version: "3.11.2".parse().expect("a version"),
+                major: 3,
+                program: PathBuf::new(),
+                prefixes: vec![PathBuf::from(prefix)],
+                search: Vec::new(),
+                tag: None,
+            };
+            assert_eq!(
+                !answer.relocations("/piston/packages/python/3").is_empty(),
+                moves,
+                "{prefix}"
+            );
+        };
+        check("/usr", false);
+        check("/usr/local", false);
+        check("/", false);
+        check("/opt/python", true);
+        check("/home/user/.pyenv/versions/3.12.1", true);
     }
-}
 
-/// Compiles modules (source, path in the package) with the interpreter itself.
-fn compile(
-    program: &Path,
-    time: u32,
-    modules: &[&(String, String)],
-) -> Result<Vec<Vec<u8>>, MakeError> {
-    let wrong = |what: &str, error: std::io::Error| MakeError::Answer {
-        program: program.to_owned(),
-        reason: format!("compiling the standard library: {what}: {error}"),
-    };
-    let mut command = question(program);
-    // Sets in code are written in hash order: fix it.
-    command
-        .args(["-s", "-S", "-B", "-W", "ignore", "-c", COMPILE])
-        .env("PYTHONHASHSEED", "0");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|error| wrong("cannot be run", error))?;
-    let mut list = time.to_string();
-    for (source, packed) in modules {
-        list.push_str(&format!("\n{source}\n{packed}"));
+    #[test]
+    fn a_moved_interpreter_comes_first_on_the_path() {
+        assert!(!environment("/usr/bin/python3.11").contains("PATH"));
+        let moved = environment("/piston/packages/python/3.12.1/bin/python3.12");
+        assert!(
+            moved.starts_with("export PATH=/piston/packages/python/3.12.1/bin\n"),
+            "{moved}"
+        );
     }
-    let sent = child
-        .stdin
-        .take()
-        .map(|mut input| input.write_all(list.as_bytes()));
-    let output = child
-        .wait_with_output()
-        .map_err(|error| wrong("no answer", error))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().last().unwrap_or("no message").to_owned();
-        return Err(wrong(
-            &output.status.to_string(),
-            std::io::Error::other(last),
-        ));
-    }
-    sent.transpose()
-        .map_err(|error| wrong("cannot be told", error))?;
-    frames(&output.stdout, modules.len()).map_err(|error| wrong("wrong answer", error))
-}
 
-/// Splits the compiler's output: for each module its length in 8 bytes, then the bytes.
-fn frames(mut output: &[u8], count: usize) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut frames = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut length = [0; 8];
-        output.read_exact(&mut length)?;
-        let length = usize::try_from(u64::from_le_bytes(length)).ok();
-        let split = length.and_then(|length| output.split_at_checked(length));
-        let (frame, rest) = split.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        frames.push(frame.to_vec());
-        output = rest;
+    #[test]
+    fn a_program_that_is_no_python_is_told_so() {
+        let error = draft(&Host::read(), Some(Path::new("/bin/true"))).expect_err("no Python");
+        assert!(error.to_string().contains("/bin/true"), "{error}");
+        let error = draft(&Host::read(), Some(Path::new("/bin/false"))).expect_err("no Python");
+        assert!(error.to_string().contains("/bin/false"), "{error}");
     }
-    Ok(frames)
 }

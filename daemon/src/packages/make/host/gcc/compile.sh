@@ -1,20 +1,29 @@
-#!/bin/bash
+#!/bin/sh
 # compile FILE...: builds a.out from the sources among the files; the first is the main file.
-case "$PISTON_LANGUAGE" in
-c) driver=(gcc @C@) language=c ;;
-*) driver=(g++ @CXX@) language=c++ ;;
+case $PISTON_LANGUAGE in
+c) driver='gcc @C@' language=c ;;
+*) driver='g++ @CXX@' language=c++ ;;
 esac
 
 main=$1
 shift
-case "$main" in
-*.c | *.cc | *.cp | *.cpp | *.cxx | *.c++ | *.C | *.CPP | *.s | *.S) sources=("./$main") ;;
-# A program is a program, whatever its file is called.
-*) sources=(-x "$language" "./$main" -x none) ;;
-esac
-for file in "$@"; do
-    case "$file" in
-    *.c | *.cc | *.cp | *.cpp | *.cxx | *.c++ | *.C | *.CPP | *.s | *.S) sources+=("./$file") ;;
+for file do
+    shift
+    # A name must not read as an option or as a file of options.
+    case $file in
+    -* | @*) file=./$file ;;
+    esac
+    case $file in
+    *.c | *.cc | *.cp | *.cpp | *.cxx | *.c++ | *.C | *.CPP | *.s | *.S) set -- "$@" "$file" ;;
     esac
 done
-exec "${driver[@]}" -o a.out "${sources[@]}" -lm
+
+case $main in
+-* | @*) main=./$main ;;
+esac
+case $main in
+*.c | *.cc | *.cp | *.cpp | *.cxx | *.c++ | *.C | *.CPP | *.s | *.S) set -- "$main" "$@" ;;
+# A program is a program, whatever its file is called.
+*) set -- -x "$language" "$main" -x none "$@" ;;
+esac
+exec $driver -o a.out "$@" -lm
