@@ -1,0 +1,89 @@
+//! Why a package can't be made, in words that say what to do.
+
+use std::path::PathBuf;
+
+use piston_fs::image::pack::PackError;
+
+use super::super::archive::ArchiveError;
+use super::elf::ElfError;
+
+/// Why a package can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// Nothing of that name can be made.
+    #[error("cannot make `{name}` from the host: {hint}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// What can be made, and which of it was probably meant.
+        hint: String,
+    },
+    /// The host lacks the program that the package is about.
+    #[error("the host has no {program}; install it first: {install}")]
+    NotInstalled {
+        /// The program.
+        program: String,
+        /// How this host's distribution installs it.
+        install: String,
+    },
+    /// A program of the host does not answer.
+    #[error("{program} does not answer as expected: {reason}")]
+    Answer {
+        /// The program.
+        program: PathBuf,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+    /// The program is of a kind that no package can be made of.
+    #[error("cannot make a package of {program}: {reason}")]
+    Unsupported {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A version of the host that is not one.
+    #[error("{what} has the version {text:?}, which cannot be read as a semver version")]
+    Version {
+        /// Whose version.
+        what: String,
+        /// The version as the host has it.
+        text: String,
+    },
+    /// A file that is needed can't be looked at or read.
+    #[error("cannot read {path}, which the package needs")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that is needed lies where packages take nothing from (home directories, most of
+    /// `/etc`), or is neither a file nor a directory.
+    #[error("{path} cannot be packed: {reason}")]
+    Refused {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The package file can't be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A program or library of the host is damaged or incomplete.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// The image can't be written.
+    #[error(transparent)]
+    Image(#[from] PackError),
+    /// The package file can't be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}

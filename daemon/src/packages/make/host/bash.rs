@@ -1,0 +1,65 @@
+//! The `bash` package: the language, run by the shell that the base package has.
+
+use std::fs;
+use std::path::Path;
+
+use super::super::error::MakeError;
+use super::super::package::{Description, Draft, home};
+use super::collect::{Collector, Relocation, reading};
+use super::{Host, Needs, ask, base, semver};
+
+/// Its name.
+pub(in super::super) const NAME: &str = "bash";
+
+/// Where scripts expect the shell.
+const USUAL: &str = "/bin/bash";
+
+const NEEDS: Needs = Needs {
+    program: "bash",
+    debian: "bash",
+    fedora: "bash",
+    alpine: "bash",
+    arch: "bash",
+};
+
+/// Plans the package for the host's bash, or for another one.
+pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Draft, MakeError> {
+    let program = host.program(program, &NEEDS)?;
+    let question = ["--norc", "--noprofile", "-c", "echo \"$BASH_VERSION\""];
+    let (answer, _) = ask(&program, &question)?;
+    let version = semver(&program.display().to_string(), answer.trim())?;
+    let home = home(NAME, &version);
+    let program = fs::canonicalize(&program).map_err(reading(&program))?;
+    // A shell outside the system's directories gets a place of its own.
+    let from = program.parent().unwrap_or(Path::new("/")).to_owned();
+    let relocations = if program.starts_with("/usr") || program.starts_with("/bin") {
+        Vec::new()
+    } else {
+        vec![Relocation {
+            from,
+            to: format!("{home}/bin"),
+        }]
+    };
+    let mut collector = Collector::new(relocations)?;
+    collector.program(&program, None)?;
+    let usual = fs::canonicalize(USUAL).is_ok_and(|usual| usual == program);
+    let placed = if usual {
+        Some(USUAL.to_owned())
+    } else {
+        collector.place(&program)
+    };
+    let run = placed.unwrap_or_default();
+    // Often all of it is in the base package: then this directory is the whole image.
+    collector.plan.directory(&home);
+    collector.plan.subtract(&base::plan(host)?);
+    let description = Description {
+        aliases: vec!["sh".to_owned()],
+        run: Some(vec![run, "{main}".to_owned(), "{args}".to_owned()]),
+        ..Description::on_base(NAME, version, host)?
+    };
+    Ok(Draft {
+        description,
+        plan: collector.plan,
+        notes: collector.notes,
+    })
+}

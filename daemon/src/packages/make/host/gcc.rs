@@ -1,0 +1,375 @@
+//! The `gcc` package: the host's GNU compilers for C and C++ with what they compile against.
+//!
+//! Where things are is asked of the compiler itself. Of `/usr/include`, which on a developer's
+//! machine holds hundreds of libraries, only the headers of libc, of the kernel and of the
+//! compiler are taken. Left out: link-time optimisation (a third large compiler), sanitizers,
+//! other languages, plug-ins.
+
+mod parts;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::parts::{BINUTILS, DRIVERS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
+use super::super::error::MakeError;
+use super::super::package::{Description, Draft, home};
+use super::collect::{Collector, reading};
+use super::{Host, Needs, ask, base, semver};
+
+/// Its name.
+pub(in super::super) const NAME: &str = "gcc";
+
+const C: Needs = Needs {
+    program: "gcc",
+    debian: "gcc libc6-dev",
+    fedora: "gcc glibc-devel",
+    alpine: "gcc musl-dev",
+    arch: "gcc",
+};
+const CXX: Needs = Needs {
+    program: "g++",
+    debian: "g++",
+    fedora: "gcc-c++",
+    alpine: "g++",
+    arch: "gcc",
+};
+
+/// What the compiler says of itself.
+#[derive(Debug)]
+struct Compiler {
+    gcc: PathBuf,
+    gxx: PathBuf,
+    version: String,
+    /// Its own directory, of libgcc and start files.
+    directory: PathBuf,
+}
+
+/// Plans the package for the host's `gcc`, or for another one that has its `g++` beside it.
+pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Draft, MakeError> {
+    let compiler = Compiler::find(host, program)?;
+    let version = semver(&compiler.gcc.display().to_string(), &compiler.version)?;
+    let mut collector = Collector::new(Vec::new())?;
+    compiler.programs(&mut collector)?;
+    compiler.runtime(&mut collector)?;
+    compiler.libc(&mut collector, host)?;
+    compiler.headers(&mut collector)?;
+    // What scripts and the compile step call, whatever the driver's file is called.
+    collector
+        .plan
+        .symlink("/usr/bin/gcc", &compiler.gcc.to_string_lossy());
+    collector
+        .plan
+        .symlink("/usr/bin/g++", &compiler.gxx.to_string_lossy());
+    collector.plan.directory(&home(NAME, &version));
+    collector.plan.subtract(&base::plan(host)?);
+    let description = Description {
+        provides: vec![("c", vec!["gcc"]), ("c++", vec!["cpp", "g++"])],
+        artifacts: vec!["a.out"],
+        compile: Some(compile_script(version.semver().major)),
+        run: Some(vec!["/piston/job/a.out".to_owned(), "{args}".to_owned()]),
+        ..Description::on_base(NAME, version, host)?
+    };
+    Ok(Draft {
+        description,
+        plan: collector.plan,
+        notes: collector.notes,
+    })
+}
+
+/// The compile step with the newest language standards that this version knows by final name.
+fn compile_script(major: u64) -> String {
+    let c = if major >= 8 {
+        "-std=gnu17"
+    } else {
+        "-std=gnu11"
+    };
+    let cxx = match major {
+        10.. => "-std=gnu++20",
+        8..=9 => "-std=gnu++17",
+        _ => "-std=gnu++14",
+    };
+    let script = include_str!("gcc/compile.sh");
+    script
+        .replace("@C@", &format!("{c} -O2"))
+        .replace("@CXX@", &format!("{cxx} -O2"))
+}
+
+impl Compiler {
+    fn find(host: &Host, program: Option<&Path>) -> Result<Self, MakeError> {
+        let gcc = host.program(program, &C)?;
+        let gxx = match program {
+            Some(program) => Self::beside(program)?,
+            None => host.program(None, &CXX)?,
+        };
+        for driver in [&gcc, &gxx] {
+            let real = fs::canonicalize(driver).map_err(reading(driver))?;
+            if !real.starts_with("/usr") {
+                let reason = "only compilers below /usr can be packed".to_owned();
+                return Err(MakeError::Unsupported {
+                    program: driver.clone(),
+                    reason,
+                });
+            }
+        }
+        let (version, _) = ask(&gcc, &["-dumpfullversion", "-dumpversion"])?;
+        let version = version.trim().to_owned();
+        let mut compiler = Self {
+            gcc,
+            gxx,
+            version,
+            directory: PathBuf::new(),
+        };
+        // Other compilers that are called gcc (clang) have no such part.
+        if compiler.part("cc1").is_none() {
+            let reason = "it is no GNU compiler: it has no cc1".to_owned();
+            return Err(MakeError::Unsupported {
+                program: compiler.gcc,
+                reason,
+            });
+        }
+        let libgcc = compiler.file("libgcc.a");
+        let directory = libgcc.as_deref().and_then(Path::parent);
+        compiler.directory = directory
+            .map(Path::to_owned)
+            .ok_or_else(|| MakeError::Answer {
+                program: compiler.gcc.clone(),
+                reason: "it does not know where its libgcc.a is".to_owned(),
+            })?;
+        Ok(compiler)
+    }
+
+    /// The C++ compiler of a C compiler: gcc-12 has g++-12.
+    fn beside(gcc: &Path) -> Result<PathBuf, MakeError> {
+        let name = gcc.file_name().unwrap_or_default().to_string_lossy();
+        let start = name.rfind("gcc").map(|at| name.split_at(at));
+        let gxx = start.map(|(start, rest)| {
+            gcc.with_file_name(start.to_owned() + &rest.replacen("gcc", "g++", 1))
+        });
+        gxx.filter(|gxx| gxx.exists())
+            .ok_or_else(|| MakeError::Unsupported {
+                program: gcc.to_owned(),
+                reason: "there is no g++ of the same version beside it".to_owned(),
+            })
+    }
+
+    /// A program that the compiler runs: none when it would have to search `PATH` for it.
+    fn part(&self, name: &str) -> Option<PathBuf> {
+        self.asked(&format!("-print-prog-name={name}"))
+    }
+
+    /// A library or start file, as the linker would find it.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.asked(&format!("-print-file-name={name}"))
+    }
+
+    fn asked(&self, question: &str) -> Option<PathBuf> {
+        let (answer, _) = ask(&self.gcc, &[question]).ok()?;
+        let path = PathBuf::from(answer.trim());
+        Some(path).filter(|path| path.is_absolute() && path.exists())
+    }
+
+    fn programs(&self, collector: &mut Collector) -> Result<(), MakeError> {
+        collector.program(&self.gcc, None)?;
+        collector.program(&self.gxx, None)?;
+        for name in PASSES {
+            let part = self.part(name).ok_or_else(|| MakeError::Answer {
+                program: self.gcc.clone(),
+                reason: format!("its part {name} is missing"),
+            })?;
+            collector.program(&part, None)?;
+        }
+        for name in OPTIONAL_PASSES {
+            let part = self.part(name).or_else(|| self.file(name));
+            if let Some(part) = part {
+                collector.program_if_there(&part);
+            }
+        }
+        for name in DRIVERS {
+            collector.program_if_there(&Path::new("/usr/bin").join(name));
+        }
+        for name in BINUTILS {
+            let usual = Path::new("/usr/bin").join(name);
+            let tool = self.part(name).unwrap_or(usual);
+            match name {
+                "as" | "ld" => collector.program(&tool, None)?,
+                _ => collector.program_if_there(&tool),
+            }
+            // Where a search of PATH finds it.
+            if let Some(at) = collector.place(&tool) {
+                collector.plan.symlink(&format!("/usr/bin/{name}"), &at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The compiler's own libraries, start files and headers.
+    fn runtime(&self, collector: &mut Collector) -> Result<(), MakeError> {
+        collector.tree(&self.directory, &is_runtime)?;
+        for library in linked_libraries(&self.directory)? {
+            collector.program_if_there(&library);
+        }
+        Ok(())
+    }
+
+    /// What programs are linked with: libc's start files, linker scripts and static libraries.
+    fn libc(&self, collector: &mut Collector, host: &Host) -> Result<(), MakeError> {
+        if self.file("crt1.o").is_none() {
+            let needs = Needs {
+                program: "C library to compile against",
+                ..C
+            };
+            return Err(host.not_installed(&needs));
+        }
+        for name in LIBC {
+            let Some(path) = self.file(name) else {
+                continue;
+            };
+            if collector.is_elf(&path) {
+                collector.program(&path, None)?;
+            } else {
+                collector.take(&path)?;
+            }
+            for named in named_by_script(&path) {
+                collector.take_if_there(&named);
+            }
+        }
+        Ok(())
+    }
+
+    /// The headers in the directories that the two compilers search.
+    fn headers(&self, collector: &mut Collector) -> Result<(), MakeError> {
+        let mut directories = BTreeSet::new();
+        for (driver, language) in [(&self.gcc, "c"), (&self.gxx, "c++")] {
+            let (_, said) = ask(driver, &["-E", "-v", "-x", language, "/dev/null"])?;
+            directories.extend(search_list(&said));
+        }
+        let own = fs::canonicalize(&self.directory).map_err(reading(&self.directory))?;
+        for directory in directories {
+            let Ok(directory) = fs::canonicalize(&directory) else {
+                continue;
+            };
+            let compilers = directory.starts_with(&own)
+                || directory.components().any(|part| part.as_os_str() == "c++");
+            if compilers {
+                collector.tree(&directory, &|_| true)?;
+            } else if !directory.starts_with("/usr/local") {
+                collector.tree(&directory, &is_system_header)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The directories between the two lines by which `gcc -v` marks its search list.
+fn search_list(said: &str) -> Vec<PathBuf> {
+    let lines = said
+        .lines()
+        .skip_while(|line| !line.starts_with("#include <...>"));
+    let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
+    lines
+        .map(|line| PathBuf::from(line.trim()))
+        .filter(|path| path.is_absolute())
+        .collect()
+}
+
+/// Shared libraries that links in the compiler's directory lead to: programs that are linked
+/// with them need them to run.
+fn linked_libraries(directory: &Path) -> Result<Vec<PathBuf>, MakeError> {
+    let entries = fs::read_dir(directory).map_err(reading(directory))?;
+    let wanted = |path: &PathBuf| {
+        path.is_symlink() && is_runtime(Path::new(path.file_name().unwrap_or_default()))
+    };
+    let mut links: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(wanted)
+        .collect();
+    links.sort();
+    // The name that programs ask for has the library's major version: libstdc++.so.6.
+    let targets = links
+        .iter()
+        .filter_map(|link| Some(link.parent()?.join(fs::read_link(link).ok()?)));
+    Ok(targets.collect())
+}
+
+/// Absolute paths that a linker script names (`libc.so` is a text).
+fn named_by_script(path: &Path) -> Vec<PathBuf> {
+    let short = fs::metadata(path).is_ok_and(|metadata| metadata.len() < 4096);
+    let text = if short {
+        fs::read(path).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let text = String::from_utf8(text).unwrap_or_default();
+    let words = text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && *word != "/*");
+    words
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_gets_the_newest_standards_that_it_knows() {
+        let check = |major, c: &str, cxx: &str| {
+            let script = compile_script(major);
+            assert!(
+                script.contains(&format!("'gcc {c} -O2'")),
+                "{major}: {script}"
+            );
+            assert!(
+                script.contains(&format!("'g++ {cxx} -O2'")),
+                "{major}: {script}"
+            );
+        };
+        check(7, "-std=gnu11", "-std=gnu++14");
+        check(9, "-std=gnu17", "-std=gnu++17");
+        check(10, "-std=gnu17", "-std=gnu++20");
+        check(15, "-std=gnu17", "-std=gnu++20");
+    }
+
+    #[test]
+    fn the_search_list_is_read_from_what_the_compiler_prints() {
+        let said = "ignoring\n#include \"...\" search starts here:\n#include <...> search starts here:\n \
+            /usr/lib/gcc/12/include\n /usr/include\nEnd of search list.\n /not/this\n";
+        let expected = ["/usr/lib/gcc/12/include", "/usr/include"].map(PathBuf::from);
+        assert_eq!(search_list(said), expected);
+        assert!(search_list("nonsense").is_empty());
+    }
+
+    #[test]
+    fn the_cpp_compiler_is_the_one_beside_the_c_compiler() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        for name in [
+            "gcc-9",
+            "g++-9",
+            "x86_64-linux-gnu-gcc",
+            "x86_64-linux-gnu-g++",
+            "clang",
+        ] {
+            fs::write(path(name), "").expect("written");
+        }
+        for (c, cxx) in [
+            ("gcc-9", "g++-9"),
+            ("x86_64-linux-gnu-gcc", "x86_64-linux-gnu-g++"),
+        ] {
+            assert_eq!(Compiler::beside(&path(c)).expect(c), path(cxx));
+        }
+        for alone in ["gcc-10", "clang"] {
+            Compiler::beside(&path(alone)).expect_err(alone);
+        }
+    }
+
+    #[test]
+    fn a_compiler_that_is_not_gcc_is_told_so() {
+        let error = draft(&Host::read(), Some(Path::new("/bin/true"))).expect_err("no compiler");
+        assert!(error.to_string().contains("/bin/true"), "{error}");
+    }
+}

@@ -1,0 +1,241 @@
+//! A package on its way to a file: its metadata as `pkg-info.json`, its scripts, its image.
+//!
+//! Invariant: the same draft gives the same bytes; a package file appears under its name only
+//! when it is whole, and what was begun is removed when something fails.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use piston_client::ids::{Language, PackageRef, Version};
+use piston_fs::image::pack::Compressor;
+use serde_json::{Map, Value, json};
+
+use super::super::archive;
+use super::Made;
+use super::error::MakeError;
+use super::host::{Host, base};
+use super::plan::Plan;
+
+/// Who made packages of the host.
+const AUTHOR: &str = "Piston <piston@localhost>";
+/// Level 9 takes a tenth of level 19's time for images that are 6 percent longer.
+const COMPRESSOR: Compressor = Compressor::Zstd(9);
+/// By convention of reproducible builds: the time to give everything, in seconds.
+const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
+
+/// The metadata and the scripts of a package; what is empty is left out of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    /// Name and version.
+    pub(super) package: PackageRef,
+    /// What its binaries run on.
+    pub(super) platform: String,
+    /// Exact versions of what its view needs.
+    pub(super) dependencies: BTreeMap<&'static str, Version>,
+    /// Other names of the language.
+    pub(super) aliases: Vec<String>,
+    /// Languages and their aliases, when there are several.
+    pub(super) provides: Vec<(&'static str, Vec<&'static str>)>,
+    /// What compilation leaves for the run.
+    pub(super) artifacts: Vec<&'static str>,
+    /// Argv that runs a program.
+    pub(super) run: Option<Vec<String>>,
+    /// Script that compiles one.
+    pub(super) compile: Option<String>,
+    /// `export NAME=value` lines.
+    pub(super) environment: String,
+}
+
+/// Everything about a package before it is written.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Metadata and scripts.
+    pub(super) description: Description,
+    /// What the image holds.
+    pub(super) plan: Plan,
+    /// What was left out, and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// The directory of a package's own in its view.
+pub(super) fn home(name: &str, version: &Version) -> String {
+    format!("/piston/packages/{name}/{version}")
+}
+
+impl Description {
+    /// A package of this host that depends on nothing.
+    pub(super) fn new(name: &'static str, version: Version, host: &Host) -> Self {
+        let name: Language = name.parse().expect("makers have valid names");
+        Self {
+            package: PackageRef::new(name, version),
+            platform: host.platform(),
+            dependencies: BTreeMap::new(),
+            aliases: Vec::new(),
+            provides: Vec::new(),
+            artifacts: Vec::new(),
+            run: None,
+            compile: None,
+            environment: String::new(),
+        }
+    }
+
+    /// A package of this host on top of its base package.
+    pub(super) fn on_base(
+        name: &'static str,
+        version: Version,
+        host: &Host,
+    ) -> Result<Self, MakeError> {
+        let dependencies = BTreeMap::from([(base::NAME, host.base_version()?)]);
+        Ok(Self {
+            dependencies,
+            ..Self::new(name, version, host)
+        })
+    }
+
+    /// Its `pkg-info.json`.
+    fn to_json(&self) -> Value {
+        let mut info = Map::new();
+        let mut set = |key: &str, value: Value| drop(info.insert(key.to_owned(), value));
+        set("language", json!(self.package.language));
+        set("version", json!(self.package.version));
+        set("author", json!(AUTHOR));
+        set("build_platform", json!(self.platform));
+        set("mount", json!("/"));
+        set("dependencies", json!(self.dependencies));
+        if !self.aliases.is_empty() {
+            set("aliases", json!(self.aliases));
+        }
+        if !self.provides.is_empty() {
+            let one = |(language, aliases)| json!({ "language": language, "aliases": aliases });
+            set(
+                "provides",
+                self.provides.iter().map(|(l, a)| one((l, a))).collect(),
+            );
+        }
+        if !self.artifacts.is_empty() {
+            set("artifacts", json!(self.artifacts));
+        }
+        if let Some(run) = &self.run {
+            set("run", json!({ "command": run }));
+        }
+        Value::Object(info)
+    }
+}
+
+impl Draft {
+    /// Writes the package file into the directory `out`.
+    pub(super) fn write(self, out: &Path) -> Result<Made, MakeError> {
+        let package = self.description.package.clone();
+        let file = out.join(format!("{package}.pkg.tar.gz"));
+        let image = Temporary(out.join(format!(".{package}.{}.squashfs", std::process::id())));
+        let time = image_time(&self.plan);
+        let tree = self.plan.into_tree(time)?;
+        let writing = |source| MakeError::Write {
+            path: image.0.clone(),
+            source,
+        };
+        fs::create_dir_all(out).map_err(writing)?;
+        let image_file = BufWriter::new(File::create(&image.0).map_err(writing)?);
+        tree.write(image_file, COMPRESSOR)?;
+        let json = serde_json::to_vec_pretty(&self.description.to_json());
+        let json = json.map_err(|error| writing(error.into()))?;
+        let Description {
+            compile,
+            environment,
+            ..
+        } = &self.description;
+        let mut scripts: Vec<(&str, u32, &[u8])> = Vec::new();
+        if let Some(compile) = compile {
+            scripts.push((archive::COMPILE, 0o755, compile.as_bytes()));
+        }
+        if !environment.is_empty() {
+            scripts.push((archive::ENVIRONMENT, 0o644, environment.as_bytes()));
+        }
+        archive::write(&file, &json, &image.0, &scripts)?;
+        Ok(Made {
+            package,
+            file,
+            notes: self.notes,
+        })
+    }
+}
+
+/// The time of everything in the image: the one that the environment fixes, else that of the
+/// newest file that is packed.
+pub(super) fn image_time(plan: &Plan) -> u32 {
+    let fixed = std::env::var(EPOCH_VARIABLE).ok();
+    fixed
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(plan.newest())
+}
+
+/// A file that is gone when this is dropped.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may not have been created; nothing can be done about any other failure here.
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::info::PackageInfo;
+    use super::*;
+
+    fn description() -> Description {
+        let version = "3.11.2".parse().expect("a version");
+        let host = Host::read();
+        Description {
+            aliases: vec!["py".to_owned()],
+            provides: vec![("c", vec!["gcc"]), ("c++", vec!["cpp", "g++"])],
+            artifacts: vec!["a.out"],
+            run: Some(vec!["/usr/bin/python3".to_owned(), "{main}".to_owned()]),
+            ..Description::on_base("python", version, &host).expect("a host with a version")
+        }
+    }
+
+    #[test]
+    fn the_metadata_is_read_back_as_it_was_meant() {
+        let description = description();
+        let json = serde_json::to_vec(&description.to_json()).expect("JSON");
+        let info = PackageInfo::parse(&json).expect("valid metadata");
+        assert_eq!(info.package, description.package);
+        assert_eq!(info.mount, "/");
+        assert_eq!(info.run, description.run);
+        assert_eq!(info.aliases, ["py"]);
+        assert_eq!(info.artifacts, ["a.out"]);
+        let provided: Vec<_> = info
+            .provides
+            .iter()
+            .map(|p| (p.language.as_str(), p.aliases.len()))
+            .collect();
+        assert_eq!(provided, [("c", 1), ("c++", 2)]);
+        let base = info
+            .dependencies
+            .get(&"base".parse().expect("a name"))
+            .expect("on base");
+        assert!(base.matches(&Host::read().base_version().expect("a version")));
+        assert!(
+            !base.matches(&"99.0.0".parse().expect("a version")),
+            "exactly this host's"
+        );
+        assert!(info.platform.is_some_and(
+            |platform| platform.architecture.as_deref() == Some(std::env::consts::ARCH)
+        ));
+        assert!(info.notes.is_empty(), "{:?}", info.notes);
+    }
+
+    #[test]
+    fn a_base_package_says_nothing_that_it_has_not() {
+        let version = "12.0.0".parse().expect("a version");
+        let json = Description::new("base", version, &Host::read()).to_json();
+        for key in ["run", "aliases", "provides", "artifacts"] {
+            assert!(json.get(key).is_none(), "{key}");
+        }
+        assert_eq!(json["author"], AUTHOR);
+    }
+}

@@ -1,0 +1,243 @@
+//! What goes into a package's image, before any of it is read: paths, and where contents come from.
+//!
+//! Invariants: every path is absolute, without `.`, `..` or empty components; every parent of an
+//! entry is a directory of the plan; the first entry of a path stays. Modes are normalised
+//! (readable by all, no set-id bits) and owners are root. Does not look at the host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use piston_fs::image::pack::{Meta, PackError, Source, Tree};
+
+/// Where a planned file's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A file of the host.
+    Host(PathBuf),
+    /// Bytes of our own.
+    Bytes(Vec<u8>),
+}
+
+/// One planned entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Its bytes.
+        content: Content,
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// A symbolic link and its target.
+    Symlink(String),
+}
+
+/// The contents of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    items: BTreeMap<String, Item>,
+    newest: u32,
+}
+
+impl Plan {
+    /// Every entry, sorted by path.
+    pub(super) fn items(&self) -> impl Iterator<Item = (&str, &Item)> {
+        self.items.iter().map(|(path, item)| (path.as_str(), item))
+    }
+
+    /// Whether there is an entry of that path.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.items.contains_key(path)
+    }
+
+    /// Adds an entry and its parents, unless there is one of that path already.
+    pub(super) fn add(&mut self, path: &str, item: Item) {
+        debug_assert!(is_normal(path), "{path}");
+        let mut parent = path;
+        while let Some((above, _)) = parent
+            .rsplit_once('/')
+            .filter(|(above, _)| !above.is_empty())
+        {
+            if self.items.contains_key(above) {
+                break;
+            }
+            self.items.insert(above.to_owned(), Item::Directory);
+            parent = above;
+        }
+        self.items.entry(path.to_owned()).or_insert(item);
+    }
+
+    /// Adds a directory.
+    pub(super) fn directory(&mut self, path: &str) {
+        self.add(path, Item::Directory);
+    }
+
+    /// Adds a symlink.
+    pub(super) fn symlink(&mut self, path: &str, target: &str) {
+        self.add(path, Item::Symlink(target.to_owned()));
+    }
+
+    /// Adds a file that is not executable, with these bytes.
+    pub(super) fn bytes(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
+        let content = Content::Bytes(bytes.into());
+        self.add(
+            path,
+            Item::File {
+                content,
+                executable: false,
+            },
+        );
+    }
+
+    /// Adds a file of the host, which was last changed at `mtime`.
+    pub(super) fn host_file(&mut self, path: &str, from: PathBuf, executable: bool, mtime: u32) {
+        self.newest = self.newest.max(mtime);
+        self.add(
+            path,
+            Item::File {
+                content: Content::Host(from),
+                executable,
+            },
+        );
+    }
+
+    /// The newest time of a host file in it; the time that all its entries get unless the
+    /// environment fixes another one, so that the same files give the same image.
+    pub(super) fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// Takes out what `lower` has as well: a view merges the two.
+    pub(super) fn subtract(&mut self, lower: &Self) {
+        self.items
+            .retain(|path, item| *item == Item::Directory || lower.items.get(path) != Some(item));
+        self.drop_empty_directories_of(lower);
+    }
+
+    fn drop_empty_directories_of(&mut self, lower: &Self) {
+        let paths: Vec<String> = self.items.keys().cloned().collect();
+        // Children sort after their parents, so that going backwards empties from the leaves.
+        for path in paths.iter().rev() {
+            let shared = self.items.get(path) == Some(&Item::Directory)
+                && lower.items.get(path) == Some(&Item::Directory);
+            if shared && !self.has_children(path) {
+                self.items.remove(path);
+            }
+        }
+    }
+
+    fn has_children(&self, path: &str) -> bool {
+        let inside = format!("{path}/");
+        self.items
+            .range(inside.clone()..)
+            .next()
+            .is_some_and(|(next, _)| next.starts_with(&inside))
+    }
+
+    /// The tree for the image writer, every entry with the time `mtime`.
+    pub(super) fn into_tree(self, mtime: u32) -> Result<Tree, PackError> {
+        let meta = |mode| Meta {
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime,
+        };
+        let mut tree = Tree::new();
+        tree.directory("/", meta(0o755))?;
+        for (path, item) in self.items {
+            match item {
+                Item::Directory => tree.directory(&path, meta(0o755))?,
+                Item::Symlink(target) => tree.symlink(&path, meta(0o777), &target)?,
+                Item::File {
+                    content,
+                    executable,
+                } => {
+                    let source = match content {
+                        Content::Host(path) => Source::Path(path),
+                        Content::Bytes(bytes) => Source::Bytes(bytes),
+                    };
+                    let mode = if executable { 0o755 } else { 0o644 };
+                    tree.file(&path, meta(mode), source)?;
+                }
+            }
+        }
+        Ok(tree)
+    }
+}
+
+fn is_normal(path: &str) -> bool {
+    path.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(plan: &Plan) -> Vec<&str> {
+        plan.items().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn parents_come_with_an_entry_and_the_first_of_a_path_stays() {
+        let mut plan = Plan::default();
+        plan.bytes("/a/b/c", "first");
+        plan.bytes("/a/b/c", "second");
+        assert_eq!(paths(&plan), ["/a", "/a/b", "/a/b/c"]);
+        let content = Content::Bytes(b"first".to_vec());
+        let file = Item::File {
+            content,
+            executable: false,
+        };
+        assert!(plan.items().any(|(_, item)| *item == file));
+    }
+
+    #[test]
+    fn what_the_lower_package_has_is_taken_out_with_its_directories() {
+        let mut lower = Plan::default();
+        lower.bytes("/usr/lib/libc", "c");
+        lower.bytes("/usr/lib/other", "lower");
+        lower.symlink("/lib", "usr/lib");
+        lower.directory("/usr/share/same");
+        let mut plan = lower.clone();
+        plan.bytes("/usr/lib/new", "new");
+        plan.directory("/opt/own");
+        plan.subtract(&lower);
+        assert_eq!(
+            paths(&plan),
+            ["/opt", "/opt/own", "/usr", "/usr/lib", "/usr/lib/new"]
+        );
+    }
+
+    #[test]
+    fn what_differs_from_the_lower_package_stays() {
+        let mut lower = Plan::default();
+        lower.bytes("/usr/lib/x", "lower");
+        let mut plan = Plan::default();
+        plan.bytes("/usr/lib/x", "upper");
+        plan.subtract(&lower);
+        assert!(plan.contains("/usr/lib/x"));
+    }
+
+    #[test]
+    fn the_newest_file_gives_the_time() {
+        let mut plan = Plan::default();
+        assert_eq!(plan.newest(), 0);
+        for time in [5, 9, 7] {
+            plan.host_file(&format!("/{time}"), PathBuf::new(), false, time);
+        }
+        assert_eq!(plan.newest(), 9);
+    }
+
+    #[test]
+    fn only_plain_absolute_paths_are_normal() {
+        for good in ["/a", "/a/b.c/..d", "/..."] {
+            assert!(is_normal(good), "{good}");
+        }
+        for bad in ["", "/", "a", "/a/", "//a", "/a/../b", "/./a"] {
+            assert!(!is_normal(bad), "{bad}");
+        }
+    }
+}
