@@ -123,7 +123,7 @@ fn what_is_missing_is_named_with_the_path_and_with_what_there_is() {
     let listed: &[&str] = &["python-3.0.0: lib *", "lib-1.0.0: base ^12", "base-11.0.0"];
     assert_eq!(
         outcome(&[listed], &[]).unwrap_err(),
-        "python-3.0.0 -> lib-1.0.0 needs base >=12.0.0 <13.0.0-0, which is neither listed nor \
+        "python-3.0.0 -> lib-1.0.0 needs base >=12.0.0 <13.0.0, which is neither listed nor \
          installed; there is base 11.0.0"
     );
     assert_eq!(
@@ -144,7 +144,7 @@ fn two_versions_of_one_language_are_named_with_both_paths() {
     let text = outcome(&[listed], &[]).unwrap_err();
     assert_eq!(
         text,
-        "python-3.0.0 -> b-1.0.0 needs base >=2.0.0 <3.0.0-0, but python-3.0.0 -> a-1.0.0 brings \
+        "python-3.0.0 -> b-1.0.0 needs base >=2.0.0 <3.0.0, but python-3.0.0 -> a-1.0.0 brings \
          base-1.0.0 into the same view, which holds one version of a language"
     );
 }
