@@ -1,13 +1,18 @@
 //! The package manager: repositories, install and uninstall, what is published.
 
 pub mod archive;
+mod data;
 pub mod environment;
 mod files;
 pub mod info;
 pub mod make;
+pub mod resolve;
+mod verify;
 mod version;
 
+pub use data::{DataDirectory, DataLock, LockError, Staging};
 pub use files::PathError;
+pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
 use std::path::PathBuf;
@@ -59,13 +64,6 @@ pub enum Entry {
     BashScript(String),
     /// An argv with `{main}`, `{files}`, `{args}`.
     Command(Vec<String>),
-}
-
-/// Where things are in the data directory.
-#[derive(Debug, Clone)]
-pub struct DataDirectory {
-    /// The root of it.
-    pub root: PathBuf,
 }
 
 /// An installed package held while a job uses it: it is not unpublished before the lease ends.
@@ -199,11 +197,4 @@ impl Packages {
     pub fn staging(&self) -> Result<Staging, PackagesError> {
         unimplemented!()
     }
-}
-
-/// A temporary directory below the data directory, removed on drop and at the next start.
-#[derive(Debug)]
-pub struct Staging {
-    /// Where it is.
-    pub path: PathBuf,
 }

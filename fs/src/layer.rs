@@ -1,10 +1,16 @@
 //! Layers: what one image, or a tree made up by the caller, contributes to a view.
+//!
+//! [`Layer`] and [`Placed`] are what callers hand in; [`Contents`] is the same as the tables need
+//! it: nodes by number, whatever brings them. Does not merge (`view.rs`) or read blocks (`vfs.rs`).
 
+mod flat;
 pub mod memory;
 
 use std::sync::Arc;
 
-use crate::image::Image;
+use crate::image::{Image, ImageNode};
+use crate::node::Attr;
+use flat::FlatTree;
 
 /// The contents of one layer.
 #[derive(Debug, Clone)]
@@ -22,4 +28,98 @@ pub struct Placed {
     pub layer: Layer,
     /// Where: absolute, no `.`, `..` or empty component.
     pub at: String,
+}
+
+/// A tree of numbered nodes, 0 its root, that can be merged into a view.
+pub(crate) trait Listing {
+    /// Attributes of a node.
+    fn attr(&self, node: ImageNode) -> Attr;
+
+    /// Appends the entries of a directory to `out`, sorted by name bytes.
+    fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>);
+
+    /// Whether its directories say nothing but that they are there, so that another layer's
+    /// owner and mode go before theirs.
+    fn is_synthetic(&self) -> bool;
+}
+
+/// A layer's nodes by number.
+#[derive(Debug)]
+pub(crate) enum Contents {
+    /// An installed image.
+    Image(Arc<Image>),
+    /// A synthetic tree, numbered; the tree it was made from tells it from others.
+    Memory(FlatTree, Arc<memory::MemoryTree>),
+}
+
+impl Contents {
+    /// Numbers the nodes of a layer.
+    pub(crate) fn load(layer: &Layer) -> Self {
+        match layer {
+            Layer::Image(image) => Self::Image(Arc::clone(image)),
+            Layer::Memory(tree) => Self::Memory(FlatTree::new(tree), Arc::clone(tree)),
+        }
+    }
+
+    /// Whether `layer` holds the same: its nodes are then these nodes.
+    pub(crate) fn is(&self, layer: &Layer) -> bool {
+        match (self, layer) {
+            (Self::Image(mine), Layer::Image(other)) => {
+                Arc::ptr_eq(mine, other) || mine.digest() == other.digest()
+            }
+            (Self::Memory(_, mine), Layer::Memory(other)) => Arc::ptr_eq(mine, other),
+            (Self::Image(_), Layer::Memory(_)) | (Self::Memory(..), Layer::Image(_)) => false,
+        }
+    }
+
+    /// Number of nodes; node numbers are below it.
+    pub(crate) fn node_count(&self) -> u32 {
+        match self {
+            Self::Image(image) => image.node_count(),
+            Self::Memory(tree, _) => tree.node_count(),
+        }
+    }
+
+    /// Sum of the file lengths in bytes.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        match self {
+            Self::Image(image) => image.content_bytes(),
+            Self::Memory(tree, _) => tree.content_bytes(),
+        }
+    }
+
+    /// Target of a symlink; empty for anything else.
+    pub(crate) fn symlink(&self, node: ImageNode) -> &[u8] {
+        match self {
+            Self::Image(image) => image.symlink(node),
+            Self::Memory(tree, _) => tree.symlink(node),
+        }
+    }
+
+    /// Appends the extended attributes of a node, full name and value, to `out`.
+    pub(crate) fn xattrs<'a>(&'a self, node: ImageNode, out: &mut Vec<(&'a [u8], &'a [u8])>) {
+        if let Self::Image(image) = self {
+            out.extend(image.xattrs(node));
+        }
+    }
+}
+
+impl Listing for Contents {
+    fn attr(&self, node: ImageNode) -> Attr {
+        match self {
+            Self::Image(image) => image.attr(node),
+            Self::Memory(tree, _) => tree.attr(node),
+        }
+    }
+
+    fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
+        match self {
+            Self::Image(image) => out.extend(image.entries(dir)),
+            Self::Memory(tree, _) => tree.entries(dir, out),
+        }
+    }
+
+    fn is_synthetic(&self) -> bool {
+        matches!(self, Self::Memory(..))
+    }
 }

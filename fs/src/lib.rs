@@ -2,11 +2,22 @@
 //!
 //! The model, in reading order: an [`image::Image`] is one squashfs file with its validated index;
 //! a [`layer::Layer`] is an image's (or a synthetic tree's) contribution to a view; a view is the
-//! merged tree of ordered layers at a path of the mount; a [`mount::Server`] serves all published
-//! views through FUSE. [`image::verify`] is the only code that reads untrusted image structures,
-//! [`image::pack`] writes images. This crate knows nothing of HTTP, jobs or repositories.
+//! merged tree of ordered layers at a path of the mount (`view.rs`); a [`mount::Server`] serves all
+//! published views through FUSE. Behind it, `vfs.rs` answers every request without knowing FUSE,
+//! `cache.rs` keeps inflated blocks, and `fuse.rs` is the thin adapter to the kernel's protocol.
+//! [`image::verify`] is the only code that reads untrusted image structures, [`image::pack`] writes
+//! images. This crate knows nothing of HTTP, jobs or repositories.
 
 pub mod image;
 pub mod layer;
 pub mod mount;
 pub mod node;
+pub mod stats;
+
+mod cache;
+mod error;
+mod fuse;
+mod ino;
+mod owners;
+mod vfs;
+mod view;

@@ -54,8 +54,16 @@ impl FromStr for VersionRange {
 }
 
 impl fmt::Display for VersionRange {
+    /// In comparators; upper bounds are written `<4.0.0` where npm means `<4.0.0-0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        for (index, word) in self.0.to_string().split(' ').enumerate() {
+            let shown = match word.strip_suffix("-0") {
+                Some(bound) if word.starts_with('<') => bound,
+                _ => word,
+            };
+            write!(f, "{}{shown}", if index == 0 { "" } else { " " })?;
+        }
+        Ok(())
     }
 }
 
@@ -89,6 +97,19 @@ mod tests {
             let parsed: VersionRange = range.parse().unwrap();
             let version: Version = version.parse().unwrap();
             assert_eq!(parsed.matches(&version), expected, "{range} {version}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_shown_in_plain_comparators() {
+        for (range, shown) in [
+            ("^12", ">=12.0.0 <13.0.0"),
+            ("*", "*"),
+            ("3.11.2", "3.11.2"),
+        ] {
+            let parsed: VersionRange = range.parse().unwrap();
+            assert_eq!(parsed.to_string(), shown);
+            assert_eq!(parsed.to_string().parse::<VersionRange>().unwrap().to_string(), shown);
         }
     }
 

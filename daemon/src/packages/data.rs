@@ -1,0 +1,234 @@
+//! The data directory: where things are, who owns it, temporary places in it.
+//!
+//! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index}`,
+//! `downloads/`, `staging/`. Invariants: one daemon holds the lock for life; `downloads` and
+//! `staging` hold nothing worth keeping once that daemon is gone. Owns no package state.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use piston_client::ids::Digest;
+
+use super::files::{self, AtPath as _, PathError};
+
+/// Where things are in the data directory.
+#[derive(Debug, Clone)]
+pub struct DataDirectory {
+    /// The root of it.
+    pub root: PathBuf,
+}
+
+/// The data directory is ours while this lives.
+#[derive(Debug)]
+pub struct DataLock {
+    /// The kernel drops the lock with the descriptor, however the process ends.
+    _file: File,
+}
+
+/// Why the data directory can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another daemon works on it.
+    #[error(
+        "the data directory {root} is in use by another daemon (pid {pid}): stop it, or start this one with another --data"
+    )]
+    Taken {
+        /// Which directory.
+        root: PathBuf,
+        /// The other's process id, as it wrote it down.
+        pid: String,
+    },
+    /// It can't be created or opened.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+impl DataDirectory {
+    /// Creates the directory with its parents (0700) and takes its lock.
+    ///
+    /// Called once at startup, before [`super::Packages::open`]; the lock is to be kept until
+    /// the process ends.
+    pub fn lock(&self) -> Result<DataLock, LockError> {
+        files::private_directory(&self.root)?;
+        let path = self.root.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .at("open", &path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.taken(&mut file)),
+            Err(TryLockError::Error(error)) => return Err(error).at("lock", &path)?,
+        }
+        file.set_len(0).at("write", &path)?;
+        file.rewind().at("write", &path)?;
+        writeln!(file, "{}", std::process::id()).at("write", &path)?;
+        Ok(DataLock { _file: file })
+    }
+
+    fn taken(&self, file: &mut File) -> LockError {
+        let mut pid = String::new();
+        // Without its pid the message is still right.
+        let read = file.take(20).read_to_string(&mut pid);
+        let pid = match (read, pid.trim()) {
+            (Ok(_), pid) if !pid.is_empty() => pid.to_owned(),
+            _ => "unknown".to_owned(),
+        };
+        LockError::Taken {
+            root: self.root.clone(),
+            pid,
+        }
+    }
+
+    /// Creates what is missing and empties what a crash left.
+    pub(crate) fn prepare(&self) -> Result<(), PathError> {
+        for directory in [self.images(), self.downloads(), self.staging()] {
+            files::private_directory(&directory)?;
+        }
+        empty(&self.downloads())?;
+        empty(&self.staging())
+    }
+
+    /// The state database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("state.redb")
+    }
+
+    /// Installed images and their indexes.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// An installed image.
+    pub(crate) fn image(&self, digest: &Digest) -> PathBuf {
+        self.images().join(format!("{digest}.squashfs"))
+    }
+
+    /// The index of an installed image.
+    pub(crate) fn index(&self, digest: &Digest) -> PathBuf {
+        self.images().join(format!("{digest}.index"))
+    }
+
+    /// Package files while they are downloaded.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Packages while they are unpacked, checked, uploaded or made.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+}
+
+/// A temporary directory below the data directory, removed on drop and at the next start.
+#[derive(Debug)]
+pub struct Staging {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Staging {
+    /// A new directory in `parent`, which one process works in.
+    pub(crate) fn new(parent: &Path) -> Result<Self, PathError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{}-{name}", std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .at("create", &path)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "temporary directory stays");
+        }
+    }
+}
+
+fn empty(directory: &Path) -> Result<(), PathError> {
+    for entry in fs::read_dir(directory).at("list", directory)? {
+        let path = entry.at("list", directory)?.path();
+        let kind = fs::symlink_metadata(&path).at("inspect", &path)?;
+        if kind.is_dir() {
+            fs::remove_dir_all(&path).at("remove", &path)?;
+        } else {
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn data(root: &Path) -> DataDirectory {
+        DataDirectory {
+            root: root.join("state/piston"),
+        }
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = data(dir.path());
+        let lock = data.lock().unwrap();
+        let text = data.lock().unwrap_err().to_string();
+        assert!(
+            text.contains(&format!("pid {}", std::process::id())),
+            "{text}"
+        );
+        drop(lock);
+        drop(data.lock().unwrap());
+    }
+
+    #[test]
+    fn the_directory_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = data(dir.path());
+        drop(data.lock().unwrap());
+        let mode = fs::metadata(&data.root).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn preparing_sweeps_what_a_crash_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = data(dir.path());
+        data.prepare().unwrap();
+        fs::create_dir(data.staging().join("1-1")).unwrap();
+        fs::write(data.staging().join("1-1/image"), b"x").unwrap();
+        fs::write(data.downloads().join("x.part"), b"x").unwrap();
+        fs::write(data.images().join("kept"), b"x").unwrap();
+        data.prepare().unwrap();
+        let count = |path: PathBuf| fs::read_dir(path).unwrap().count();
+        assert_eq!(count(data.staging()) + count(data.downloads()), 0);
+        assert_eq!(count(data.images()), 1);
+    }
+
+    #[test]
+    fn a_staging_directory_goes_with_its_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path()).unwrap();
+        fs::write(staging.path.join("f"), b"x").unwrap();
+        let other = Staging::new(dir.path()).unwrap();
+        assert_ne!(staging.path, other.path);
+        drop(staging);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

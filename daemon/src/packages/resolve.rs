@@ -1,0 +1,434 @@
+//! Which packages a view needs: a pure function of what is listed, installed and wanted.
+//!
+//! The wanted package is the newest that matches. Its dependencies are searched depth first, the
+//! newest candidate of the requiring package's own source before those of the repositories in
+//! their order before installed ones; a choice that leads nowhere is taken back, so a solution is
+//! found when there is one. Invariants: at most one version of a language in a solution, no
+//! cycle, every range satisfied; nothing is downloaded or looked up here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use piston_client::ids::{Language, PackageRef, Version};
+
+use super::version::VersionRange;
+
+/// Most packages in one view.
+const MAX_PACKAGES: usize = 256;
+/// Most candidates that are tried before the search gives up.
+const MAX_STEPS: usize = 50_000;
+
+/// A package that could be part of a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Name and version.
+    pub package: PackageRef,
+    /// What it needs.
+    pub dependencies: BTreeMap<Language, VersionRange>,
+}
+
+/// The packages of one source, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shelf {
+    packages: BTreeMap<Language, Vec<Candidate>>,
+}
+
+/// Everything that can be chosen from.
+#[derive(Debug)]
+pub struct Catalog<'a> {
+    /// Repositories, in their order.
+    pub repositories: Vec<&'a Shelf>,
+    /// What is installed.
+    pub installed: &'a Shelf,
+}
+
+/// Where a chosen package is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Repository of this number in the catalog.
+    Repository(usize),
+    /// Installed already.
+    Installed,
+    /// In the caller's hands.
+    Given,
+}
+
+/// A package that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pick {
+    /// Name and version.
+    pub package: PackageRef,
+    /// Where it is.
+    pub place: Place,
+    /// What it needs directly, as chosen.
+    pub dependencies: Vec<PackageRef>,
+}
+
+/// A path of packages, each needed by the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trail(pub Vec<PackageRef>);
+
+impl fmt::Display for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, package) in self.0.iter().enumerate() {
+            let arrow = if index == 0 { "" } else { " -> " };
+            write!(f, "{arrow}{package}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no solution. With several candidates this is the fault of the preferred one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The wanted package itself is not listed.
+    #[error("no {language} {range} is listed{}", there(.versions, .language))]
+    NotListed {
+        /// What was wanted.
+        language: Language,
+        /// Which versions.
+        range: String,
+        /// What there is of it.
+        versions: Vec<Version>,
+    },
+    /// A dependency is neither listed nor installed.
+    #[error("{trail} needs {language} {range}, which is neither listed nor installed{}", there(.versions, .language))]
+    Missing {
+        /// Who needs it.
+        trail: Trail,
+        /// What is missing.
+        language: Language,
+        /// Which versions would do.
+        range: String,
+        /// What there is of it.
+        versions: Vec<Version>,
+    },
+    /// Two packages need versions of a third that exclude each other.
+    #[error(
+        "{trail} needs {language} {range}, but {other} brings {chosen} into the same view, which holds one version of a language"
+    )]
+    Conflict {
+        /// Who needs it.
+        trail: Trail,
+        /// Of what two versions would be needed.
+        language: Language,
+        /// Which versions would do.
+        range: String,
+        /// The one that was chosen before.
+        chosen: PackageRef,
+        /// Who needs that one.
+        other: Trail,
+    },
+    /// Packages need each other in a circle.
+    #[error("the dependencies go in a circle: {0}")]
+    Cycle(Trail),
+    /// The search was given up.
+    #[error("the dependencies of {0} are too many or too tangled to be resolved")]
+    TooComplex(PackageRef),
+}
+
+fn there(versions: &[Version], language: &Language) -> String {
+    if versions.is_empty() {
+        return String::new();
+    }
+    let mut listed: Vec<String> = versions.iter().take(8).map(ToString::to_string).collect();
+    if versions.len() > listed.len() {
+        listed.push("...".to_owned());
+    }
+    format!("; there is {language} {}", listed.join(", "))
+}
+
+impl Shelf {
+    /// Adds a package; one that is there already is kept.
+    pub fn insert(&mut self, candidate: Candidate) {
+        let versions = self
+            .packages
+            .entry(candidate.package.language.clone())
+            .or_default();
+        let newest_first =
+            |there: &Candidate| candidate.package.version.cmp(&there.package.version);
+        if let Err(at) = versions.binary_search_by(newest_first) {
+            versions.insert(at, candidate);
+        }
+    }
+
+    /// Leaves only `package` of its language.
+    pub fn pin(&mut self, package: &PackageRef) {
+        if let Some(versions) = self.packages.get_mut(&package.language) {
+            versions.retain(|candidate| candidate.package == *package);
+        }
+    }
+
+    /// The packages of a name, newest first.
+    pub fn versions(&self, language: &Language) -> &[Candidate] {
+        self.packages.get(language).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names of everything there is.
+    pub fn languages(&self) -> impl Iterator<Item = &Language> {
+        self.packages.keys()
+    }
+}
+
+impl FromIterator<Candidate> for Shelf {
+    fn from_iter<I: IntoIterator<Item = Candidate>>(candidates: I) -> Self {
+        let mut shelf = Self::default();
+        for candidate in candidates {
+            shelf.insert(candidate);
+        }
+        shelf
+    }
+}
+
+/// Chooses the newest match in the repositories `from`, and its dependencies.
+///
+/// The picks are in installation order: dependencies first, the wanted package last.
+pub fn resolve(
+    catalog: &Catalog<'_>,
+    from: &[usize],
+    language: &Language,
+    range: &VersionRange,
+) -> Result<Vec<Pick>, ResolveError> {
+    let listed = || {
+        from.iter().flat_map(|&number| {
+            let shelf = catalog.repositories.get(number);
+            let versions = shelf.map_or(&[][..], |shelf| shelf.versions(language));
+            versions.iter().map(move |candidate| (number, candidate))
+        })
+    };
+    let newest = listed()
+        .filter(|(_, candidate)| range.matches(&candidate.package.version))
+        // `max_by` takes the last of equals; the first repository is to win.
+        .reduce(|best, next| {
+            if next.1.package.version > best.1.package.version {
+                next
+            } else {
+                best
+            }
+        });
+    match newest {
+        Some((number, candidate)) => closure(catalog, candidate, Place::Repository(number)),
+        None => {
+            let versions: BTreeSet<Version> = listed()
+                .map(|(_, candidate)| candidate.package.version.clone())
+                .collect();
+            Err(ResolveError::NotListed {
+                language: language.clone(),
+                range: range.to_string(),
+                versions: versions.into_iter().rev().collect(),
+            })
+        }
+    }
+}
+
+/// Chooses the dependencies of one package; picks as of [`resolve`].
+pub fn closure(
+    catalog: &Catalog<'_>,
+    root: &Candidate,
+    place: Place,
+) -> Result<Vec<Pick>, ResolveError> {
+    let mut search = Search {
+        catalog,
+        chosen: BTreeMap::new(),
+        needs: Vec::new(),
+        steps: 0,
+        root: root.package.clone(),
+    };
+    search.choose(root, place, Trail(vec![root.package.clone()]));
+    search.satisfy(0)
+}
+
+/// A package in the solution under construction.
+struct Chosen<'a> {
+    candidate: &'a Candidate,
+    place: Place,
+    trail: Trail,
+}
+
+/// A dependency that is to be satisfied.
+struct Need<'a> {
+    by: Language,
+    language: &'a Language,
+    range: &'a VersionRange,
+}
+
+struct Search<'a> {
+    catalog: &'a Catalog<'a>,
+    chosen: BTreeMap<Language, Chosen<'a>>,
+    needs: Vec<Need<'a>>,
+    steps: usize,
+    root: PackageRef,
+}
+
+impl<'a> Search<'a> {
+    fn choose(&mut self, candidate: &'a Candidate, place: Place, trail: Trail) {
+        let by = candidate.package.language.clone();
+        for (language, range) in &candidate.dependencies {
+            self.needs.push(Need {
+                by: by.clone(),
+                language,
+                range,
+            });
+        }
+        self.chosen.insert(
+            by,
+            Chosen {
+                candidate,
+                place,
+                trail,
+            },
+        );
+    }
+
+    /// Satisfies the needs from number `next` on; undoes its choices when that fails.
+    fn satisfy(&mut self, next: usize) -> Result<Vec<Pick>, ResolveError> {
+        let Some(need) = self.needs.get(next) else {
+            return self.in_order();
+        };
+        let (language, range) = (need.language, need.range);
+        let by = &self.chosen[&need.by];
+        if let Some(there) = self.chosen.get(language) {
+            if range.matches(&there.candidate.package.version) {
+                return self.satisfy(next + 1);
+            }
+            return Err(ResolveError::Conflict {
+                trail: by.trail.clone(),
+                language: language.clone(),
+                range: range.to_string(),
+                chosen: there.candidate.package.clone(),
+                other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
+            });
+        }
+        let (trail, place) = (by.trail.clone(), by.place);
+        let mut first_error = None;
+        for (place, candidate) in self.candidates(language, range, place) {
+            self.steps += 1;
+            if self.steps > MAX_STEPS || self.chosen.len() >= MAX_PACKAGES {
+                return Err(ResolveError::TooComplex(self.root.clone()));
+            }
+            let needs = self.needs.len();
+            let mut path = trail.clone();
+            path.0.push(candidate.package.clone());
+            self.choose(candidate, place, path);
+            match self.satisfy(next + 1) {
+                Ok(picks) => return Ok(picks),
+                Err(error @ ResolveError::TooComplex(_)) => return Err(error),
+                Err(error) => first_error.get_or_insert(error),
+            };
+            self.chosen.remove(language);
+            self.needs.truncate(needs);
+        }
+        Err(first_error.unwrap_or_else(|| self.missing(trail, language, range)))
+    }
+
+    /// What could satisfy a need, best first.
+    fn candidates(
+        &self,
+        language: &Language,
+        range: &VersionRange,
+        own: Place,
+    ) -> Vec<(Place, &'a Candidate)> {
+        let mut found: Vec<(Place, &'a Candidate)> = Vec::new();
+        for place in self.places(own) {
+            for candidate in self.shelf(place).versions(language) {
+                // The same version of a later place is the same package, or a conflict that
+                // the installer names.
+                let seen = |(_, there): &(Place, &Candidate)| there.package == candidate.package;
+                if range.matches(&candidate.package.version) && !found.iter().any(seen) {
+                    found.push((place, candidate));
+                }
+            }
+        }
+        found
+    }
+
+    /// The own source, then the repositories in order, then what is installed.
+    fn places(&self, own: Place) -> Vec<Place> {
+        let mut places = vec![own];
+        places.extend((0..self.catalog.repositories.len()).map(Place::Repository));
+        places.push(Place::Installed);
+        let mut seen = BTreeSet::from([Place::Given]);
+        places.retain(|place| seen.insert(*place));
+        places
+    }
+
+    fn shelf(&self, place: Place) -> &'a Shelf {
+        match place {
+            Place::Repository(number) => self.catalog.repositories[number],
+            Place::Installed | Place::Given => self.catalog.installed,
+        }
+    }
+
+    fn missing(&self, trail: Trail, language: &Language, range: &VersionRange) -> ResolveError {
+        let versions: BTreeSet<Version> = self
+            .places(Place::Installed)
+            .into_iter()
+            .flat_map(|place| self.shelf(place).versions(language))
+            .map(|candidate| candidate.package.version.clone())
+            .collect();
+        ResolveError::Missing {
+            trail,
+            language: language.clone(),
+            range: range.to_string(),
+            versions: versions.into_iter().rev().collect(),
+        }
+    }
+
+    /// The chosen packages in topological order, ties by name; or the circle they are in.
+    fn in_order(&self) -> Result<Vec<Pick>, ResolveError> {
+        let mut picks: Vec<Pick> = Vec::new();
+        let mut placed: BTreeSet<&Language> = BTreeSet::new();
+        while picks.len() < self.chosen.len() {
+            let ready = self.chosen.iter().find(|(language, chosen)| {
+                !placed.contains(language)
+                    && chosen
+                        .candidate
+                        .dependencies
+                        .keys()
+                        .all(|d| placed.contains(d))
+            });
+            let Some((language, chosen)) = ready else {
+                return Err(ResolveError::Cycle(self.circle(&placed)));
+            };
+            placed.insert(language);
+            let dependencies = chosen.candidate.dependencies.keys();
+            picks.push(Pick {
+                package: chosen.candidate.package.clone(),
+                place: chosen.place,
+                dependencies: dependencies
+                    .map(|language| self.chosen[language].candidate.package.clone())
+                    .collect(),
+            });
+        }
+        Ok(picks)
+    }
+
+    /// A circle among the packages that can't be placed, its first package repeated at the end.
+    fn circle(&self, placed: &BTreeSet<&Language>) -> Trail {
+        let start = self
+            .chosen
+            .keys()
+            .find(|language| !placed.contains(language));
+        let mut path: Vec<&Language> = Vec::new();
+        let mut next = start;
+        while let Some(language) = next {
+            if let Some(at) = path.iter().position(|there| *there == language) {
+                path.drain(..at);
+                path.push(language);
+                break;
+            }
+            path.push(language);
+            // Every package that can't be placed has a dependency that can't be either.
+            next = self.chosen[language]
+                .candidate
+                .dependencies
+                .keys()
+                .find(|dependency| !placed.contains(dependency));
+        }
+        let package = |language: &&Language| self.chosen[*language].candidate.package.clone();
+        Trail(path.iter().map(package).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,624 @@
+//! The adapter between the kernel's protocol and `vfs.rs`: unpack, ask, reply.
+//!
+//! Owns what the kernel may keep and for how long: everything, for years. Nothing changes in this
+//! filesystem but views that come and go, and `mount.rs` tells the kernel about those.
+//!
+//! Every request is a panic boundary: a panic is that request's EIO. An error is logged here and
+//! nowhere else: a damaged file once, what callers do wrong not at all.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::error::FsError;
+use crate::ino::Ino;
+use crate::node::Kind;
+use crate::vfs::{Item, Scratch, Stat, Vfs};
+
+/// How long the kernel may keep names, also of what is not there, and attributes.
+const FOR_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// Numbers are never used twice, so they need no generation to tell them apart.
+const GENERATION: Generation = Generation(0);
+
+/// Read-ahead requests that the kernel may have under way.
+const MAX_BACKGROUND: u16 = 64;
+
+/// What `stat` and `statfs` give as the block size.
+const BLOCK_SIZE: u32 = 4096;
+
+/// Longest name.
+const NAME_BYTES: u32 = 255;
+
+/// What is asked of the kernel, each if it can.
+const WANTED: [InitFlags; 9] = [
+    InitFlags::FUSE_ASYNC_READ,
+    InitFlags::FUSE_NO_OPEN_SUPPORT,
+    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+    // Locks come to us, so that they are not the kernel's: a file is one inode in all views, and
+    // a lock that one job holds must not be seen by another.
+    InitFlags::FUSE_POSIX_LOCKS,
+    InitFlags::FUSE_FLOCK_LOCKS,
+];
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The filesystem as fuser drives it.
+#[derive(Debug)]
+pub(crate) struct Fuse {
+    vfs: Arc<Vfs>,
+    /// Whether the kernel takes ENOSYS for an open as "never ask again".
+    opens_itself: bool,
+    /// The same for directories.
+    opens_directories_itself: bool,
+}
+
+impl Fuse {
+    /// An adapter for a filesystem.
+    pub(crate) fn new(vfs: Arc<Vfs>) -> Self {
+        Self {
+            vfs,
+            opens_itself: false,
+            opens_directories_itself: false,
+        }
+    }
+
+    /// Asks the filesystem, whatever happens there.
+    fn ask<T>(
+        &self,
+        ino: Ino,
+        question: impl FnOnce(&Vfs) -> Result<T, FsError>,
+    ) -> Result<T, Errno> {
+        self.vfs.counters().request();
+        let answer = catch_unwind(AssertUnwindSafe(|| question(&self.vfs)));
+        let answer = answer.unwrap_or_else(|panic| Err(FsError::Panicked(panic_text(&*panic))));
+        answer.map_err(|error| {
+            self.log(ino, &error);
+            error.errno()
+        })
+    }
+
+    fn log(&self, ino: Ino, error: &FsError) {
+        match error {
+            FsError::Image(cause) => {
+                self.vfs.counters().error();
+                if let Some(file) = self.vfs.first_damage(ino) {
+                    let cause: &dyn std::error::Error = &**cause;
+                    tracing::error!(%ino, file, cause, "a file of a package is damaged");
+                }
+            }
+            FsError::Inconsistent(reason) => {
+                self.vfs.counters().error();
+                if let Some(file) = self.vfs.first_damage(ino) {
+                    tracing::error!(%ino, file, reason, "a file of a package is damaged");
+                }
+            }
+            FsError::Panicked(text) => {
+                self.vfs.counters().error();
+                tracing::error!(%ino, text, "a filesystem request panicked");
+            }
+            FsError::Gone
+            | FsError::Stale
+            | FsError::NotDirectory
+            | FsError::IsDirectory
+            | FsError::WrongKind
+            | FsError::NoAttribute
+            | FsError::Range
+            | FsError::ReadOnly
+            | FsError::NotNeeded => tracing::trace!(%ino, %error, "refused"),
+        }
+    }
+
+    /// The errno of a request that is refused whatever it holds.
+    fn refuse(&self, error: &FsError) -> Errno {
+        self.vfs.counters().request();
+        error.errno()
+    }
+
+    fn read_only(&self) -> Errno {
+        self.refuse(&FsError::ReadOnly)
+    }
+
+    fn not_needed(&self) -> Errno {
+        self.refuse(&FsError::NotNeeded)
+    }
+}
+
+impl Filesystem for Fuse {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for flag in WANTED {
+            if config.add_capabilities(flag).is_err() {
+                tracing::info!(?flag, "this kernel's FUSE lacks a capability");
+            }
+        }
+        let able = config.capabilities();
+        self.opens_itself = able.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.opens_directories_itself = able.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        let background = config.set_max_background(MAX_BACKGROUND).is_ok();
+        let granularity = config.set_time_granularity(Duration::from_secs(1)).is_ok();
+        debug_assert!(
+            background && granularity,
+            "constants that fuser documents as good"
+        );
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let parent = Ino(parent.0);
+        match self.ask(parent, |vfs| vfs.lookup(parent, name.as_bytes())) {
+            Ok(found) => {
+                let attr = found.map_or_else(no_entry, |stat| attr(&stat));
+                reply.entry(&FOR_YEARS, &attr, GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn forget(&self, _request: &Request, _ino: INodeNo, _lookups: u64) {}
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let ino = Ino(ino.0);
+        match self.ask(ino, |vfs| vfs.getattr(ino)) {
+            Ok(stat) => reply.attr(&FOR_YEARS, &attr(&stat)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let ino = Ino(ino.0);
+        match self.ask(ino, |vfs| vfs.readlink(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let errno = self.not_needed();
+        if self.opens_itself {
+            reply.error(errno);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+        }
+    }
+
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let errno = self.not_needed();
+        if self.opens_directories_itself {
+            reply.error(errno);
+        } else {
+            let keep = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+            reply.opened(FileHandle(0), keep);
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let ino = Ino(ino.0);
+        SCRATCH.with_borrow_mut(|scratch| {
+            match self.ask(ino, |vfs| vfs.read(ino, offset, size, scratch)) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let ino = Ino(ino.0);
+        let add = |item: &Item<'_>| {
+            let name = OsStr::from_bytes(item.name);
+            let kind = file_type(item.stat.attr.kind);
+            flow(reply.add(INodeNo(item.stat.ino.0), item.next, kind, name))
+        };
+        match self.ask(ino, |vfs| vfs.readdir(ino, offset, add)) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let ino = Ino(ino.0);
+        let add = |item: &Item<'_>| {
+            let name = OsStr::from_bytes(item.name);
+            let attr = attr(&item.stat);
+            flow(reply.add(attr.ino, item.next, name, &FOR_YEARS, &attr, GENERATION))
+        };
+        match self.ask(ino, |vfs| vfs.readdir(ino, offset, add)) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.ask(Ino(ino.0), |vfs| Ok(vfs.totals())) {
+            Ok(totals) => {
+                let blocks = totals.bytes.div_ceil(u64::from(BLOCK_SIZE));
+                let nodes = totals.nodes;
+                reply.statfs(blocks, 0, 0, nodes, 0, BLOCK_SIZE, NAME_BYTES, BLOCK_SIZE);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        let ino = Ino(ino.0);
+        let answer = self.ask(ino, |vfs| vfs.getxattr(ino, name.as_bytes()));
+        reply_xattr(answer, size, reply);
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let ino = Ino(ino.0);
+        let answer = self.ask(ino, |vfs| vfs.listxattr(ino));
+        reply_xattr(answer, size, reply);
+    }
+
+    fn getlk(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _kind: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        self.vfs.counters().request();
+        reply.locked(0, 0, nix::libc::F_UNLCK, 0);
+    }
+
+    /// Every lock is granted: nobody can change what it would guard, and nobody learns from it
+    /// what others do.
+    fn setlk(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        _start: u64,
+        _end: u64,
+        _kind: i32,
+        _pid: u32,
+        _sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.counters().request();
+        reply.ok();
+    }
+
+    // What the kernel does well enough by itself. It stops asking after the first ENOSYS.
+
+    fn access(&self, _: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(self.not_needed());
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(self.not_needed());
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _data: bool, reply: ReplyEmpty) {
+        reply.error(self.not_needed());
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _data: bool, reply: ReplyEmpty) {
+        reply.error(self.not_needed());
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(self.not_needed());
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(self.not_needed());
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(self.not_needed());
+    }
+
+    // What writes. The mount is read-only, so these come only when somebody remounts it.
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _mode: Option<u32>,
+        _user: Option<u32>,
+        _group: Option<u32>,
+        _size: Option<u64>,
+        _accessed: Option<TimeOrNow>,
+        _modified: Option<TimeOrNow>,
+        _changed: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _created: Option<SystemTime>,
+        _change_time: Option<SystemTime>,
+        _backed_up: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn mkdir(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn unlink(&self, _: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(self.read_only());
+    }
+
+    fn rmdir(&self, _: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(self.read_only());
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _name: &OsStr, _target: &Path, reply: ReplyEntry) {
+        reply.error(self.read_only());
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _parent: INodeNo, _name: &OsStr, reply: ReplyEntry) {
+        reply.error(self.read_only());
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn removexattr(&self, _: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(self.read_only());
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(self.read_only());
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _from: INodeNo,
+        _from_handle: FileHandle,
+        _from_offset: u64,
+        _to: INodeNo,
+        _to_handle: FileHandle,
+        _to_offset: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(self.read_only());
+    }
+}
+
+/// Whether a listing goes on after an entry was offered.
+fn flow(full: bool) -> ControlFlow<()> {
+    if full {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Attribute values have a protocol of their own: size 0 asks how large the answer is.
+fn reply_xattr(answer: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
+    let answer = answer.and_then(|bytes| {
+        let length = u32::try_from(bytes.len()).map_err(|_| FsError::Range.errno())?;
+        Ok((bytes, length))
+    });
+    match answer {
+        Ok((_, length)) if size == 0 => reply.size(length),
+        Ok((_, length)) if length > size => reply.error(FsError::Range.errno()),
+        Ok((bytes, _)) => reply.data(&bytes),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// What the kernel takes as "there is no such name, and you may remember that".
+fn no_entry() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+fn attr(stat: &Stat) -> FileAttr {
+    let time = UNIX_EPOCH + Duration::from_secs(u64::from(stat.attr.mtime));
+    FileAttr {
+        ino: INodeNo(stat.ino.0),
+        size: stat.size,
+        blocks: stat.size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: file_type(stat.attr.kind),
+        perm: stat.attr.mode,
+        nlink: stat.attr.nlink,
+        uid: stat.attr.uid,
+        gid: stat.attr.gid,
+        rdev: match stat.attr.kind {
+            Kind::BlockDevice { rdev } | Kind::CharDevice { rdev } => rdev,
+            _ => 0,
+        },
+        ..no_entry()
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::File { .. } => FileType::RegularFile,
+        Kind::Symlink => FileType::Symlink,
+        Kind::BlockDevice { .. } => FileType::BlockDevice,
+        Kind::CharDevice { .. } => FileType::CharDevice,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

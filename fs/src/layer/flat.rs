@@ -1,0 +1,171 @@
+//! A synthetic tree with its nodes numbered, as an image's are.
+//!
+//! Invariant: node 0 is the root, and the entries of a directory are sorted by name bytes. Holds
+//! the files' bytes; they are small and read without a cache.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use super::memory::{Entry, MemoryTree};
+use crate::image::ImageNode;
+use crate::node::{Attr, Kind};
+
+/// One node.
+#[derive(Debug)]
+enum FlatNode {
+    /// Its entries, as a range of `FlatTree::entries`.
+    Directory(Range<usize>),
+    File {
+        mode: u16,
+        bytes: Box<[u8]>,
+    },
+    Symlink(Box<[u8]>),
+}
+
+/// The numbered tree.
+#[derive(Debug)]
+pub(crate) struct FlatTree {
+    nodes: Vec<FlatNode>,
+    entries: Vec<(Box<[u8]>, ImageNode)>,
+}
+
+impl FlatTree {
+    /// Numbers the nodes of a tree, directories before what is in them.
+    pub(crate) fn new(tree: &MemoryTree) -> Self {
+        let mut flat = Self {
+            nodes: vec![FlatNode::Directory(0..0)],
+            entries: Vec::new(),
+        };
+        let mut pending = VecDeque::from([(0, &tree.root)]);
+        while let Some((index, entries)) = pending.pop_front() {
+            let first = flat.entries.len();
+            for (name, entry) in entries {
+                flat.add(name, entry, &mut pending);
+            }
+            flat.nodes[index] = FlatNode::Directory(first..flat.entries.len());
+        }
+        flat
+    }
+
+    fn add<'a>(
+        &mut self,
+        name: &[u8],
+        entry: &'a Entry,
+        pending: &mut VecDeque<(usize, &'a BTreeMap<Vec<u8>, Entry>)>,
+    ) {
+        let index = self.nodes.len();
+        let node = match entry {
+            Entry::Directory(entries) => {
+                pending.push_back((index, entries));
+                FlatNode::Directory(0..0)
+            }
+            Entry::File { mode, bytes } => FlatNode::File {
+                mode: *mode,
+                bytes: bytes.as_slice().into(),
+            },
+            Entry::Symlink(target) => FlatNode::Symlink(target.as_slice().into()),
+        };
+        self.nodes.push(node);
+        let number = u32::try_from(index).expect("a tree made up in memory has few nodes");
+        self.entries.push((name.into(), ImageNode(number)));
+    }
+
+    fn node(&self, node: ImageNode) -> Option<&FlatNode> {
+        usize::try_from(node.0)
+            .ok()
+            .and_then(|index| self.nodes.get(index))
+    }
+
+    /// Number of nodes.
+    pub(crate) fn node_count(&self) -> u32 {
+        u32::try_from(self.nodes.len()).expect("checked when the last one was added")
+    }
+
+    /// Sum of the file lengths.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        let files = self.nodes.iter().map(|node| match node {
+            FlatNode::File { bytes, .. } => length(bytes),
+            FlatNode::Directory(_) | FlatNode::Symlink(_) => 0,
+        });
+        files.sum()
+    }
+
+    /// Attributes of a node: owned by root, as old as can be.
+    pub(crate) fn attr(&self, node: ImageNode) -> Attr {
+        let (kind, mode, nlink) = match self.node(node) {
+            Some(FlatNode::File { mode, bytes }) => {
+                let size = length(bytes);
+                (Kind::File { size }, *mode, 1)
+            }
+            Some(FlatNode::Symlink(_)) => (Kind::Symlink, 0o777, 1),
+            Some(FlatNode::Directory(_)) | None => (Kind::Directory, 0o755, 2),
+        };
+        Attr {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            nlink,
+        }
+    }
+
+    /// Appends the entries of a directory.
+    pub(crate) fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
+        if let Some(FlatNode::Directory(range)) = self.node(dir) {
+            let entries = &self.entries[range.clone()];
+            out.extend(entries.iter().map(|(name, node)| (&**name, *node)));
+        }
+    }
+
+    /// Target of a symlink; empty for anything else.
+    pub(crate) fn symlink(&self, node: ImageNode) -> &[u8] {
+        match self.node(node) {
+            Some(FlatNode::Symlink(target)) => target,
+            _ => &[],
+        }
+    }
+
+    /// Bytes of a file; empty for anything else.
+    pub(crate) fn bytes(&self, node: ImageNode) -> &[u8] {
+        match self.node(node) {
+            Some(FlatNode::File { bytes, .. }) => bytes,
+            _ => &[],
+        }
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_leads_to_its_node() {
+        let mut tree = MemoryTree::default();
+        tree.file("/b/file", 0o755, b"hello".to_vec());
+        tree.symlink("/a", "b/file");
+        let flat = FlatTree::new(&tree);
+        assert_eq!(flat.node_count(), 4);
+        assert_eq!(flat.content_bytes(), 5);
+
+        let mut root = Vec::new();
+        flat.entries(ImageNode(0), &mut root);
+        let [(b"a", link), (b"b", dir)] = root[..] else {
+            panic!("unexpected root {root:?}");
+        };
+        assert_eq!(flat.symlink(link), b"b/file");
+
+        let mut below = Vec::new();
+        flat.entries(dir, &mut below);
+        let [(b"file", file)] = below[..] else {
+            panic!("unexpected entries {below:?}");
+        };
+        assert_eq!(flat.bytes(file), b"hello");
+        assert_eq!(flat.attr(file).mode, 0o755);
+        assert_eq!(flat.attr(file).kind, Kind::File { size: 5 });
+    }
+}
