@@ -39,12 +39,24 @@ use stage::{Finished, Stage, StageKind};
 /// Runs jobs.
 #[derive(Debug)]
 pub struct Runner {
-    launcher: Launcher,
-    /// First host id of the slots, none where every job shares the daemon's.
-    ids: Option<u32>,
+    sandboxes: Sandboxes,
     queue: Arc<Queue>,
     registry: Arc<Registry>,
     shutdown: Shutdown,
+}
+
+/// Whether this host can make sandboxes.
+#[derive(Debug)]
+pub enum Sandboxes {
+    /// It can.
+    Ready {
+        /// What makes them.
+        launcher: Launcher,
+        /// First host id of the slots, none where every job shares the daemon's.
+        ids: Option<u32>,
+    },
+    /// It can't, for this reason: jobs are refused.
+    Refused(String),
 }
 
 /// What came of a job.
@@ -88,6 +100,9 @@ pub enum JobError {
         /// Jobs waiting.
         waiting: u64,
     },
+    /// The host can't make a sandbox.
+    #[error("no jobs can run on this host, `pistond check` says what to do: {0}")]
+    NoSandbox(String),
     /// The daemon is shutting down.
     #[error("the daemon is shutting down and takes no more jobs")]
     ShuttingDown,
@@ -98,17 +113,17 @@ impl JobError {
     pub fn code(&self) -> api::Code {
         match self {
             Self::QueueFull { .. } => api::Code::QueueFull,
+            Self::NoSandbox(_) => api::Code::SandboxUnavailable,
             Self::ShuttingDown => api::Code::ShuttingDown,
         }
     }
 }
 
 impl Runner {
-    /// A runner over a launcher. `ids` is what the launcher was started with.
-    pub fn new(launcher: Launcher, ids: Option<u32>, queue: Queue, shutdown: Shutdown) -> Self {
+    /// A runner of jobs.
+    pub fn new(sandboxes: Sandboxes, queue: Queue, shutdown: Shutdown) -> Self {
         Self {
-            launcher,
-            ids,
+            sandboxes,
             queue: Arc::new(queue),
             registry: Arc::new(Registry::default()),
             shutdown,
@@ -135,6 +150,10 @@ impl Runner {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
+        let (launcher, ids) = match &self.sandboxes {
+            Sandboxes::Ready { launcher, ids } => (launcher, *ids),
+            Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
+        };
         let queued = Instant::now();
         let mut ticket = self.registry.enter(&request);
         let admission = tokio::select! {
@@ -143,7 +162,9 @@ impl Runner {
             () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
         };
         let mut job = Job {
-            runner: self,
+            launcher,
+            ids,
+            shutdown: &self.shutdown,
             slot: Arc::new(admission),
             timings: Timings {
                 queue: queued.elapsed(),
@@ -159,7 +180,9 @@ impl Runner {
 
 /// A job that has its slot.
 struct Job<'a> {
-    runner: &'a Runner,
+    launcher: &'a Launcher,
+    ids: Option<u32>,
+    shutdown: &'a Shutdown,
     slot: Arc<queue::Admission>,
     timings: Timings,
     request: &'a Request,
@@ -198,10 +221,10 @@ impl Job<'_> {
         let stage = Stage {
             kind,
             request: self.request,
-            launcher: &self.runner.launcher,
-            ids: self.runner.ids,
+            launcher: self.launcher,
+            ids: self.ids,
             slot: Arc::clone(&self.slot),
-            shutdown: &self.runner.shutdown,
+            shutdown: self.shutdown,
         };
         let finished = stage.run(files, ticket, &mut self.timings).await;
         finished.unwrap_or_else(|error| {

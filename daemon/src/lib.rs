@@ -3,12 +3,16 @@
 //! [`packages`] installs language packages and publishes them in the filesystem of `piston-fs`;
 //! [`job`] runs submissions in [`sandbox`]es whose root is a package's view; [`http`] is the only
 //! way in. Dependencies point one way: `http -> job -> {packages, sandbox}`, `packages -> store`.
+//! [`serve`] puts them together; [`config`] says how, [`shutdown`] when it ends.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod http;
 pub mod job;
 pub mod packages;
 pub mod sandbox;
+pub mod serve;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;

@@ -104,7 +104,7 @@ fn filesystem(raw: RawFilesystem, cpus: usize, paths: &Paths) -> Result<Filesyst
 fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
     let key = |name| ["jobs", name];
     Ok(Jobs {
-        max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 65_536))?,
+        max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 4096))?,
         max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,7 @@ impl Stage<'_> {
         let begun = Instant::now();
         let spec = self.spec()?;
         let workspace = Arc::new(self.workspace(files).await?);
-        let (pipes, stdio) = self.pipes()?;
+        let (pipes, stdio) = pipes().map_err(StageError::Pipe)?;
         let running = self.launcher.spawn(&spec, &workspace, stdio).await?;
         timings.sandbox += begun.elapsed();
         let mut leash = Leash {
@@ -159,11 +159,6 @@ impl Stage<'_> {
             Ok::<_, SandboxError>(workspace)
         });
         Ok(filled.await??)
-    }
-
-    fn pipes(&self) -> Result<(Pipes, Stdio), StageError> {
-        let owner = self.ids.map(|first| first + self.slot.slot().0);
-        pipes(owner).map_err(StageError::Pipe)
     }
 
     /// Waits for the end of the program, or brings it about.
@@ -290,8 +285,8 @@ struct Pipes {
     stderr: Receiver,
 }
 
-/// Three pipes. They belong to the job's user, who may open `/dev/stdout` then.
-fn pipes(owner: Option<u32>) -> io::Result<(Pipes, Stdio)> {
+/// Three pipes. The sandbox gives them to the job's user, who may open `/dev/stdout` then.
+fn pipes() -> io::Result<(Pipes, Stdio)> {
     let (stdin_read, stdin) = io::pipe()?;
     let (stdout, stdout_write) = io::pipe()?;
     let (stderr, stderr_write) = io::pipe()?;
@@ -300,22 +295,12 @@ fn pipes(owner: Option<u32>) -> io::Result<(Pipes, Stdio)> {
         stdout: stdout_write.into(),
         stderr: stderr_write.into(),
     };
-    if let Some(id) = owner {
-        for pipe in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
-            give_to(pipe, id)?;
-        }
-    }
     let pipes = Pipes {
         stdin: Sender::from_owned_fd(OwnedFd::from(stdin))?,
         stdout: Receiver::from_owned_fd(OwnedFd::from(stdout))?,
         stderr: Receiver::from_owned_fd(OwnedFd::from(stderr))?,
     };
     Ok((pipes, stdio))
-}
-
-fn give_to(pipe: &impl AsFd, id: u32) -> io::Result<()> {
-    nix::unistd::fchown(pipe, Some(id.into()), Some(id.into()))?;
-    Ok(())
 }
 
 /// Writes the program's input and closes the pipe. A program need not read it: that is no fault.

@@ -79,7 +79,7 @@ fn an_end_is_judged_by_what_brought_it_about() {
 
 #[tokio::test]
 async fn input_that_nobody_reads_is_no_fault() {
-    let (pipes, stdio) = pipes(None).expect("pipes");
+    let (pipes, stdio) = pipes().expect("pipes");
     drop(stdio);
     let fed = tokio::time::timeout(Duration::from_millis(20), feed(pipes.stdin, &[0; 1 << 20]));
     fed.await.expect_err("it never returns");

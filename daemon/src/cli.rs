@@ -1,0 +1,269 @@
+//! The command line: flags as given, and which part of the daemon each command calls.
+//!
+//! Prints for people; what it prints is no interface but for `--json`. Errors go to standard error
+//! as one line with their causes, exit code 1; wrong usage is 2 (clap's).
+
+mod check;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use piston_client::ids::Language;
+
+use crate::config::paths::Host;
+use crate::config::{self, Flags};
+use crate::packages;
+
+/// The engine of Piston: installs language packages and runs code in them, sandboxed.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Serve(ServeFlags),
+    /// Say what this host offers for running jobs, what is missing, and what to do about it.
+    Check {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make a package file, without a daemon.
+    #[command(subcommand)]
+    Make(MakeCommand),
+    /// Write the index of a folder of package files, which makes it a repository.
+    Index {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// Check one image and write its index. Runs in a child of the daemon.
+    #[command(hide = true)]
+    VerifyImage { image: PathBuf, index: PathBuf },
+}
+
+#[derive(Debug, Args)]
+struct ServeFlags {
+    /// Configuration file, instead of /etc/piston/piston.toml or $XDG_CONFIG_HOME/piston/.
+    #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
+    config: Option<PathBuf>,
+    /// Unix socket to serve on.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Data directory: packages and state.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// TCP address to execute jobs on as well, e.g. 127.0.0.1:2000. May be given more than once.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration; an error names its line.
+    Check {
+        /// The file, instead of the default one.
+        #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Print the default configuration, every key explained.
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+enum MakeCommand {
+    /// From what this host has installed: python, bash, gcc, or their base.
+    Host {
+        /// What to make.
+        name: Language,
+        /// Take this interpreter or compiler, where the host has several.
+        #[arg(long, value_name = "PROGRAM")]
+        program: Option<PathBuf>,
+        /// Folder to write the package file to, or the file itself.
+        #[arg(short, long, value_name = "PATH", default_value = ".")]
+        output: PathBuf,
+        /// Bound this process's resources; used when the daemon calls.
+        #[arg(long, hide = true)]
+        limited: bool,
+    },
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(flags) => serve(flags),
+        Command::Check { json } => return check::run(json),
+        Command::Config(command) => configuration(command),
+        Command::Make(MakeCommand::Host {
+            name,
+            program,
+            output,
+            limited,
+        }) => make(&name, program.as_deref(), &output, limited),
+        Command::Index { directory } => index(&directory),
+        Command::VerifyImage { image, index } => {
+            return packages::verify_image_main(&image, &index);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint_line(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(flags: ServeFlags) -> anyhow::Result<()> {
+    let ServeFlags {
+        config,
+        socket,
+        data,
+        listen,
+    } = flags;
+    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    let flags = Flags {
+        config,
+        socket: absolute(socket)?,
+        data: absolute(data)?,
+        listen,
+    };
+    Ok(crate::serve::serve(&flags)?)
+}
+
+fn configuration(command: ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Default => print(config::DEFAULT_FILE),
+        ConfigCommand::Check { config } => {
+            let flags = Flags {
+                config,
+                ..Flags::default()
+            };
+            let loaded = config::load(&flags, &Host::current())?;
+            for warning in loaded.warnings {
+                eprint_line(&format!("warning: {warning}"));
+            }
+            match loaded.file {
+                Some(file) => print_line(&format!("{}: ok", file.display())),
+                None => print_line("no configuration file, the defaults are used: ok"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make(
+    name: &Language,
+    program: Option<&Path>,
+    output: &Path,
+    limited: bool,
+) -> anyhow::Result<()> {
+    if limited {
+        limit_this_process().context("cannot limit the maker")?;
+    }
+    let made = if output.is_dir() {
+        packages::make::from_host(name, program, output)?
+    } else {
+        make_file(name, program, output)?
+    };
+    if !limited {
+        for note in &made.notes {
+            eprint_line(&format!("note: {note}"));
+        }
+    }
+    print_line(&made.file.display().to_string());
+    Ok(())
+}
+
+/// Makes a package into a file of a given name, which appears when it is whole.
+fn make_file(
+    name: &Language,
+    program: Option<&Path>,
+    file: &Path,
+) -> anyhow::Result<packages::make::Made> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let staging = folder.join(format!(".piston-make-{}", std::process::id()));
+    std::fs::create_dir(&staging)
+        .with_context(|| format!("cannot create {}", staging.display()))?;
+    let made = packages::make::from_host(name, program, &staging).map_err(anyhow::Error::from);
+    let moved = made.and_then(|made| {
+        std::fs::rename(&made.file, file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(packages::make::Made {
+            file: file.to_owned(),
+            ..made
+        })
+    });
+    // What could not be removed says nothing about what was made.
+    drop(std::fs::remove_dir_all(&staging));
+    moved
+}
+
+/// Bounds what a maker may take of the host when a request started it.
+fn limit_this_process() -> rustix::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    for (resource, most) in [
+        (Resource::Cpu, 3600),
+        (Resource::Fsize, 8 << 30),
+        (Resource::Data, 4 << 30),
+        (Resource::Core, 0),
+    ] {
+        let most = getrlimit(resource)
+            .maximum
+            .map_or(most, |own| own.min(most));
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn index(directory: &Path) -> anyhow::Result<()> {
+    anyhow::bail!("TEMP {}", directory.display())
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's results")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's results")]
+fn print_line(text: &str) {
+    println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the command line's errors and warnings"
+)]
+fn eprint_line(text: &str) {
+    eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,217 @@
+//! `pistond serve`: puts the daemon together, and takes it apart again.
+//!
+//! Order: configuration; namespaces, before any thread exists; the lock of the data directory;
+//! listeners (a taken socket is found at once, and clients that come early wait); filesystem,
+//! packages, launcher. The end goes backwards; the mount goes last but for the lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use piston_client::api::{Mechanism, RepositorySettings};
+use piston_fs::mount::{MountError, MountOptions, Server};
+use tokio::sync::Semaphore;
+
+use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Host};
+use crate::http::app::{App, Engine};
+use crate::http::listener::{ListenError, Listener};
+use crate::job::queue::Queue;
+use crate::job::{Runner, Sandboxes};
+use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
+use crate::sandbox::{Launcher, host};
+use crate::shutdown::{self, Shutdown, Signals};
+use crate::telemetry;
+
+/// How long tasks may take to finish once everything has ended.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
+/// Why the daemon can't start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither root nor a user namespace.
+    #[error(transparent)]
+    Namespace(#[from] NoUserNamespace),
+    /// The runtime or its signals.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The filesystem.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The package manager.
+    #[error("cannot open the installed packages")]
+    Packages(#[from] PackagesError),
+    /// A worker thread panicked.
+    #[error("a worker thread failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn serve(flags: &Flags) -> Result<(), ServeError> {
+    let loaded = config::load(flags, &Host::current())?;
+    telemetry::init(&loaded.config.log_level);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_open_files();
+    // Threads can't enter a user namespace: this comes before the runtime.
+    let privilege = rootless::enter()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(run(loaded.config, privilege));
+    runtime.shutdown_timeout(LAST_TASKS);
+    served
+}
+
+/// Many connections and jobs take many descriptors; jobs get limits of their own.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
+    let (trigger, shutdown) = shutdown::channel();
+    let signals = Signals::install().map_err(ServeError::Runtime)?;
+    let _lock = DataDirectory {
+        root: config.data.clone(),
+    }
+    .lock()?;
+    let listeners = listeners(&config).await?;
+    tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
+
+    let connections = Arc::new(Semaphore::new(config.server.max_connections));
+    let app = Arc::new(App::new(config, shutdown.clone()));
+    for listener in listeners {
+        tracing::info!(address = listener.name(), "listening");
+        let serving = crate::http::serve(listener, Arc::clone(&app), Arc::clone(&connections));
+        drop(shutdown.spawn(serving));
+    }
+    let mount = mount(app.config()).await?;
+    let served = tokio::select! {
+        engine = engine(app.config(), Arc::clone(&mount), privilege, &shutdown) => {
+            engine.map(|engine| app.start(engine))
+        }
+        () = shutdown.draining() => Ok(()),
+    };
+    if served.is_ok() {
+        tracing::info!("ready");
+        finished(&shutdown).await;
+    }
+    drop(app);
+    drop(mount); // TEMP
+    tracing::info!("stopped");
+    served
+}
+
+/// Returns when nothing is left to do, or when the time for it is over.
+async fn finished(shutdown: &Shutdown) {
+    shutdown.draining().await;
+    tokio::select! {
+        () = shutdown.idle() => {}
+        () = async { shutdown.ending().await; tokio::time::sleep(LAST_TASKS).await } => {
+            tracing::warn!("some tasks did not finish");
+        }
+    }
+}
+
+async fn listeners(config: &Config) -> Result<Vec<Listener>, ServeError> {
+    let mut listeners = vec![Listener::unix(&config.server, config.privilege).await?];
+    for address in &config.server.listen {
+        listeners.push(Listener::tcp(*address)?);
+    }
+    Ok(listeners)
+}
+
+async fn mount(config: &Config) -> Result<Arc<Server>, ServeError> {
+    let options = MountOptions {
+        path: config.filesystem.mount.clone(),
+        threads: config.filesystem.threads,
+        cache_bytes: config.filesystem.cache.as_usize(),
+    };
+    let server = tokio::task::spawn_blocking(move || Server::mount(&options)).await??;
+    Ok(Arc::new(server))
+}
+
+async fn engine(
+    config: &Config,
+    fs: Arc<Server>,
+    privilege: Privilege,
+    shutdown: &Shutdown,
+) -> Result<Engine, ServeError> {
+    let data = DataDirectory {
+        root: config.data.clone(),
+    };
+    let mount = fs.path().to_owned();
+    let (packages, mechanisms) = tokio::join!(
+        Packages::open(data, fs),
+        tokio::task::spawn_blocking(host::examine)
+    );
+    let (packages, mechanisms) = (packages?, mechanisms?);
+    configure_repositories(&packages, config).await?;
+    let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
+        Some(reason) => Sandboxes::Refused(reason),
+        None => match Launcher::start(&mount, privilege.ids()).await {
+            Ok(launcher) => Sandboxes::Ready {
+                launcher,
+                ids: privilege.ids(),
+            },
+            Err(error) => Sandboxes::Refused(crate::error::chain(&error)),
+        },
+    };
+    if let Sandboxes::Refused(reason) = &sandboxes {
+        tracing::warn!(reason, "no jobs can run on this host, see `pistond check`");
+    }
+    let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
+    let runner = Runner::new(sandboxes, queue, shutdown.clone());
+    Ok(Engine {
+        packages,
+        runner,
+        mechanisms,
+    })
+}
+
+/// What is missing for a sandbox, unless the operator does without.
+fn missing(mechanisms: &[Mechanism], without: WithoutSandbox) -> Option<String> {
+    let missing = mechanisms
+        .iter()
+        .find(|mechanism| mechanism.required && !mechanism.available)?;
+    match without {
+        WithoutSandbox::Allow => None,
+        WithoutSandbox::Refuse => Some(format!("{}: {}", missing.name, missing.detail)),
+    }
+}
+
+async fn configure_repositories(packages: &Packages, config: &Config) -> Result<(), PackagesError> {
+    let known = packages.repositories();
+    for (name, url) in &config.repositories {
+        let is_known = known
+            .iter()
+            .any(|known| known.name == *name && known.url == *url);
+        if !is_known {
+            let settings = RepositorySettings { url: url.clone() };
+            packages.set_repository(name, &settings).await?;
+        }
+    }
+    Ok(())
+}
