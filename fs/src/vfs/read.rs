@@ -196,6 +196,8 @@ impl ImageFile<'_> {
         self.reader.cache.get(key, || {
             let mut block = Vec::with_capacity(size(extent.block.length));
             self.inflate(extent, &mut block)?;
+            // Inflating takes room for a full block, which a fragment need not be.
+            block.shrink_to_fit();
             Ok(block)
         })
     }
