@@ -13,7 +13,7 @@ pub(super) fn run(directory: &Path, image: &Path, level: i32) -> anyhow::Result<
     let mut tree = Tree::new();
     let mut pending = vec![(directory.to_owned(), "/".to_owned())];
     while let Some((path, name)) = pending.pop() {
-        pending.extend(add(&mut tree, path, name)?);
+        pending.extend(add(&mut tree, path, &name)?);
     }
     let file =
         File::create_new(image).with_context(|| format!("cannot create {}", image.display()))?;
@@ -26,7 +26,7 @@ pub(super) fn run(directory: &Path, image: &Path, level: i32) -> anyhow::Result<
 }
 
 /// Adds one path, and gives what is in it.
-fn add(tree: &mut Tree, path: PathBuf, name: String) -> anyhow::Result<Vec<(PathBuf, String)>> {
+fn add(tree: &mut Tree, path: PathBuf, name: &str) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let context = || format!("cannot read {}", path.display());
     let meta = fs::symlink_metadata(&path).with_context(context)?;
     let kind = meta.file_type();
@@ -35,12 +35,12 @@ fn add(tree: &mut Tree, path: PathBuf, name: String) -> anyhow::Result<Vec<(Path
         let Some(target) = target.to_str() else {
             bail!("{}: its target is not UTF-8", path.display());
         };
-        tree.symlink(&name, pack_meta(&meta), target)?;
+        tree.symlink(name, pack_meta(&meta), target)?;
     } else if kind.is_file() {
-        tree.file(&name, pack_meta(&meta), Source::Path(path))?;
+        tree.file(name, pack_meta(&meta), Source::Path(path))?;
     } else if kind.is_dir() {
-        tree.directory(&name, pack_meta(&meta))?;
-        return entries(&path, &name);
+        tree.directory(name, pack_meta(&meta))?;
+        return entries(&path, name);
     } else {
         bail!(
             "{}: only files, directories and symlinks can be packed",

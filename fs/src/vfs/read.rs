@@ -76,8 +76,7 @@ impl Reader<'_> {
         self,
         source: &Source,
         node: ImageNode,
-        offset: u64,
-        len: u32,
+        (offset, len): (u64, u32),
         scratch: &'a mut Scratch,
     ) -> Result<Bytes<'a>, FsError> {
         let Kind::File { size } = source.contents.attr(node).kind else {

@@ -11,15 +11,18 @@ use crate::node::{Attr, Kind};
 /// A tree to merge: what memory trees can hold, and character devices.
 #[derive(Debug, Clone)]
 enum Item {
-    Directory(BTreeMap<Vec<u8>, Item>),
+    Directory(BTreeMap<Vec<u8>, Self>),
     File,
     Whiteout,
 }
 
+/// Entries of a directory, by name.
+type Names = Vec<(Vec<u8>, ImageNode)>;
+
 #[derive(Debug)]
 struct Numbered {
     mode: u16,
-    nodes: Vec<(Kind, Vec<(Vec<u8>, ImageNode)>)>,
+    nodes: Vec<(Kind, Names)>,
 }
 
 impl Numbered {

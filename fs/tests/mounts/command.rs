@@ -41,8 +41,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Both fail when it has ended already.
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
     }
 }
 
@@ -111,30 +112,31 @@ fn an_image_that_is_none_is_refused_by_name() {
         .unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("x.squashfs: image refused"), "{text}");
+    assert!(text.contains("x.squashfs: not a squashfs image"), "{text}");
     assert!(!scratch.path("mount").exists());
 }
 
 /// The program where other users can reach it, and a device that they may open.
 fn for_everybody(scratch: &Scratch) -> PathBuf {
     let program = scratch.path("piston-fs");
-    fs::copy(PROGRAM, &program).unwrap();
-    fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+    fs::copy(PROGRAM, &program).expect("a copy");
+    let everybody = fs::Permissions::from_mode(0o666);
+    fs::set_permissions("/dev/fuse", everybody).expect("it is ours");
     program
 }
 
-/// Mounts as user 12345 who has no name and no rights, `prefix` before the program.
+/// Mounts as user 65534 (`nobody`: fusermount3 wants its users to have a name), `prefix` before the program.
 fn mount_as_a_user(prefix: &str, look: &str) -> String {
     require_fuse();
     let scratch = Scratch::new();
     let program = for_everybody(&scratch);
     scratch.write("tree/file", "content");
     let tree = scratch.path("tree");
-    std::os::unix::fs::chown(tree.join("file"), Some(77), Some(88)).unwrap();
+    std::os::unix::fs::chown(tree.join("file"), Some(77), Some(88)).expect("it is ours");
     let image = scratch.squash(&tree, "i.squashfs", &[]);
     let at = scratch.path("at");
-    fs::create_dir(&at).unwrap();
-    std::os::unix::fs::chown(&at, Some(12_345), Some(12_345)).unwrap();
+    fs::create_dir(&at).expect("a directory");
+    std::os::unix::fs::chown(&at, Some(65_534), Some(65_534)).expect("it is ours");
     let script = scratch.write(
         "script",
         format!(
@@ -148,9 +150,10 @@ fn mount_as_a_user(prefix: &str, look: &str) -> String {
             image = image.display(),
         ),
     );
-    fs::set_permissions(scratch.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+    let writable = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(scratch.path(""), writable).expect("it is ours");
     let printed = shell(&format!(
-        "setpriv --reuid 12345 --regid 12345 --clear-groups {prefix} sh {}",
+        "setpriv --reuid 65534 --regid 65534 --clear-groups {prefix} sh {}",
         script.display()
     ));
     assert!(!is_mounted(&at));

@@ -18,15 +18,10 @@ pub(crate) fn require_fuse() {
         nix::unistd::geteuid().is_root(),
         "this test mounts filesystems: run it as root"
     );
-    let device = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse");
-    assert!(
-        device.is_ok(),
-        "this test needs /dev/fuse: {}",
-        device.unwrap_err()
-    );
+    let mut options = fs::OpenOptions::new();
+    if let Err(error) = options.read(true).write(true).open("/dev/fuse") {
+        panic!("this test needs /dev/fuse: {error}");
+    }
 }
 
 /// A directory that other users may search, and that goes away with the test.
@@ -67,15 +62,15 @@ impl Scratch {
     pub(crate) fn image(&self, tree: impl AsRef<Path>, options: &[&str]) -> Arc<Image> {
         let number = fs::read_dir(self.dir.path()).expect("it is there").count();
         let path = self.squash(tree, &format!("{number}.squashfs"), options);
-        self.open(&path)
+        open(&path)
     }
+}
 
-    /// Verifies and opens an image.
-    pub(crate) fn open(&self, path: &Path) -> Arc<Image> {
-        let index = path.with_extension("index");
-        verify(path, &index, &Bounds::default()).expect("a sound image");
-        Arc::new(Image::open(path, &index).expect("an index that loads"))
-    }
+/// Verifies and opens an image.
+pub(crate) fn open(path: &Path) -> Arc<Image> {
+    let index = path.with_extension("index");
+    verify(path, &index, &Bounds::default()).expect("a sound image");
+    Arc::new(Image::open(path, &index).expect("an index that loads"))
 }
 
 /// A mount of its own.
