@@ -91,6 +91,12 @@ pub enum PackError {
         #[source]
         source: std::io::Error,
     },
+    /// What should be a regular file of the host is something else.
+    #[error("cannot pack {path}: it is not a regular file")]
+    NotAFile {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A host file was written to while it was packed.
     #[error("cannot pack {path}: it changed meanwhile")]
     Changed {

@@ -8,7 +8,7 @@ use piston_fs::image::{Image, ImageError, ImageNode};
 use piston_fs::node::Kind;
 
 use crate::corpus::noise;
-use crate::support::{Scratch, image_tree};
+use crate::support::{Scratch, image_tree, opened, verified};
 
 /// A small tree that has every kind of inode but devices.
 fn make_tree(root: &Path) {
@@ -38,7 +38,7 @@ fn small_image(scratch: &Scratch, options: &[&str]) -> Vec<u8> {
 fn exercise(scratch: &Scratch, bytes: &[u8]) -> bool {
     let image = scratch.path("damaged");
     fs::write(&image, bytes).unwrap();
-    match scratch.verify(&image) {
+    match verified(&image) {
         Err(error) => {
             assert!(!error.to_string().is_empty());
             false
@@ -128,15 +128,13 @@ fn overwritten_compressed_metadata_is_refused_or_a_sound_tree() {
 }
 
 #[test]
-fn every_single_bit_of_plain_metadata_may_flip() {
+fn a_bit_of_every_byte_of_plain_metadata_may_flip() {
     let scratch = Scratch::new();
     let sound = small_image(&scratch, &["-comp", "zstd", "-noI", "-noId"]);
     for at in word(&sound, 64)..sound.len() {
-        for bit in [at % 8] {
-            let mut bytes = sound.clone();
-            bytes[at] ^= 1 << bit;
-            exercise(&scratch, &bytes);
-        }
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        exercise(&scratch, &bytes);
     }
 }
 
@@ -146,7 +144,7 @@ fn a_data_block_damaged_after_verifying_is_an_error_of_that_block_alone() {
         let scratch = Scratch::new();
         let mut bytes = small_image(&scratch, &["-comp", compressor, "-no-fragments"]);
         let path = scratch.path("sound");
-        let (_, index) = scratch.verify(&path).unwrap();
+        let (_, index) = verified(&path).unwrap();
         let image = Image::open(&path, &index).unwrap();
         let of = |wanted: &[u8]| {
             let mut entries = image.entries(ImageNode(0));
@@ -197,7 +195,7 @@ fn a_block_of_the_wrong_length_is_an_error_and_never_shifts_bytes() {
     for size in [4999_u32, 5001] {
         bytes[at + 20..at + 24].copy_from_slice(&size.to_le_bytes());
         fs::write(&path, &bytes).unwrap();
-        let image = scratch.open(&path);
+        let image = opened(&path);
         let file = image.entries(ImageNode(0)).next().unwrap().1;
         assert_eq!(image.attr(file).kind, Kind::File { size: size.into() });
         let mut out = Vec::new();
@@ -212,7 +210,7 @@ fn an_image_of_another_length_is_not_opened() {
     let scratch = Scratch::new();
     small_image(&scratch, &["-comp", "zstd"]);
     let path = scratch.path("sound");
-    let (_, index) = scratch.verify(&path).unwrap();
+    let (_, index) = verified(&path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes.push(0);
     fs::write(&path, &bytes).unwrap();
@@ -225,7 +223,7 @@ fn an_index_is_refused_when_any_byte_of_it_is_flipped() {
     let scratch = Scratch::new();
     small_image(&scratch, &["-comp", "zstd"]);
     let path = scratch.path("sound");
-    let (_, index) = scratch.verify(&path).unwrap();
+    let (_, index) = verified(&path).unwrap();
     let sound = fs::read(&index).unwrap();
     for at in 0..sound.len() {
         let mut bytes = sound.clone();
@@ -245,9 +243,9 @@ fn an_index_with_a_right_checksum_over_nonsense_does_no_harm() {
     let scratch = Scratch::new();
     small_image(&scratch, &["-comp", "zstd"]);
     let path = scratch.path("sound");
-    let (_, index) = scratch.verify(&path).unwrap();
+    let (_, index) = verified(&path).unwrap();
     let sound = fs::read(&index).unwrap();
-    for case in 0..4000_u64 {
+    for case in 0..1500_u64 {
         let mut bytes = sound.clone();
         let dice = noise(case + 1, 16);
         let at = 16 + word(&dice, 0) % (bytes.len() - 16);

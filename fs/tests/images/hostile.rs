@@ -10,7 +10,7 @@ use piston_fs::image::pack::{Compressor, Meta, Source, Tree};
 use piston_fs::image::verify::{Bounds, VerifyError};
 
 use crate::corpus::noise;
-use crate::support::Scratch;
+use crate::support::{Scratch, verified, verified_within};
 
 /// Bytes of an image, to be changed where its metadata says something.
 struct Crafted {
@@ -84,7 +84,7 @@ impl Crafted {
     fn refusal(&self) -> VerifyError {
         let image = self.scratch.path("crafted");
         fs::write(&image, &self.bytes).unwrap();
-        let refused = self.scratch.verify(&image);
+        let refused = verified(&image);
         assert!(!image.with_extension("index").exists(), "no index is left");
         refused.expect_err("the image is refused")
     }
@@ -285,10 +285,10 @@ fn directories_nested_too_deeply_are_refused() {
     let scratch = Scratch::new();
     let image = scratch.path("image");
     fs::write(&image, nested(512)).unwrap();
-    assert!(scratch.verify(&image).is_ok());
+    verified(&image).unwrap();
     for levels in [513, 20_000] {
         fs::write(&image, nested(levels)).unwrap();
-        let refused = scratch.verify(&image).unwrap_err().to_string();
+        let refused = verified(&image).unwrap_err().to_string();
         assert!(refused.contains("more than 512 levels"), "{refused}");
     }
 }
@@ -312,7 +312,7 @@ fn images_over_the_bounds_are_refused_by_the_bound_s_name() {
     tree.write(out, Compressor::Zstd(3)).unwrap();
     let bounds = Bounds::default();
     let check = |bounds, expected: &str| {
-        let refused = scratch.verify_within(&image, &bounds).unwrap_err();
+        let refused = verified_within(&image, &bounds).unwrap_err();
         assert!(refused.to_string().contains(expected), "{refused}");
     };
     check(
@@ -327,7 +327,7 @@ fn images_over_the_bounds_are_refused_by_the_bound_s_name() {
         ..bounds
     };
     check(small, "bytes of metadata");
-    assert!(scratch.verify(&image).is_ok());
+    verified(&image).unwrap();
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn what_is_no_squashfs_image_is_refused_as_such() {
     let image = scratch.path("image");
     for bytes in [&b""[..], b"hsqs", &[0; 96], &noise(1, 5000)] {
         fs::write(&image, bytes).unwrap();
-        let refused = scratch.verify(&image);
+        let refused = verified(&image);
         assert!(matches!(refused, Err(VerifyError::NotSquashfs)));
     }
     let mut crafted = Crafted::directories();

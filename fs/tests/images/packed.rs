@@ -12,7 +12,7 @@ use piston_fs::node::Kind;
 use proptest::prelude::*;
 
 use crate::corpus::noise;
-use crate::support::{Listing, Scratch, Seen, What, host_tree, image_tree, run, tool};
+use crate::support::{Listing, Scratch, Seen, What, host_tree, image_tree, opened, run, tool};
 
 const META: Meta = Meta {
     mode: 0o644,
@@ -84,7 +84,7 @@ fn a_tree_is_shown_as_it_was_described() {
         let scratch = Scratch::new();
         let image = scratch.path("image");
         fs::write(&image, bytes(whole_sample(), with)).unwrap();
-        let image = scratch.open(&image);
+        let image = opened(&image);
         let seen = image_tree(&image).unwrap();
         assert_eq!(seen[&b"large"[..]].what, What::File(noise(2, 1_000_003)));
         assert_eq!(seen[&b"deep/large-too"[..]].what, seen[&b"large"[..]].what);
@@ -138,7 +138,7 @@ fn unsquashfs_unpacks_what_is_written() {
         unsquashfs.args(["-no-progress", "-strict-errors", "-d"]);
         unsquashfs.arg(&unpacked).arg(&image);
         run(unsquashfs);
-        let expected = image_tree(&scratch.open(&image)).unwrap();
+        let expected = image_tree(&opened(&image)).unwrap();
         let found = host_tree(&unpacked);
         let what = |tree: &Listing| -> BTreeMap<Vec<u8>, What> {
             let of = |(path, seen): (&Vec<u8>, &Seen)| (path.clone(), seen.what.clone());
@@ -169,7 +169,7 @@ fn files_of_the_host_are_read_when_the_image_is_written() {
     let image = scratch.path("image");
     let out = fs::File::create(&image).unwrap();
     tree.write(out, Compressor::Zstd(1)).unwrap();
-    let seen = image_tree(&scratch.open(&image)).unwrap();
+    let seen = image_tree(&opened(&image)).unwrap();
     assert_eq!(seen[&b"file"[..]].what, What::File(noise(3, 333_333)));
     assert_eq!(seen[&b"again"[..]].what, seen[&b"file"[..]].what);
 }
@@ -182,6 +182,15 @@ fn a_missing_host_file_is_an_error_that_names_it() {
     let error = tree.write(Cursor::new(Vec::new()), Compressor::Zstd(1));
     let text = error.unwrap_err().to_string();
     assert!(text.contains("/nonexistent/file"), "{text}");
+}
+
+#[test]
+fn what_is_no_regular_file_of_the_host_is_not_opened() {
+    let mut tree = Tree::new();
+    let device = Path::new("/dev/zero").to_path_buf();
+    tree.file("/file", META, Source::Path(device)).unwrap();
+    let error = tree.write(Cursor::new(Vec::new()), Compressor::Zstd(1));
+    assert!(matches!(error, Err(PackError::NotAFile { .. })));
 }
 
 #[test]
@@ -269,14 +278,14 @@ proptest! {
                 Made::Symlink(target) => tree.symlink(&path, META, target),
             };
             if added.is_ok() {
-                expected.insert(path[1..].as_bytes().to_vec(), made);
+                expected.insert(path.as_bytes()[1..].to_vec(), made);
             }
         }
         let with = if gzip { Compressor::Gzip(1) } else { Compressor::Zstd(1) };
         let scratch = Scratch::new();
         let image = scratch.path("image");
         fs::write(&image, bytes(tree, with)).unwrap();
-        let image = scratch.open(&image);
+        let image = opened(&image);
         let seen = image_tree(&image).unwrap();
         for (path, made) in expected {
             let found = &seen[&path];
@@ -300,7 +309,7 @@ fn reading_past_the_end_of_a_file_gives_no_extent() {
     let scratch = Scratch::new();
     let image = scratch.path("image");
     fs::write(&image, bytes(sample(), Compressor::Zstd(1))).unwrap();
-    let image = scratch.open(&image);
+    let image = opened(&image);
     for node in (0..image.node_count()).map(ImageNode) {
         let Kind::File { size } = image.attr(node).kind else {
             assert_eq!(image.extent(node, 0), None);

@@ -109,9 +109,9 @@ impl Pool {
     }
 
     /// Starts a thread for each processor, as far as the host lets us.
-    pub(super) fn start<'scope, 'env>(
+    pub(super) fn start<'scope>(
         &mut self,
-        scope: &'scope thread::Scope<'scope, 'env>,
+        scope: &'scope thread::Scope<'scope, '_>,
         queue: &'scope Queue,
         compressor: Compressor,
     ) -> Result<(), PackError> {

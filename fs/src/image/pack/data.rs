@@ -121,7 +121,9 @@ impl Source {
         match self {
             Self::Bytes(bytes) => Ok(to_u64(bytes.len())),
             Self::Path(path) => match path.metadata() {
-                Ok(meta) => Ok(meta.len()),
+                Ok(meta) if meta.is_file() => Ok(meta.len()),
+                // Opening a pipe would wait for somebody to write to it.
+                Ok(_) => Err(PackError::NotAFile { path: path.clone() }),
                 Err(source) => Err(io_error(path, source)),
             },
         }

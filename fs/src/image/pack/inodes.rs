@@ -118,25 +118,22 @@ impl TableWriter<'_> {
         let block = u32::try_from(block).map_err(|_| PackError::TooMany { what: "entries" })?;
         let size = self.listing(entries)?;
         let links: u32 = 2 + subdirectories;
-        match u16::try_from(size) {
-            Ok(size) => {
-                self.begin(node, 1)?;
-                self.put(&block.to_le_bytes());
-                self.put(&links.to_le_bytes());
-                self.put(&size.to_le_bytes());
-                self.put(&offset.to_le_bytes());
-                self.put(&parent.to_le_bytes());
+        if let Ok(size) = u16::try_from(size) {
+            self.begin(node, 1)?;
+            self.put(&block.to_le_bytes());
+            self.put(&links.to_le_bytes());
+            self.put(&size.to_le_bytes());
+            self.put(&offset.to_le_bytes());
+            self.put(&parent.to_le_bytes());
+        } else {
+            self.begin(node, 8)?;
+            for word in [links, size, block, parent] {
+                self.put(&word.to_le_bytes());
             }
-            Err(_) => {
-                self.begin(node, 8)?;
-                for word in [links, size, block, parent] {
-                    self.put(&word.to_le_bytes());
-                }
-                // No index of the listing: only the kernel would use one.
-                self.put(&0_u16.to_le_bytes());
-                self.put(&offset.to_le_bytes());
-                self.put(&NONE.to_le_bytes());
-            }
+            // No index of the listing: only the kernel would use one.
+            self.put(&0_u16.to_le_bytes());
+            self.put(&offset.to_le_bytes());
+            self.put(&NONE.to_le_bytes());
         }
         Ok(())
     }
@@ -202,22 +199,19 @@ impl TableWriter<'_> {
         let stored = self.stored;
         let file = stored.file(node);
         let (fragment, skip) = file.fragment.unwrap_or((NONE, 0));
-        match basic(file) {
-            Some((start, size)) => {
-                self.begin(node, 2)?;
-                for word in [start, fragment, skip, size] {
-                    self.put(&word.to_le_bytes());
-                }
+        if let Some((start, size)) = basic(file) {
+            self.begin(node, 2)?;
+            for word in [start, fragment, skip, size] {
+                self.put(&word.to_le_bytes());
             }
-            None => {
-                self.begin(node, 9)?;
-                let sparse = file.sparse.min(file.size.saturating_sub(1));
-                for long in [file.start, file.size, sparse] {
-                    self.put(&long.to_le_bytes());
-                }
-                for word in [1, fragment, skip, NONE] {
-                    self.put(&word.to_le_bytes());
-                }
+        } else {
+            self.begin(node, 9)?;
+            let sparse = file.sparse.min(file.size.saturating_sub(1));
+            for long in [file.start, file.size, sparse] {
+                self.put(&long.to_le_bytes());
+            }
+            for word in [1, fragment, skip, NONE] {
+                self.put(&word.to_le_bytes());
             }
         }
         for word in &file.words {
