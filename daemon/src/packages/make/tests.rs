@@ -451,3 +451,21 @@ fn what_fails_leaves_nothing_behind() {
     assert!(error.to_string().contains("bash"), "{error}");
     assert_eq!(files_in(out.path()).len(), 1, "{:?}", files_in(out.path()));
 }
+
+#[test]
+fn a_bash_from_elsewhere_gets_a_place_of_its_own() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let program = elsewhere.path().join("my-bash");
+    fs::copy("/bin/bash", &program).expect("this test needs bash");
+    let (base, bash) = (drafted("base", None), drafted("bash", Some(&program)));
+    let run = run_of(&bash);
+    assert!(
+        run.starts_with("/piston/packages/bash/") && run.ends_with("/bin/bash"),
+        "{run}"
+    );
+    let view = View::of(&[&base.plan, &bash.plan]);
+    assert_eq!(
+        view.prints(&format!("{run} -c 'echo $BASH'")),
+        format!("{run}\n")
+    );
+}
