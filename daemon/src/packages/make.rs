@@ -1,13 +1,13 @@
 //! Makers: package files from what the machine has.
 //!
 //! [`from_host`] takes a language from the host's own programs, without root and without any tool
-//! but ours. A maker drafts (metadata, scripts, and a [`plan`] of what goes into the image, which
-//! is all that most tests look at), then the draft is written by [`package`]. A language package
+//! but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the image, which
+//! is all that most tests look at), then the draft is written by `package`. A language package
 //! holds only what the `base` package of the same host lacks; its view merges the two.
 //! Installing what was made, and running this in a limited child, are the caller's.
 
-pub mod elf;
-pub mod error;
+mod elf;
+mod error;
 mod host;
 mod package;
 mod plan;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use piston_client::ids::{Language, PackageRef};
 
+pub use self::elf::ElfError;
 pub use self::error::MakeError;
 use self::host::{Host, base, bash, gcc, python};
 use self::package::Draft;

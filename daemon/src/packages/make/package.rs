@@ -20,7 +20,8 @@ use super::plan::Plan;
 
 /// Who made packages of the host.
 const AUTHOR: &str = "Piston <piston@localhost>";
-/// Level 9 takes a tenth of level 19's time for images that are 6 percent longer.
+/// A Python package takes one second at level 9 on two processors; level 19 takes more than ten
+/// times as long for images that are 8 percent shorter.
 const COMPRESSOR: Compressor = Compressor::Zstd(9);
 /// By convention of reproducible builds: the time to give everything, in seconds.
 const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
@@ -165,10 +166,12 @@ impl Draft {
 /// The time of everything in the image: the one that the environment fixes, else that of the
 /// newest file that is packed.
 pub(super) fn image_time(plan: &Plan) -> u32 {
-    let fixed = std::env::var(EPOCH_VARIABLE).ok();
-    fixed
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(plan.newest())
+    time_of(plan, std::env::var(EPOCH_VARIABLE).ok().as_deref())
+}
+
+fn time_of(plan: &Plan, fixed: Option<&str>) -> u32 {
+    let fixed = fixed.and_then(|text| text.trim().parse().ok());
+    fixed.unwrap_or(plan.newest())
 }
 
 /// A file that is gone when this is dropped.
@@ -237,5 +240,18 @@ mod tests {
             assert!(json.get(key).is_none(), "{key}");
         }
         assert_eq!(json["author"], AUTHOR);
+    }
+
+    #[test]
+    fn everything_has_the_fixed_time_or_that_of_the_newest_file() {
+        let mut plan = Plan::default();
+        plan.host_file("/file", PathBuf::new(), false, 77);
+        let check = |fixed, expected| assert_eq!(time_of(&plan, fixed), expected, "{fixed:?}");
+        check(None, 77);
+        check(Some("5"), 5);
+        check(Some("4294967295"), u32::MAX);
+        for odd in ["", "-1", "4294967296", "now"] {
+            check(Some(odd), 77);
+        }
     }
 }

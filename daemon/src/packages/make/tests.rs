@@ -390,3 +390,82 @@ fn the_same_host_gives_the_same_plan() {
         assert!(one.plan == other.plan, "{name}");
     }
 }
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut names: Vec<_> = entries
+        .map(|entry| name(entry.expect("an entry")))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_package_file_is_whole_and_the_same_each_time() {
+    let out = tempfile::tempdir().expect("a directory");
+    let read = |name: &str| {
+        let made = from_host(&language(name), None, &out.path().join("new")).expect("made");
+        assert_eq!(
+            files_in(&out.path().join("new")),
+            [format!("{}.pkg.tar.gz", made.package)]
+        );
+        let bytes = fs::read(&made.file).expect("readable");
+        fs::remove_file(&made.file).expect("removed");
+        (made.package, bytes)
+    };
+    let (package, one) = read("bash");
+    let (_, other) = read("bash");
+    assert!(one == other, "the same bytes");
+    let file = out.path().join("package");
+    fs::write(&file, one).expect("written");
+    let contents = super::super::archive::read(&file, out.path()).expect("a valid package file");
+    assert_eq!(contents.info.package, package);
+    assert_eq!(contents.info.run.expect("a command")[0], "/bin/bash");
+    assert!(contents.image_bytes > 0);
+}
+
+#[test]
+fn a_base_package_brings_its_environment_and_an_image_that_verifies() {
+    let out = tempfile::tempdir().expect("a directory");
+    let made = from_host(&language("base"), None, out.path()).expect("made");
+    let contents = super::super::archive::read(&made.file, out.path()).expect("a valid file");
+    let environment = contents.scripts.environment.expect("an environment");
+    assert!(environment.starts_with(b"export PATH=/usr/local/bin:/usr/bin:/bin\n"));
+    assert!(contents.info.run.is_none() && contents.scripts.run.is_none());
+    let index = out.path().join("index");
+    let bounds = piston_fs::image::verify::Bounds::default();
+    let verified = piston_fs::image::verify::verify(&contents.image, &index, &bounds);
+    verified.expect("our own images are sane");
+}
+
+#[test]
+fn what_fails_leaves_nothing_behind() {
+    let out = tempfile::tempdir().expect("a directory");
+    // A directory stands where the package file is to be.
+    let made = from_host(&language("bash"), None, out.path()).expect("made");
+    fs::remove_file(&made.file).expect("removed");
+    fs::create_dir(&made.file).expect("made");
+    fs::write(made.file.join("in the way"), "").expect("written");
+    let error = from_host(&language("bash"), None, out.path()).expect_err("in the way");
+    assert!(error.to_string().contains("bash"), "{error}");
+    assert_eq!(files_in(out.path()).len(), 1, "{:?}", files_in(out.path()));
+}
+
+#[test]
+fn a_bash_from_elsewhere_gets_a_place_of_its_own() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let program = elsewhere.path().join("my-bash");
+    fs::copy("/bin/bash", &program).expect("this test needs bash");
+    let (base, bash) = (drafted("base", None), drafted("bash", Some(&program)));
+    let run = run_of(&bash);
+    assert!(
+        run.starts_with("/piston/packages/bash/") && run.ends_with("/bin/bash"),
+        "{run}"
+    );
+    let view = View::of(&[&base.plan, &bash.plan]);
+    assert_eq!(
+        view.prints(&format!("{run} -c 'echo $BASH'")),
+        format!("{run}\n")
+    );
+}

@@ -31,24 +31,16 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     let home = home(NAME, &version);
     let program = fs::canonicalize(&program).map_err(reading(&program))?;
     // A shell outside the system's directories gets a place of its own.
-    let from = program.parent().unwrap_or(Path::new("/")).to_owned();
-    let relocations = if program.starts_with("/usr") || program.starts_with("/bin") {
-        Vec::new()
-    } else {
-        vec![Relocation {
-            from,
-            to: format!("{home}/bin"),
-        }]
+    let moves = !program.starts_with("/usr") && !program.starts_with("/bin");
+    let to = format!("{home}/bin/bash");
+    let relocation = Relocation {
+        from: program.clone(),
+        to,
     };
-    let mut collector = Collector::new(relocations)?;
-    collector.program(&program, None)?;
+    let mut collector = Collector::new(moves.then_some(relocation).into_iter().collect())?;
+    let placed = collector.program(&program, None)?;
     let usual = fs::canonicalize(USUAL).is_ok_and(|usual| usual == program);
-    let placed = if usual {
-        Some(USUAL.to_owned())
-    } else {
-        collector.place(&program)
-    };
-    let run = placed.unwrap_or_default();
+    let run = if usual { USUAL.to_owned() } else { placed };
     // Often all of it is in the base package: then this directory is the whole image.
     collector.plan.directory(&home);
     collector.plan.subtract(&base::plan(host)?);

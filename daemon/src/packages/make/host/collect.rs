@@ -77,8 +77,9 @@ impl Collector {
         })
     }
 
-    /// Adds the file or the (empty) directory that `path` leads to, with the links on the way.
-    pub(in super::super) fn take(&mut self, path: &Path) -> Result<(), MakeError> {
+    /// Adds the file or the (empty) directory that `path` leads to, with the links on the way;
+    /// returns where it is in the view.
+    pub(in super::super) fn take(&mut self, path: &Path) -> Result<String, MakeError> {
         let trail = follow(path).map_err(reading(path))?;
         let mut links = Vec::new();
         for (link, target) in &trail.links {
@@ -93,14 +94,14 @@ impl Collector {
         for (at, target) in links {
             self.plan.symlink(&at, &target);
         }
-        Ok(())
+        Ok(at)
     }
 
     /// Adds what `path` leads to, if it is there; what can't be packed is noted.
     pub(in super::super) fn take_if_there(&mut self, path: &Path) {
         match self.take(path) {
             Err(MakeError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            result => self.note(result),
+            result => self.note(result.map(drop)),
         }
     }
 
@@ -135,12 +136,13 @@ impl Collector {
         Ok(())
     }
 
-    /// Adds a program (or a plug-in that `loader` loads) with its loader and libraries.
+    /// Adds a program (or a plug-in that `loader` loads) with its loader and libraries; returns
+    /// where it is in the view.
     pub(in super::super) fn program(
         &mut self,
         path: &Path,
         loader: Option<&Path>,
-    ) -> Result<(), MakeError> {
+    ) -> Result<String, MakeError> {
         // First the libraries: a program that lacks one is not added at all.
         self.libraries_of(path, loader)?;
         self.take(path)
@@ -150,7 +152,7 @@ impl Collector {
     pub(in super::super) fn program_if_there(&mut self, path: &Path) {
         if path.exists() {
             let result = self.program(path, None);
-            self.note(result);
+            self.note(result.map(drop));
         }
     }
 
@@ -208,25 +210,28 @@ impl Collector {
     /// Adds a library so that the loader finds it in the view, where there is neither
     /// `ld.so.cache` nor the host's search paths.
     fn library(&mut self, library: &Library) -> Result<(), MakeError> {
+        if library.found == Found::System {
+            // The loader's own directory may itself be a link (/lib): keep the way to it.
+            return match self.take(&library.path) {
+                Err(MakeError::Refused { .. }) => self.copy_into_library_directory(library),
+                taken => taken.map(drop),
+            };
+        }
         let directory = library.path.parent().unwrap_or(Path::new("/"));
         let directory = fs::canonicalize(directory).map_err(reading(directory))?;
         let real = directory.join(library.path.file_name().unwrap_or_default());
-        let stays = self.place(&real).is_some_and(|at| Path::new(&at) == real);
-        match library.found {
-            // The loader's own directory may itself be a link (/lib): keep the way to it.
-            Found::System => return self.take(&library.path),
-            Found::Path | Found::Origin | Found::Named if stays => return self.take(&library.path),
-            _ => {}
-        }
-        if !stays && self.place(&real).is_some() {
-            self.take(&real)?;
-            if library.found != Found::Origin {
-                let at = self.place(&real).unwrap_or_default();
-                self.link_into_library_directory(&library.name, &at);
+        match self.place(&real) {
+            Some(at) if Path::new(&at) != real => {
+                self.take(&real)?;
+                // What is found from where the file is moves along; a path does not.
+                if library.found != Found::Origin {
+                    self.link_into_library_directory(&library.name, &at);
+                }
+                Ok(())
             }
-            return Ok(());
+            Some(_) if library.found != Found::Configured => self.take(&library.path).map(drop),
+            _ => self.copy_into_library_directory(library),
         }
-        self.copy_into_library_directory(library)
     }
 
     fn link_into_library_directory(&mut self, name: &str, target: &str) {

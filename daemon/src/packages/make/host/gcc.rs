@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use self::parts::{BINUTILS, DRIVERS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
+use self::parts::{BINUTILS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, home};
 use super::collect::{Collector, reading};
@@ -54,13 +54,14 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     compiler.runtime(&mut collector)?;
     compiler.libc(&mut collector, host)?;
     compiler.headers(&mut collector)?;
-    // What scripts and the compile step call, whatever the driver's file is called.
-    collector
-        .plan
-        .symlink("/usr/bin/gcc", &compiler.gcc.to_string_lossy());
-    collector
-        .plan
-        .symlink("/usr/bin/g++", &compiler.gxx.to_string_lossy());
+    // What scripts and the compile step call, whatever the drivers' files are called.
+    let (gcc, gxx) = (
+        compiler.gcc.to_string_lossy(),
+        compiler.gxx.to_string_lossy(),
+    );
+    for (name, driver) in [("gcc", &gcc), ("cc", &gcc), ("g++", &gxx), ("c++", &gxx)] {
+        collector.plan.symlink(&format!("/usr/bin/{name}"), driver);
+    }
     collector.plan.directory(&home(NAME, &version));
     collector.plan.subtract(&base::plan(host)?);
     let description = Description {
@@ -185,19 +186,15 @@ impl Compiler {
                 collector.program_if_there(&part);
             }
         }
-        for name in DRIVERS {
-            collector.program_if_there(&Path::new("/usr/bin").join(name));
-        }
         for name in BINUTILS {
             let usual = Path::new("/usr/bin").join(name);
-            let tool = self.part(name).unwrap_or(usual);
-            match name {
-                "as" | "ld" => collector.program(&tool, None)?,
-                _ => collector.program_if_there(&tool),
-            }
-            // Where a search of PATH finds it.
-            if let Some(at) = collector.place(&tool) {
-                collector.plan.symlink(&format!("/usr/bin/{name}"), &at);
+            let tool = self.part(name).unwrap_or_else(|| usual.clone());
+            if matches!(name, "as" | "ld") {
+                let at = collector.program(&tool, None)?;
+                // Where the compiler's search of PATH finds it.
+                collector.plan.symlink(&usual.to_string_lossy(), &at);
+            } else {
+                collector.program_if_there(&tool);
             }
         }
         Ok(())

@@ -82,8 +82,7 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     let answer = Answer::of(&asked)?;
     let home = home(NAME, &answer.version);
     let mut collector = Collector::new(answer.relocations(&home))?;
-    collector.program(&answer.program, None)?;
-    let run = collector.place(&answer.program).unwrap_or_default();
+    let run = collector.program(&answer.program, None)?;
     for directory in answer.outermost_search() {
         library(&mut collector, directory, &answer.program)?;
     }
@@ -154,7 +153,7 @@ impl Answer {
 /// Adds one part of the standard library, with the libraries of its extension modules.
 fn library(collector: &mut Collector, part: &Path, program: &Path) -> Result<(), MakeError> {
     if part.is_file() {
-        return collector.take(part);
+        return collector.take(part).map(drop);
     }
     let mut incomplete = BTreeSet::new();
     for extension in extensions(part)? {

@@ -10,9 +10,6 @@ pub(super) const OPTIONAL_PASSES: [&str; 2] = ["lto-wrapper", "liblto_plugin.so"
 pub(super) const BINUTILS: [&str; 9] = [
     "as", "ld", "ld.bfd", "ar", "ranlib", "nm", "strip", "objdump", "readelf",
 ];
-/// Further names of the drivers.
-pub(super) const DRIVERS: [&str; 3] = ["cc", "c++", "cpp"];
-
 /// Starts of names in the compiler's own directory that are taken.
 const RUNTIME: [&str; 14] = [
     "crt",
