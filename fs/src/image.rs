@@ -159,7 +159,9 @@ impl Image {
     /// # Panics
     /// When the node is not one of this image.
     pub fn attr(&self, node: ImageNode) -> Attr {
-        let record = self.node(node).expect("Invariant: nodes stay with their image");
+        let record = self
+            .node(node)
+            .expect("Invariant: nodes stay with their image");
         let owner = |position: u16| self.tables.owners[usize::from(position)];
         Attr {
             kind: self.kind(record),

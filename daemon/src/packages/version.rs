@@ -109,7 +109,14 @@ mod tests {
         ] {
             let parsed: VersionRange = range.parse().unwrap();
             assert_eq!(parsed.to_string(), shown);
-            assert_eq!(parsed.to_string().parse::<VersionRange>().unwrap().to_string(), shown);
+            assert_eq!(
+                parsed
+                    .to_string()
+                    .parse::<VersionRange>()
+                    .unwrap()
+                    .to_string(),
+                shown
+            );
         }
     }
 

@@ -106,7 +106,13 @@ fn images_that_store_everything_uncompressed_show_their_tree() {
 
 #[test]
 fn images_without_export_table_and_duplicate_check_show_their_tree() {
-    check(&["-comp", "zstd", "-no-exports", "-no-duplicates", "-no-xattrs"]);
+    check(&[
+        "-comp",
+        "zstd",
+        "-no-exports",
+        "-no-duplicates",
+        "-no-xattrs",
+    ]);
 }
 
 #[test]
@@ -130,7 +136,11 @@ fn more_owners_than_a_metadata_block_holds_are_kept() {
     fs::create_dir(&tree).unwrap();
     let mut pseudo = String::new();
     for number in 0..1100 {
-        pseudo.push_str(&format!("f{number} f 644 {} {} true\n", number + 1000, number + 9000));
+        pseudo.push_str(&format!(
+            "f{number} f 644 {} {} true\n",
+            number + 1000,
+            number + 9000
+        ));
     }
     let definitions = scratch.path("pseudo");
     fs::write(&definitions, pseudo).unwrap();
@@ -197,7 +207,10 @@ fn images_of_compressors_that_are_not_supported_are_refused_by_name() {
     for compressor in ["xz", "lzo", "lz4"] {
         let image = scratch.mksquashfs(&tree, compressor, &["-comp", compressor]);
         let refused = scratch.verify(&image).unwrap_err().to_string();
-        assert!(refused.contains(&format!("{compressor} images")), "{refused}");
+        assert!(
+            refused.contains(&format!("{compressor} images")),
+            "{refused}"
+        );
         assert!(refused.contains("repack with zstd"), "{refused}");
     }
 }

@@ -68,12 +68,7 @@ impl Tables {
         }
     }
 
-    fn check_directory(
-        &self,
-        number: usize,
-        node: &Node,
-        seen: &mut [bool],
-    ) -> Result<(), Fault> {
+    fn check_directory(&self, number: usize, node: &Node, seen: &mut [bool]) -> Result<(), Fault> {
         let directory: &Directory = self
             .directories
             .get(to_usize(node.payload))
@@ -99,11 +94,12 @@ impl Tables {
     }
 
     fn check_name(&self, entry: &Entry, before: &[u8]) -> Result<&[u8], Fault> {
-        let name = self
-            .text(entry.name())
-            .ok_or("a name is out of range")?;
+        let name = self.text(entry.name()).ok_or("a name is out of range")?;
         if let Some(fault) = format::name_fault(name) {
-            return Err(format!("name {:?}: {fault}", name.escape_ascii().to_string()));
+            return Err(format!(
+                "name {:?}: {fault}",
+                name.escape_ascii().to_string()
+            ));
         }
         if name <= before {
             return Err(format!(
@@ -191,9 +187,10 @@ impl Tables {
             .xattr_nodes
             .is_sorted_by(|one, next| one.node < next.node);
         let nodes = to_u32(self.nodes.len()).unwrap_or(u32::MAX);
-        let sets_sound = self.xattr_nodes.iter().all(|set| {
-            set.node < nodes && slice(&self.xattrs, set.first, set.count).is_some()
-        });
+        let sets_sound = self
+            .xattr_nodes
+            .iter()
+            .all(|set| set.node < nodes && slice(&self.xattrs, set.first, set.count).is_some());
         let attributes_sound = self.xattrs.iter().all(|xattr| {
             let name = self.text(xattr.name());
             let value = xattr.value().and_then(|value| self.text(value));
@@ -213,4 +210,3 @@ pub(crate) fn block_end(start: u64, word: u32, length: u64, block_size: u32) -> 
     }
     start.checked_add(u64::from(stored))
 }
-

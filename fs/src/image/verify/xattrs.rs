@@ -57,8 +57,7 @@ impl Sets {
 
         let mut sets = Vec::with_capacity(to_usize(count));
         let mut from = Bytes::new(&ids.bytes);
-        while let (Some(reference), Some(count), Some(_size)) =
-            (from.u64(), from.u32(), from.u32())
+        while let (Some(reference), Some(count), Some(_size)) = (from.u64(), from.u32(), from.u32())
         {
             sets.push(Set { reference, count });
         }
