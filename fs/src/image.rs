@@ -146,7 +146,8 @@ impl Image {
 
     /// Number of nodes; node ids are below it.
     pub fn node_count(&self) -> u32 {
-        to_u32(self.tables.nodes.len()).expect("Invariant: entries number nodes with 32 bits")
+        // Every node is in an entry, and entries number them with 32 bits.
+        to_u32(self.tables.nodes.len()).unwrap_or(u32::MAX)
     }
 
     /// Sum of the file lengths in bytes.
@@ -177,7 +178,7 @@ impl Image {
     pub fn entries(&self, dir: ImageNode) -> impl Iterator<Item = (&[u8], ImageNode)> {
         self.payload(dir, Tag::Directory)
             .and_then(|position| self.tables.directories.get(position))
-            .and_then(|directory| self.tables.entries_of(directory))
+            .and_then(|directory| self.tables.entries_of(*directory))
             .unwrap_or_default()
             .iter()
             .filter_map(|entry| {

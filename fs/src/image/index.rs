@@ -1,8 +1,8 @@
 //! The compact index of a verified image: its file format, writing and loading.
 //!
 //! An index holds everything about an image but its files' bytes, in flat tables that are loaded
-//! into memory as they are: 20 bytes a node, 8 bytes and the name for each directory entry, 28
-//! bytes a regular file, 4 bytes a data block.
+//! into memory as they are: 18 bytes a node, 10 bytes and the name for each directory entry, 28
+//! bytes a regular file, 4 bytes a data block (in memory, a little more for alignment).
 //!
 //! # Format (version 1)
 //!
@@ -114,7 +114,7 @@ impl Tables {
     }
 
     /// The entries of a directory.
-    pub(crate) fn entries_of(&self, directory: &Directory) -> Option<&[Entry]> {
+    pub(crate) fn entries_of(&self, directory: Directory) -> Option<&[Entry]> {
         slice(&self.entries, directory.first, directory.count)
     }
 }

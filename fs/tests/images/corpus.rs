@@ -1,5 +1,6 @@
 //! Images that `mksquashfs` makes are served as the tree that they were made of.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::Command;
 
 use piston_fs::image::ImageNode;
 
-use crate::support::{Scratch, assert_same, host_tree, image_tree, run};
+use crate::support::{Scratch, What, assert_same, host_tree, image_tree, opened, run, verified};
 
 /// Bytes that do not compress, the same at each call.
 pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
@@ -65,7 +66,7 @@ fn check(options: &[&str]) {
     fs::create_dir(&tree).unwrap();
     make_tree(&tree);
     let image = scratch.mksquashfs(&tree, "image", options);
-    let image = scratch.open(&image);
+    let image = opened(&image);
     assert_same(&host_tree(&tree), &image_tree(&image).unwrap());
 }
 
@@ -125,7 +126,7 @@ fn directories_of_thousands_of_entries_are_complete() {
     }
     fs::write(tree.join("x".repeat(255)), b"longest name").unwrap();
     let image = scratch.mksquashfs(&tree, "image", &["-comp", "zstd"]);
-    let image = scratch.open(&image);
+    let image = opened(&image);
     assert_same(&host_tree(&tree), &image_tree(&image).unwrap());
 }
 
@@ -136,11 +137,13 @@ fn more_owners_than_a_metadata_block_holds_are_kept() {
     fs::create_dir(&tree).unwrap();
     let mut pseudo = String::new();
     for number in 0..1100 {
-        pseudo.push_str(&format!(
-            "f{number} f 644 {} {} true\n",
+        writeln!(
+            pseudo,
+            "f{number} f 644 {} {} true",
             number + 1000,
             number + 9000
-        ));
+        )
+        .unwrap();
     }
     let definitions = scratch.path("pseudo");
     fs::write(&definitions, pseudo).unwrap();
@@ -149,7 +152,7 @@ fn more_owners_than_a_metadata_block_holds_are_kept() {
         "image",
         &["-comp", "gzip", "-pf", definitions.to_str().unwrap()],
     );
-    let image = scratch.open(&image);
+    let image = opened(&image);
     for (name, node) in image.entries(ImageNode(0)) {
         let number: u32 = std::str::from_utf8(&name[1..]).unwrap().parse().unwrap();
         let attr = image.attr(node);
@@ -166,7 +169,7 @@ fn devices_are_shown_with_their_numbers() {
     let definitions = scratch.path("pseudo");
     fs::write(&definitions, "null c 666 0 0 1 3\ndisk b 660 0 6 8 1\n").unwrap();
     let image = scratch.mksquashfs(&tree, "image", &["-pf", definitions.to_str().unwrap()]);
-    let image = scratch.open(&image);
+    let image = opened(&image);
     let kinds: Vec<_> = image
         .entries(ImageNode(0))
         .map(|(_, node)| image.attr(node).kind)
@@ -192,10 +195,12 @@ fn appended_images_show_both_trees() {
     let mut append = crate::support::tool("mksquashfs");
     append.arg(&second).arg(&image).arg("-no-progress");
     run(append);
-    let image = scratch.open(&image);
+    let image = opened(&image);
     let names: Vec<_> = image.entries(ImageNode(0)).map(|(name, _)| name).collect();
     assert_eq!(names, [&b"a"[..], b"more"]);
-    assert!(image_tree(&image).is_ok());
+    let seen = image_tree(&image).unwrap();
+    assert_eq!(seen[&b"a/b/file"[..]].what, What::File(noise(5, 300_000)));
+    assert_eq!(seen[&b"more"[..]].what, What::File(noise(6, 200_000)));
 }
 
 #[test]
@@ -206,11 +211,42 @@ fn images_of_compressors_that_are_not_supported_are_refused_by_name() {
     fs::write(tree.join("file"), b"text").unwrap();
     for compressor in ["xz", "lzo", "lz4"] {
         let image = scratch.mksquashfs(&tree, compressor, &["-comp", compressor]);
-        let refused = scratch.verify(&image).unwrap_err().to_string();
+        let refused = verified(&image).unwrap_err().to_string();
         assert!(
             refused.contains(&format!("{compressor} images")),
             "{refused}"
         );
         assert!(refused.contains("repack with zstd"), "{refused}");
     }
+}
+
+/// `xattrs.squashfs` holds `file` with `user.short` = `value` and `user.long` = 600
+/// times `long`, `same` with the second of these, `link` with `trusted.other` = 0x00 0x01, `bare` with none; made by mksquashfs
+/// 4.5.1 with `-noX -nopad` (here, because not every host's files can have attributes).
+#[test]
+fn extended_attributes_are_shown_with_their_whole_names() {
+    let scratch = Scratch::new();
+    let path = scratch.path("image");
+    fs::write(&path, include_bytes!("xattrs.squashfs")).unwrap();
+    let image = opened(&path);
+    let of = |wanted: &str| -> Vec<(String, Vec<u8>)> {
+        let mut entries = image.entries(ImageNode(0));
+        let (_, node) = entries
+            .find(|(name, _)| *name == wanted.as_bytes())
+            .unwrap();
+        let pair = |(name, value): (&[u8], &[u8])| {
+            (String::from_utf8(name.to_vec()).unwrap(), value.to_vec())
+        };
+        let mut attributes: Vec<_> = image.xattrs(node).map(pair).collect();
+        attributes.sort();
+        attributes
+    };
+    let expected = [
+        ("user.long".to_owned(), b"long".repeat(600)),
+        ("user.short".to_owned(), b"value".to_vec()),
+    ];
+    assert_eq!(of("file"), expected);
+    assert_eq!(of("same"), expected[..1]);
+    assert_eq!(of("link"), [("trusted.other".to_owned(), vec![0, 1])]);
+    assert_eq!(of("bare"), []);
 }

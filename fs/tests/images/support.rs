@@ -27,29 +27,6 @@ impl Scratch {
         self.dir.path().join(name)
     }
 
-    /// Verifies an image; its index goes to a fresh name.
-    pub(crate) fn verify(&self, image: &Path) -> Result<(Verified, PathBuf), VerifyError> {
-        self.verify_within(image, &Bounds::default())
-    }
-
-    pub(crate) fn verify_within(
-        &self,
-        image: &Path,
-        bounds: &Bounds,
-    ) -> Result<(Verified, PathBuf), VerifyError> {
-        let index = image.with_extension("index");
-        if index.exists() {
-            fs::remove_file(&index).expect("the old index goes");
-        }
-        Ok((verify(image, &index, bounds)?, index))
-    }
-
-    /// Verifies and opens a sound image.
-    pub(crate) fn open(&self, image: &Path) -> Image {
-        let (_, index) = self.verify(image).expect("the image is sound");
-        Image::open(image, &index).expect("its index loads")
-    }
-
     /// Runs `mksquashfs` over a directory.
     pub(crate) fn mksquashfs(&self, tree: &Path, name: &str, options: &[&str]) -> PathBuf {
         let image = self.path(name);
@@ -59,6 +36,28 @@ impl Scratch {
         run(command);
         image
     }
+}
+
+/// Verifies an image; its index goes beside it.
+pub(crate) fn verified(image: &Path) -> Result<(Verified, PathBuf), VerifyError> {
+    verified_within(image, &Bounds::default())
+}
+
+pub(crate) fn verified_within(
+    image: &Path,
+    bounds: &Bounds,
+) -> Result<(Verified, PathBuf), VerifyError> {
+    let index = image.with_extension("index");
+    if index.exists() {
+        fs::remove_file(&index).expect("the old index goes");
+    }
+    Ok((verify(image, &index, bounds)?, index))
+}
+
+/// Verifies and opens a sound image.
+pub(crate) fn opened(image: &Path) -> Image {
+    let (_, index) = verified(image).expect("the image is sound");
+    Image::open(image, &index).expect("its index loads")
 }
 
 /// An outside tool of squashfs-tools.

@@ -69,7 +69,7 @@ impl Tables {
     }
 
     fn check_directory(&self, number: usize, node: &Node, seen: &mut [bool]) -> Result<(), Fault> {
-        let directory: &Directory = self
+        let directory: Directory = *self
             .directories
             .get(to_usize(node.payload))
             .ok_or("it is not in the table")?;

@@ -16,12 +16,12 @@ use crate::image::index::{Span, Tag, block_end};
 pub(super) struct Inodes {
     /// Position of each in the inflated table, ascending.
     pub(super) positions: Vec<u32>,
-    pub(super) inodes: Vec<Inode>,
+    pub(super) list: Vec<Inode>,
     /// Words of the blocks of all regular files.
     pub(super) blocks: Vec<u32>,
     /// Targets of all symlinks.
     pub(super) targets: Vec<u8>,
-    /// Position in `inodes` of the root.
+    /// Position in `list` of the root.
     pub(super) root: usize,
     starts: Table,
 }
@@ -120,7 +120,7 @@ fn cut_short() -> Fault {
 
 impl Parser<'_> {
     fn inode(&mut self, position: usize, from: &mut Bytes<'_>) -> Result<(), Fault> {
-        if self.found.inodes.len() >= self.numbers.len() {
+        if self.found.list.len() >= self.numbers.len() {
             return Err(format!(
                 "the table holds more than the {} inodes that the superblock counts",
                 self.numbers.len()
@@ -135,7 +135,7 @@ impl Parser<'_> {
         self.found
             .positions
             .push(to_u32(position).ok_or("the table is too large")?);
-        self.found.inodes.push(inode);
+        self.found.list.push(inode);
         Ok(())
     }
 
@@ -253,17 +253,17 @@ impl Parser<'_> {
     fn finish(self, table: Table) -> Result<Inodes, VerifyError> {
         let damaged = |reason: String| VerifyError::damaged("inode table", 0, reason);
         let mut found = self.found;
-        if found.inodes.len() != self.numbers.len() {
+        if found.list.len() != self.numbers.len() {
             return Err(damaged(format!(
                 "it holds {} inodes, the superblock counts {}",
-                found.inodes.len(),
+                found.list.len(),
                 self.numbers.len()
             )));
         }
         found.starts = table;
         let root = super::xattrs::split_reference(self.layout.root)
             .and_then(|(block, offset)| found.at(block, offset))
-            .filter(|root| found.inodes[*root].tag() == Tag::Directory);
+            .filter(|root| found.list[*root].tag() == Tag::Directory);
         found.root = root.ok_or_else(|| damaged("the root is not a directory in it".to_owned()))?;
         Ok(found)
     }

@@ -1,8 +1,8 @@
 //! The directory tree: breadth first from the root, node numbers given in that order.
 //!
 //! Invariant: each directory is reached once, so the walk ends; every inode is reached at least
-//! once. Entries are counted and listings charged to the budget, because two directories may claim
-//! the same listing.
+//! once. Listings together are not longer than their table, so that many directories can't claim
+//! the same one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -34,9 +34,10 @@ pub(super) fn walk(
     tables.text = std::mem::take(&mut found.targets);
     let root = found.root;
     let mut tree = Tree {
-        numbers: vec![UNSEEN; found.inodes.len()],
+        numbers: vec![UNSEEN; found.list.len()],
         fragment_ends: vec![0; layout.fragments.len()],
         attribute_sets: HashMap::new(),
+        unclaimed: listings.bytes.len(),
         queue: VecDeque::new(),
         tables,
         found,
@@ -82,6 +83,9 @@ struct Tree<'a, 's> {
     attribute_sets: HashMap<u32, (u32, u32)>,
     /// Bytes that files use of each fragment.
     fragment_ends: Vec<u32>,
+    /// Bytes of the directory table less those of the listings read: no listing is read twice
+    /// without this running out.
+    unclaimed: usize,
 }
 
 /// The header of a run of entries in a listing.
@@ -125,14 +129,17 @@ impl Tree<'_, '_> {
             block,
             offset,
             bytes,
-        } = self.found.inodes[pending.inode].body
+        } = self.found.list[pending.inode].body
         else {
             return Err(self.bad_listing(pending, "it is not a directory"));
         };
         if bytes == 0 {
             return Ok(Bytes::new(&[]));
         }
-        self.source.charge(u64::from(bytes))?;
+        self.unclaimed = self
+            .unclaimed
+            .checked_sub(to_usize(bytes))
+            .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
         listings
             .from(u64::from(block), offset)
             .and_then(|mut rest| rest.take(to_usize(bytes)))
@@ -154,14 +161,25 @@ impl Tree<'_, '_> {
         }
         let inode = self.found.at(run.block, offset);
         let inode = inode.ok_or_else(|| self.bad_name(pending, name, "it has no inode"))?;
-        let &Inode { number, .. } = &self.found.inodes[inode];
-        let tag = self.found.inodes[inode].tag();
+        let Inode { number, .. } = self.found.list[inode];
+        let tag = self.found.list[inode].tag();
         if run.number.checked_add_signed(i32::from(delta)) != Some(number) || kind != tag.id() {
             let reason = "its inode is of another number or kind";
             return Err(self.bad_name(pending, name, reason));
         }
+        self.append_entry(pending, (inode, tag), name)?;
+        Ok(tag)
+    }
+
+    /// Adds an entry of the directory at hand to the tables.
+    fn append_entry(
+        &mut self,
+        pending: &Pending,
+        (inode, tag): (usize, Tag),
+        name: &[u8],
+    ) -> Result<(), VerifyError> {
         if to_u64(self.tables.entries.len()) >= u64::from(self.bounds.nodes) {
-            return Err(self.too_much("directory entries", self.bounds.nodes));
+            return Err(too_much("directory entries", self.bounds.nodes));
         }
         let known = self.numbers[inode] != UNSEEN;
         if known && tag == Tag::Directory {
@@ -179,7 +197,7 @@ impl Tree<'_, '_> {
         } else if known {
             self.tables.nodes[to_usize(node)].nlink += 1;
         }
-        Ok(tag)
+        Ok(())
     }
 
     fn queue_directory(
@@ -190,7 +208,7 @@ impl Tree<'_, '_> {
     ) -> Result<(), VerifyError> {
         let depth = parent.depth + 1;
         if depth > self.bounds.depth {
-            return Err(self.too_much("levels of directories", self.bounds.depth));
+            return Err(too_much("levels of directories", self.bounds.depth));
         }
         self.queue.push_back(Pending {
             inode,
@@ -206,7 +224,7 @@ impl Tree<'_, '_> {
         if self.numbers[position] != UNSEEN {
             return Ok(self.numbers[position]);
         }
-        let inode = self.found.inodes[position];
+        let inode = self.found.list[position];
         let node = table_end(&self.tables.nodes)?;
         self.numbers[position] = node;
         let payload = match inode.body {
@@ -345,15 +363,8 @@ impl Tree<'_, '_> {
         Ok(self.tables)
     }
 
-    fn too_much(&self, what: &'static str, limit: u32) -> VerifyError {
-        VerifyError::TooMuch {
-            what,
-            limit: u64::from(limit),
-        }
-    }
-
     fn bad_listing(&self, pending: &Pending, reason: &str) -> VerifyError {
-        let number = self.found.inodes[pending.inode].number;
+        let number = self.found.list[pending.inode].number;
         let reason = format!("{:?}: {reason}", self.escaped(pending));
         VerifyError::damaged("directory of inode", u64::from(number), reason)
     }
@@ -369,6 +380,13 @@ impl Tree<'_, '_> {
     fn escaped(&self, pending: &Pending) -> String {
         let name = self.tables.text(pending.name).unwrap_or_default();
         name.escape_ascii().to_string()
+    }
+}
+
+fn too_much(what: &'static str, limit: u32) -> VerifyError {
+    VerifyError::TooMuch {
+        what,
+        limit: u64::from(limit),
     }
 }
 

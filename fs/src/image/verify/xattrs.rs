@@ -22,6 +22,9 @@ pub(super) struct Sets {
     table: Table,
 }
 
+/// Full name and value of an attribute.
+type Attribute<'a> = (Vec<u8>, &'a [u8]);
+
 /// Where the attributes of a set start, and how many there are.
 #[derive(Debug, Clone, Copy)]
 struct Set {
@@ -64,12 +67,12 @@ impl Sets {
         Ok(Some(Self { sets, table }))
     }
 
-    /// The attributes of set `number`: full name and value, each byte charged to the budget.
+    /// The attributes of set `number`, each byte charged to the budget.
     pub(super) fn attributes(
         &self,
         source: &mut Source<'_>,
         number: u32,
-    ) -> Result<Vec<(Vec<u8>, &[u8])>, VerifyError> {
+    ) -> Result<Vec<Attribute<'_>>, VerifyError> {
         let damaged = || {
             let reason = "it refers to attributes that are not there";
             VerifyError::damaged("extended attribute set", u64::from(number), reason)
