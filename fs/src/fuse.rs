@@ -622,3 +622,25 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owners::Owners;
+
+    #[test]
+    fn a_panic_is_an_input_output_error_of_its_request_alone() {
+        let fuse = Fuse::new(Arc::new(Vfs::new(0, Owners::of_this_process())));
+        let answer = fuse.ask(Ino::ROOT, |_| -> Result<(), FsError> { panic!("a bug") });
+        assert_eq!(answer.unwrap_err().code(), 5);
+        let stat = fuse.ask(Ino::ROOT, |vfs| vfs.getattr(Ino::ROOT)).unwrap();
+        assert_eq!(stat.ino, Ino::ROOT);
+        let stats = fuse.vfs.stats();
+        assert_eq!((stats.requests, stats.errors), (2, 1));
+    }
+
+    #[test]
+    fn names_that_are_missing_have_the_number_that_the_kernel_remembers_as_missing() {
+        assert_eq!(no_entry().ino, INodeNo(0));
+    }
+}

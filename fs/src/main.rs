@@ -1,2 +1,27 @@
-//! x
-fn main() {}
+//! `piston-fs`: squashfs images on the command line, without a daemon.
+//!
+//! `mount` shows one or several images as one tree, `pack` writes an image, `verify` is what
+//! `mount` runs in a child process of its own, since an image may be anybody's making.
+
+mod cli;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    match cli::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            writeln!(io::stderr(), "piston-fs: {error:#}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}

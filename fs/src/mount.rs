@@ -14,8 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -85,6 +84,44 @@ enum Unmounter {
     Helper(Mutex<SessionUnmounter>),
 }
 
+/// Whether the last worker has ended.
+#[derive(Debug, Default)]
+struct Ended {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ended {
+    fn set(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_while(ended, |ended| !*ended);
+        drop(waited);
+    }
+
+    /// Whether it was set within some time.
+    fn wait_for(&self, time: Duration) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(ended, time, |ended| !*ended);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Sets [`Ended`] however the workers end.
+struct EndedOnDrop(Arc<Ended>);
+
+impl Drop for EndedOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
 /// A filesystem that is mounted and served by threads of this process; dropping it unmounts.
 ///
 /// All methods may be called from any thread. They never touch the mount itself, so a caller
@@ -95,8 +132,7 @@ pub struct Server {
     vfs: Arc<Vfs>,
     notifier: Notifier,
     unmounter: Unmounter,
-    /// Disconnects when the last worker has ended.
-    ended: Mutex<Receiver<()>>,
+    ended: Arc<Ended>,
     /// The order in which the kernel is told is the order in which things were published.
     publishing: Mutex<()>,
 }
@@ -154,17 +190,18 @@ impl Server {
         unmounter: Unmounter,
     ) -> Result<Self, MountError> {
         let notifier = session.notifier();
-        let (alive, ended) = mpsc::channel();
+        let ended = Arc::new(Ended::default());
+        let on_end = EndedOnDrop(Arc::clone(&ended));
         let server = Self {
             path,
             vfs,
             notifier,
             unmounter,
-            ended: Mutex::new(ended),
+            ended,
             publishing: Mutex::new(()),
         };
         let work = move || {
-            let _alive = alive;
+            let _on_end = on_end;
             if let Err(error) = session.run() {
                 tracing::error!(%error, "the filesystem's workers ended");
             }
@@ -231,9 +268,27 @@ impl Server {
 
     /// Blocks until the filesystem is unmounted, by whomever.
     pub fn wait(&self) {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nothing is ever sent; this returns when the workers' end hangs up.
-        ended.recv().unwrap_or_default();
+        self.ended.wait();
+    }
+
+    /// Unmounts and waits for the workers to end, but not for ever when somebody outside of our
+    /// reach keeps the filesystem busy. Dropping does the same.
+    pub fn unmount(&self) {
+        match &self.unmounter {
+            Unmounter::Direct(mounted) => mounted.unmount(),
+            Unmounter::Helper(unmounter) => {
+                let mut unmounter = unmounter.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = unmounter.unmount() {
+                    tracing::warn!(path = %self.path.display(), %error, "cannot unmount");
+                }
+            }
+        }
+        if !self.ended.wait_for(PATIENCE) {
+            tracing::warn!(
+                path = %self.path.display(),
+                "the filesystem is still in use somewhere; its workers end with this process"
+            );
+        }
     }
 
     /// Tells the kernel what it may have cached and is no longer true.
@@ -261,21 +316,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        match &self.unmounter {
-            Unmounter::Direct(mounted) => mounted.unmount(),
-            Unmounter::Helper(unmounter) => {
-                let mut unmounter = unmounter.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = unmounter.unmount() {
-                    tracing::warn!(path = %self.path.display(), %error, "cannot unmount");
-                }
-            }
-        }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!(
-                path = %self.path.display(),
-                "the filesystem is still in use somewhere; its workers end with this process"
-            );
+        if !self.ended.wait_for(Duration::ZERO) {
+            self.unmount();
         }
     }
 }

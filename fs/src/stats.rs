@@ -17,6 +17,10 @@ pub struct Stats {
     pub errors: u64,
     /// Nodes in the tables.
     pub nodes: u64,
+    /// Bytes that the merged tables take, without the images' indexes.
+    pub table_bytes: u64,
+    /// Bytes that the block cache keeps.
+    pub cached_bytes: u64,
 }
 
 /// The counters that workers add to.
@@ -50,14 +54,14 @@ impl Counters {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counters now, in a mount with this many nodes.
-    pub(crate) fn read_all(&self, nodes: u64) -> Stats {
+    /// The counters now; what is not counted here is 0.
+    pub(crate) fn read_all(&self) -> Stats {
         Stats {
             requests: self.requests.load(Ordering::Relaxed),
             read_bytes: self.read_bytes.load(Ordering::Relaxed),
             blocks: self.blocks.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
-            nodes,
+            ..Stats::default()
         }
     }
 }

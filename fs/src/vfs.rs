@@ -65,6 +65,8 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Nodes.
     pub(crate) nodes: u64,
+    /// Bytes that the merged tables take.
+    pub(crate) table_bytes: u64,
 }
 
 /// Why layers can't be published, or a path not be unpublished.
@@ -154,10 +156,10 @@ impl Vfs {
     pub(crate) fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Stat>, FsError> {
         let state = self.snapshot();
         match state.find(parent).ok_or(FsError::Gone)? {
-            Found::Names(dir) => Ok(state.named(dir, name).map(|found| self.stat(&state, found))),
+            Found::Names(dir) => Ok(state.named(dir, name).map(|found| self.stat(found))),
             Found::Directory(view, dir) => {
                 let child = view.view.find(dir, name);
-                Ok(child.map(|child| self.stat(&state, view.child(child))))
+                Ok(child.map(|child| self.stat(view.child(child))))
             }
             Found::Leaf(..) => Err(FsError::NotDirectory),
         }
@@ -167,7 +169,7 @@ impl Vfs {
     pub(crate) fn getattr(&self, ino: Ino) -> Result<Stat, FsError> {
         let state = self.snapshot();
         let found = state.find(ino).ok_or(FsError::Stale)?;
-        Ok(self.stat(&state, found))
+        Ok(self.stat(found))
     }
 
     /// Target of a symlink.
@@ -196,7 +198,7 @@ impl Vfs {
         }
         let item = |name, found: Found<'_>, next| Item {
             name,
-            stat: self.stat(&state, found),
+            stat: self.stat(found),
             next,
         };
         if from < 1 && each(&item(b".", found, 1)).is_break() {
@@ -262,7 +264,7 @@ impl Vfs {
             cache: &self.cache,
             counters: &self.counters,
         };
-        let bytes = reader.read(source, node, offset, size, scratch)?;
+        let bytes = reader.read(source, node, (offset, size), scratch)?;
         self.counters.read(bytes.len());
         Ok(bytes)
     }
@@ -279,7 +281,14 @@ impl Vfs {
 
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read_all(self.totals().nodes)
+        let totals = self.totals();
+        let cached = self.cache.bytes();
+        Stats {
+            nodes: totals.nodes,
+            table_bytes: totals.table_bytes,
+            cached_bytes: u64::try_from(cached).unwrap_or(u64::MAX),
+            ..self.counters.read_all()
+        }
     }
 
     /// Where a damaged file is, the first time that it is asked for.
@@ -309,8 +318,8 @@ impl Vfs {
         answer(&attributes)
     }
 
-    fn stat(&self, state: &State, found: Found<'_>) -> Stat {
-        let mut stat = state.stat(found);
+    fn stat(&self, found: Found<'_>) -> Stat {
+        let mut stat = found.stat();
         stat.attr.uid = self.owners.user(stat.attr.uid);
         stat.attr.gid = self.owners.group(stat.attr.gid);
         stat

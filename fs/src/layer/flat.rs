@@ -3,10 +3,10 @@
 //! Invariant: node 0 is the root, and the entries of a directory are sorted by name bytes. Holds
 //! the files' bytes; they are small and read without a cache.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::memory::{Entry, MemoryTree};
+use super::memory::{Entries, Entry, MemoryTree};
 use crate::image::ImageNode;
 use crate::node::{Attr, Kind};
 
@@ -51,7 +51,7 @@ impl FlatTree {
         &mut self,
         name: &[u8],
         entry: &'a Entry,
-        pending: &mut VecDeque<(usize, &'a BTreeMap<Vec<u8>, Entry>)>,
+        pending: &mut VecDeque<(usize, &'a Entries)>,
     ) {
         let index = self.nodes.len();
         let node = match entry {

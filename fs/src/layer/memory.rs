@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 
+/// Entries of a directory by name.
+pub type Entries = BTreeMap<Vec<u8>, Entry>;
+
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A directory with its entries by name.
-    Directory(BTreeMap<Vec<u8>, Entry>),
+    Directory(Entries),
     /// A file with its permission bits and bytes.
     File {
         /// Permission bits.
@@ -32,7 +35,7 @@ pub enum Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MemoryTree {
     /// Entries of the root by name.
-    pub root: BTreeMap<Vec<u8>, Entry>,
+    pub root: Entries,
 }
 
 impl MemoryTree {
@@ -61,7 +64,7 @@ impl MemoryTree {
 
     /// The entries that the last component of `path` belongs in, and that component; parents that
     /// are missing or no directories become directories. None for the root itself.
-    fn parent(&mut self, path: &str) -> Option<(&mut BTreeMap<Vec<u8>, Entry>, Vec<u8>)> {
+    fn parent(&mut self, path: &str) -> Option<(&mut Entries, Vec<u8>)> {
         let mut names = path.split('/').filter(|name| !name.is_empty());
         let last = names.next_back()?;
         let mut at = &mut self.root;

@@ -144,7 +144,7 @@ fn topmost(path: &Path) -> Option<u64> {
     let table = fs::read("/proc/self/mountinfo").ok()?;
     let mounts = table.split(|byte| *byte == b'\n').filter_map(parse_mount);
     let here = mounts.filter(|(_, at)| at == path);
-    here.map(|(id, _)| id).last()
+    here.map(|(id, _)| id).next_back()
 }
 
 /// Number and mount point of a line of `mountinfo`.
@@ -164,15 +164,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         let byte = octal
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match byte {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
+        if let Some(byte) = byte {
+            out.push(byte);
+            rest = &tail[3..];
+        } else {
+            out.push(*first);
+            rest = tail;
         }
     }
     out

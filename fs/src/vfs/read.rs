@@ -76,8 +76,7 @@ impl Reader<'_> {
         self,
         source: &Source,
         node: ImageNode,
-        offset: u64,
-        len: u32,
+        (offset, len): (u64, u32),
         scratch: &'a mut Scratch,
     ) -> Result<Bytes<'a>, FsError> {
         let Kind::File { size } = source.contents.attr(node).kind else {
@@ -196,6 +195,8 @@ impl ImageFile<'_> {
         self.reader.cache.get(key, || {
             let mut block = Vec::with_capacity(size(extent.block.length));
             self.inflate(extent, &mut block)?;
+            // Inflating takes room for a full block, which a fragment need not be.
+            block.shrink_to_fit();
             Ok(block)
         })
     }

@@ -100,6 +100,33 @@ pub(super) enum Found<'a> {
     Leaf(&'a Source, ImageNode),
 }
 
+impl Found<'_> {
+    /// What `stat` shows, owners as the image has them.
+    pub(super) fn stat(self) -> Stat {
+        match self {
+            Self::Names(dir) => names_stat(dir),
+            Self::Directory(view, dir) => Stat {
+                ino: view.ino(dir),
+                attr: view.attr(dir),
+                size: directory_size(&view.view, dir),
+            },
+            Self::Leaf(source, node) => {
+                let attr = source.contents.attr(node);
+                let size = match attr.kind {
+                    Kind::File { size } => size,
+                    Kind::Symlink => length(source.contents.symlink(node).len()),
+                    _ => 0,
+                };
+                Stat {
+                    ino: source.ino(node),
+                    attr,
+                    size,
+                }
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Run {
     Source(Arc<Source>),
@@ -250,44 +277,26 @@ impl State {
         }
     }
 
-    /// What `stat` shows, owners as the image has them.
-    pub(super) fn stat(&self, found: Found<'_>) -> Stat {
-        match found {
-            Found::Names(dir) => names_stat(dir),
-            Found::Directory(view, dir) => Stat {
-                ino: view.ino(dir),
-                attr: view.attr(dir),
-                size: directory_size(&view.view, dir),
-            },
-            Found::Leaf(source, node) => {
-                let attr = source.contents.attr(node);
-                let size = match attr.kind {
-                    Kind::File { size } => size,
-                    Kind::Symlink => length(source.contents.symlink(node).len()),
-                    _ => 0,
-                };
-                Stat {
-                    ino: source.ino(node),
-                    attr,
-                    size,
+    /// Totals of what is published.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            bytes: 0,
+            nodes: length(self.names.count()),
+            table_bytes: 0,
+        };
+        for run in &self.runs {
+            totals.nodes += u64::from(run.count());
+            match run {
+                Run::Source(source) => {
+                    let bytes = source.contents.content_bytes();
+                    totals.bytes = totals.bytes.saturating_add(bytes);
+                }
+                Run::View(published) => {
+                    totals.table_bytes += length(published.view.table_bytes());
                 }
             }
         }
-    }
-
-    /// Totals of what is published.
-    pub(super) fn totals(&self) -> Totals {
-        let names = Totals {
-            bytes: 0,
-            nodes: length(self.names.count()),
-        };
-        self.runs.iter().fold(names, |sum, run| Totals {
-            bytes: sum.bytes.saturating_add(match run {
-                Run::Source(source) => source.contents.content_bytes(),
-                Run::View(_) => 0,
-            }),
-            nodes: sum.nodes + u64::from(run.count()),
-        })
+        totals
     }
 
     /// A path in the mount that leads to a file. Slow: for reports.

@@ -98,8 +98,8 @@ struct Merger<'a, L> {
 
 impl<'a, L: Listing> Merger<'a, L> {
     fn run(&mut self) -> Result<(), ViewError> {
-        let parts = (0..self.layers.len()).map(|layer| self.part(row(layer)?, 0));
-        let parts = parts.collect::<Result<_, _>>()?;
+        let parts = (0..row(self.layers.len())?).map(|layer| self.part(layer, 0));
+        let parts = parts.collect();
         self.add_directory(DirIndex::ROOT, 0, parts)?;
         let mut dir = 0;
         while let Some(parts) = self.pending.pop_front() {
@@ -112,13 +112,13 @@ impl<'a, L: Listing> Merger<'a, L> {
     }
 
     /// What a layer brings to the directory `depth` names down its way.
-    fn part(&self, layer: u32, depth: usize) -> Result<Part, ViewError> {
+    fn part(&self, layer: u32, depth: usize) -> Part {
         let here = depth == self.layers[index(layer)].at.len();
-        Ok(if here {
+        if here {
             Part::Inside(LayerNode { layer, node: ROOT })
         } else {
             Part::Toward { layer, depth }
-        })
+        }
     }
 
     /// The entries of one directory, layer by layer from the lowest.
@@ -129,9 +129,8 @@ impl<'a, L: Listing> Merger<'a, L> {
             match *part {
                 Part::Toward { layer, depth } => {
                     let name = self.layers[index(layer)].at[depth];
-                    if let Ok(part) = self.part(layer, depth + 1) {
-                        self.put_directory(dir, &mut slots, name, part);
-                    }
+                    let part = self.part(layer, depth + 1);
+                    self.put_directory(dir, &mut slots, name, part);
                 }
                 Part::Inside(from) => {
                     entries.clear();

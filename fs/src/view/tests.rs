@@ -11,15 +11,18 @@ use crate::node::{Attr, Kind};
 /// A tree to merge: what memory trees can hold, and character devices.
 #[derive(Debug, Clone)]
 enum Item {
-    Directory(BTreeMap<Vec<u8>, Item>),
+    Directory(BTreeMap<Vec<u8>, Self>),
     File,
     Whiteout,
 }
 
+/// Entries of a directory, by name.
+type Names = Vec<(Vec<u8>, ImageNode)>;
+
 #[derive(Debug)]
 struct Numbered {
     mode: u16,
-    nodes: Vec<(Kind, Vec<(Vec<u8>, ImageNode)>)>,
+    nodes: Vec<(Kind, Names)>,
 }
 
 impl Numbered {
@@ -116,7 +119,7 @@ fn unpack(
     let own = |name: &Vec<u8>, item: &Item| {
         verbatim || (!name.starts_with(b".wh.") && !matches!(item, Item::Whiteout))
     };
-    for (name, item) in entries.iter().filter(|(name, item)| !own(name, item)) {
+    for (name, _) in entries.iter().filter(|(name, item)| !own(name, item)) {
         if name == b".wh..wh..opq" {
             seen.retain(|path, _| !(path.len() > at.len() && path.starts_with(at)));
         } else {
@@ -125,7 +128,6 @@ fn unpack(
                 None => remove(seen, &below(name)),
             }
         }
-        let _ = item;
     }
     for (name, item) in entries.iter().filter(|(name, item)| own(name, item)) {
         let path = below(name);
@@ -201,7 +203,7 @@ fn merge_given(given: &[Given]) -> Merged {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let names: [&[u8]; 8] = [
+    const NAMES: [&[u8]; 8] = [
         b"a",
         b"b",
         b"c",
@@ -211,7 +213,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
         b".wh.b",
         b".wh..wh..opq",
     ];
-    prop::sample::select(names.as_slice()).prop_map(<[u8]>::to_vec)
+    prop::sample::select(NAMES.as_slice()).prop_map(<[u8]>::to_vec)
 }
 
 fn item() -> impl Strategy<Value = Item> {

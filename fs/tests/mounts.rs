@@ -1,0 +1,13 @@
+//! What a mounted filesystem does, seen through the kernel. Needs root and /dev/fuse.
+
+#[path = "mounts/support.rs"]
+mod support;
+
+#[path = "mounts/command.rs"]
+mod command;
+#[path = "mounts/contents.rs"]
+mod contents;
+#[path = "mounts/life.rs"]
+mod life;
+#[path = "mounts/publishing.rs"]
+mod publishing;

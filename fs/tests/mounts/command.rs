@@ -1,0 +1,177 @@
+//! The `piston-fs` program.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Scratch, is_mounted, mount, require_fuse, run, shell};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_piston-fs");
+
+/// A `piston-fs mount` that is up; killed at the latest when the test ends.
+struct Running(Child);
+
+impl Running {
+    fn start(images: &[&Path], at: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command
+            .arg("mount")
+            .args(images)
+            .arg(at)
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("mounted on "), "{line:?}");
+        Self(child)
+    }
+
+    fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
+        let pid = i32::try_from(self.0.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+        self.0.wait().expect("it ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
+    }
+}
+
+fn two_images(scratch: &Scratch) -> [PathBuf; 2] {
+    scratch.write("low/etc/motd", "low");
+    scratch.write("low/etc/only-low", "low");
+    scratch.write("high/etc/motd", "high");
+    [
+        scratch.squash(scratch.path("low"), "low.squashfs", &[]),
+        scratch.squash(scratch.path("high"), "high.squashfs", &[]),
+    ]
+}
+
+#[test]
+fn several_images_are_mounted_as_one_tree_until_a_signal() {
+    require_fuse();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let scratch = Scratch::new();
+        let [low, high] = two_images(&scratch);
+        let at = scratch.path("mount");
+        let mut running = Running::start(&[&low, &high], &at);
+        assert_eq!(fs::read(at.join("etc/motd")).unwrap(), b"high");
+        assert_eq!(fs::read(at.join("etc/only-low")).unwrap(), b"low");
+        assert!(running.signal(signal).success());
+        assert!(!is_mounted(&at));
+    }
+}
+
+#[test]
+fn it_ends_when_somebody_unmounts() {
+    require_fuse();
+    let scratch = Scratch::new();
+    let [low, _] = two_images(&scratch);
+    let at = scratch.path("mount");
+    let mut running = Running::start(&[&low], &at);
+    run(Command::new("umount").arg(&at));
+    assert!(running.0.wait().unwrap().success());
+}
+
+#[test]
+fn the_mount_of_a_killed_server_is_cleared_away_by_the_next() {
+    require_fuse();
+    let scratch = Scratch::new();
+    let [low, _] = two_images(&scratch);
+    let at = scratch.path("mount");
+    let mut running = Running::start(&[&low], &at);
+    // The kernel remembers these, dead server or not.
+    assert_eq!(fs::read(at.join("etc/motd")).unwrap(), b"low");
+    running.signal(Signal::SIGKILL);
+    assert!(is_mounted(&at), "a killed server leaves its mount behind");
+    let server = mount(&at).expect("the stale mount is no obstacle");
+    drop(server);
+    assert!(!is_mounted(&at));
+}
+
+#[test]
+fn an_image_that_is_none_is_refused_by_name() {
+    let scratch = Scratch::new();
+    let image = scratch.write("x.squashfs", "not an image".repeat(1000));
+    let mut command = Command::new(PROGRAM);
+    let output = command
+        .arg("mount")
+        .arg(&image)
+        .arg(scratch.path("mount"))
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("x.squashfs: not a squashfs image"), "{text}");
+    assert!(!scratch.path("mount").exists());
+}
+
+/// The program where other users can reach it, and a device that they may open.
+fn for_everybody(scratch: &Scratch) -> PathBuf {
+    let program = scratch.path("piston-fs");
+    fs::copy(PROGRAM, &program).expect("a copy");
+    let everybody = fs::Permissions::from_mode(0o666);
+    fs::set_permissions("/dev/fuse", everybody).expect("it is ours");
+    program
+}
+
+/// Mounts as user 65534 (`nobody`: fusermount3 wants its users to have a name), `prefix` before the program.
+fn mount_as_a_user(prefix: &str, look: &str) -> String {
+    require_fuse();
+    let scratch = Scratch::new();
+    let program = for_everybody(&scratch);
+    scratch.write("tree/file", "content");
+    let tree = scratch.path("tree");
+    std::os::unix::fs::chown(tree.join("file"), Some(77), Some(88)).expect("it is ours");
+    let image = scratch.squash(&tree, "i.squashfs", &[]);
+    let at = scratch.path("at");
+    fs::create_dir(&at).expect("a directory");
+    std::os::unix::fs::chown(&at, Some(65_534), Some(65_534)).expect("it is ours");
+    let script = scratch.write(
+        "script",
+        format!(
+            "set -eu
+             mkfifo {at}.up; {program} mount {image} {at} > {at}.up &
+             read line < {at}.up
+             cd {at}; {look}; cd /
+             kill $!; wait $! || exit 9",
+            at = at.display(),
+            program = program.display(),
+            image = image.display(),
+        ),
+    );
+    let writable = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(scratch.path(""), writable).expect("it is ours");
+    let printed = shell(&format!(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups {prefix} sh {}",
+        script.display()
+    ));
+    assert!(!is_mounted(&at));
+    printed
+}
+
+#[test]
+fn an_ordinary_user_mounts_in_a_user_namespace_of_his_own() {
+    let printed = mount_as_a_user(
+        "unshare --user --map-root-user --mount",
+        "cat file; stat -c ' %u %g' file; grep -o fuse.piston /proc/self/mounts",
+    );
+    // Owners that the namespace does not know are shown as the mounting user's.
+    assert_eq!(printed, "content 0 0\nfuse.piston\n");
+}
+
+#[test]
+fn an_ordinary_user_mounts_with_the_set_user_id_helper() {
+    let printed = mount_as_a_user("", "cat file; stat -c ' %u %g' file");
+    assert_eq!(printed, "content 77 88\n");
+}
