@@ -1,200 +1,318 @@
 //! The package manager: repositories, install and uninstall, what is published.
+//!
+//! Reading order: [`info`] and [`environment`] (what a package says), [`archive`] (its file),
+//! [`index`] and `repo` (what can be had), [`resolve`] (what is needed), `fetch`, `install` and
+//! `verify` (the pipeline Fetched -> Unpacked -> Checked -> Ready), `view` (layers), `state` (one
+//! change at a time to database, images and filesystem), `installed` (what jobs hold). The way
+//! of an install: [`Packages::install`] -> `repo.select` -> [`resolve::resolve`] -> `fetch.package`
+//! -> `Fetched::unpack` -> `Unpacked::check` -> `Checked::ready` -> `Changing::install`.
+//!
+//! Invariants: only a package whose image the limited child has checked is registered; a crash
+//! at any point leaves the state before or after, and garbage that the next start sweeps.
 
 pub mod archive;
 mod data;
 pub mod environment;
+mod error;
+mod fetch;
 mod files;
+mod flights;
+pub mod index;
 pub mod info;
+mod install;
+mod installed;
+mod list;
 pub mod make;
+mod manage;
+mod repo;
 pub mod resolve;
+mod state;
 mod verify;
 mod version;
+mod view;
 
-pub use data::{DataDirectory, DataLock, LockError, Staging};
-pub use files::PathError;
-pub use verify::{VerifyError, verify_image_main};
-pub use version::{InvalidRange, VersionRange};
-
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use piston_client::api;
-use piston_client::ids::{Digest, Language, PackageRef};
+use piston_client::ids::{Language, PackageRef, Version};
 
-/// An installed package, as jobs and listings need it. Immutable; shared.
-#[derive(Debug)]
-pub struct Installed {
-    /// Its name and version.
-    pub package: PackageRef,
-    /// Path of its view below the filesystem's root.
-    pub view: String,
-    /// What starts a job's program; none for a base package.
-    pub run: Option<Entry>,
-    /// What compiles.
-    pub compile: Option<Entry>,
-    /// The environment, worked out at install time: its own, then its dependencies'.
-    pub environment: Vec<(String, String)>,
-    /// Languages that it runs.
-    pub runtimes: Vec<ProvidedRuntime>,
-    /// Image digests of the view's layers, lowest first.
-    pub layers: Vec<Digest>,
-    /// Default cache level.
-    pub cache: api::CacheLevel,
-    /// Globs of what a compile leaves for run; empty means everything.
-    pub artifacts: Vec<String>,
-}
+pub use data::{DataDirectory, DataLock, LockError, Staging};
+pub use error::PackagesError;
+pub use fetch::{FetchError, Location, LocationError};
+pub use files::PathError;
+pub use installed::{Entry, Installed, ProvidedRuntime};
+pub use verify::{VerifyError, verify_image_main};
+pub use version::{InvalidRange, VersionRange};
 
-/// A language that a package provides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProvidedRuntime {
-    /// The language.
-    pub language: Language,
-    /// Other names of it.
-    pub aliases: Vec<String>,
-    /// Its `limit_overrides`, by the released Piston's names (e.g. `run_timeout`), checked.
-    pub limits: std::collections::BTreeMap<String, i64>,
-}
-
-/// How a package compiles or runs a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// The script `/piston/packages/{language}/{version}/{run,compile}`, started directly.
-    Script(String),
-    /// The same, started as `/bin/bash FILE`: it has neither an ELF header nor `#!`.
-    BashScript(String),
-    /// An argv with `{main}`, `{files}`, `{args}`.
-    Command(Vec<String>),
-}
+use fetch::{Fetcher, Patience};
+use flights::Flights;
+use installed::Slot;
+use repo::Repositories;
+use state::State;
+use verify::Verifier;
+use view::Publish;
 
 /// An installed package held while a job uses it: it is not unpublished before the lease ends.
 #[derive(Debug, Clone)]
 pub struct Lease {
     /// The package.
     pub installed: Arc<Installed>,
+    /// Returns the lease with its last clone.
+    _hold: Arc<Hold>,
 }
 
-/// Why an operation on packages fails; [`Self::code`] is what a client sees.
-#[derive(Debug, thiserror::Error)]
-pub enum PackagesError {
-    /// Replaced by the real variants.
-    #[error("{0}")]
-    Other(String),
+/// One count of a lease.
+#[derive(Debug)]
+struct Hold {
+    state: Arc<State>,
+    package: PackageRef,
 }
 
-impl PackagesError {
-    /// The stable code for clients.
-    pub fn code(&self) -> api::Code {
-        unimplemented!()
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Some(slot) = self.state.registry.release(&self.package) else {
+            return;
+        };
+        // The package was uninstalled meanwhile and this was its last job.
+        let state = Arc::clone(&self.state);
+        let bury = move || state.bury(&slot);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(bury)),
+            Err(_) => bury(),
+        }
     }
 }
 
 /// The package manager. Shared behind an `Arc`.
 #[derive(Debug)]
-pub struct Packages {}
+pub struct Packages {
+    state: Arc<State>,
+    repositories: Repositories,
+    fetcher: Arc<Fetcher>,
+    verifier: Verifier,
+    installs: Flights<PackageRef>,
+}
 
 impl Packages {
     /// Opens the state in `data` (which the caller has locked), sweeps what a crash left, and
     /// publishes every installed package in `fs`.
     pub async fn open(
-        _data: DataDirectory,
-        _fs: Arc<piston_fs::mount::Server>,
+        data: DataDirectory,
+        fs: Arc<piston_fs::mount::Server>,
     ) -> Result<Arc<Self>, PackagesError> {
-        unimplemented!()
+        Self::open_with(data, fs, Verifier::of_this_program(), Patience::default()).await
+    }
+
+    async fn open_with(
+        data: DataDirectory,
+        publisher: Arc<dyn Publish>,
+        verifier: Verifier,
+        patience: Patience,
+    ) -> Result<Arc<Self>, PackagesError> {
+        let state = manage::open(data, publisher, &verifier).await?;
+        let fetcher = Arc::new(Fetcher::new(patience));
+        Ok(Arc::new(Self {
+            repositories: Repositories::new(Arc::clone(&state), Arc::clone(&fetcher)),
+            state,
+            fetcher,
+            verifier,
+            installs: Flights::default(),
+        }))
     }
 
     /// Every installed package, by name, then version.
     pub fn list(&self) -> Vec<api::InstalledPackage> {
-        unimplemented!()
+        list::packages(&self.state.registry.all())
     }
 
     /// Every runtime, by language, then version.
     pub fn runtimes(&self) -> Vec<api::Runtime> {
-        unimplemented!()
+        list::runtimes(&self.state.registry.all())
     }
 
     /// The newest installed package of that *package* name that matches, held for a job.
-    pub fn lease(
-        &self,
-        _package: &Language,
-        _range: &VersionRange,
-    ) -> Result<Lease, PackagesError> {
-        unimplemented!()
+    pub fn lease(&self, package: &Language, range: &VersionRange) -> Result<Lease, PackagesError> {
+        let matches = |slot: &Slot| {
+            slot.record.package.language == *package && range.matches(&slot.record.package.version)
+        };
+        let lease = self.hold(matches);
+        let lease = lease.ok_or_else(|| self.not_installed(package.as_str(), range))??;
+        if lease.installed.run.is_none() {
+            return Err(PackagesError::NotExecutable(
+                lease.installed.package.clone(),
+            ));
+        }
+        Ok(lease)
     }
 
-    /// The newest installed package that *provides* that language or alias and matches.
+    /// The newest installed package that *provides* that language or alias and matches, with the
+    /// language's own name.
     pub fn lease_runtime(
         &self,
-        _language: &str,
-        _range: &VersionRange,
+        language: &str,
+        range: &VersionRange,
     ) -> Result<(Lease, Language), PackagesError> {
-        unimplemented!()
+        let matches = |slot: &Slot| {
+            slot.installed.runtime(language).is_some()
+                && range.matches(&slot.record.package.version)
+        };
+        let lease = self.hold(matches);
+        let lease = lease.ok_or_else(|| self.not_installed(language, range))??;
+        let runtime = lease.installed.runtime(language);
+        let name = runtime.map(|runtime| runtime.language.clone());
+        let name = name.ok_or_else(|| self.not_installed(language, range))?;
+        Ok((lease, name))
+    }
+
+    /// A lease on the newest package that matches; an error when that one is not usable.
+    fn hold(&self, matches: impl Fn(&Slot) -> bool) -> Option<Result<Lease, PackagesError>> {
+        let choose = |installed: &BTreeMap<PackageRef, Arc<Slot>>| {
+            let found = installed.values().filter(|slot| matches(slot));
+            let newest = found.max_by(|a, b| {
+                let key =
+                    |slot: &Slot| (slot.published.is_ok(), slot.record.package.version.clone());
+                key(a).cmp(&key(b))
+            });
+            newest.cloned()
+        };
+        let slot = self.state.registry.lease(choose)?;
+        let lease = Lease {
+            installed: Arc::clone(&slot.installed),
+            _hold: Arc::new(Hold {
+                state: Arc::clone(&self.state),
+                package: slot.record.package.clone(),
+            }),
+        };
+        Some(match &slot.published {
+            Ok(_) => Ok(lease),
+            Err(reason) => Err(PackagesError::Unpublished {
+                package: slot.record.package.clone(),
+                reason: reason.clone(),
+            }),
+        })
+    }
+
+    fn not_installed(&self, name: &str, range: &VersionRange) -> PackagesError {
+        let slots = self.state.registry.all();
+        let named = |slot: &&Arc<Slot>| {
+            slot.record.package.language.as_str() == name || slot.installed.runtime(name).is_some()
+        };
+        let mut installed: Vec<Version> = slots
+            .iter()
+            .filter(named)
+            .map(|slot| slot.record.package.version.clone())
+            .collect();
+        installed.sort();
+        let names = slots.iter().flat_map(|slot| {
+            let runtimes = slot.installed.runtimes.iter();
+            let languages = runtimes.map(|runtime| runtime.language.as_str());
+            languages.chain([slot.record.package.language.as_str()])
+        });
+        PackagesError::NotInstalled {
+            name: name.to_owned(),
+            range: range.to_string(),
+            installed,
+            similar: error::similar(name, names),
+        }
     }
 
     /// Installs the newest match from a repository (or `all`) with its dependencies.
     pub async fn install(
         &self,
-        _repository: &str,
-        _package: &Language,
-        _range: &VersionRange,
+        repository: &str,
+        package: &Language,
+        range: &VersionRange,
     ) -> Result<api::InstallReply, PackagesError> {
-        unimplemented!()
+        self.install_listed(repository, package, range).await
     }
 
     /// Installs a package file (moved into the data directory); dependencies must be installed.
     /// `requested`: asked for by name, rather than as a dependency.
     pub async fn install_file(
         &self,
-        _file: PathBuf,
-        _requested: bool,
+        file: PathBuf,
+        requested: bool,
     ) -> Result<api::InstallReply, PackagesError> {
-        unimplemented!()
+        self.install_upload(file, requested).await
     }
 
     /// Uninstalls a package; with `cascade`, what depends on it as well.
     pub async fn uninstall(
         &self,
-        _package: &PackageRef,
-        _cascade: bool,
+        package: &PackageRef,
+        cascade: bool,
     ) -> Result<api::UninstallReply, PackagesError> {
-        unimplemented!()
+        let (state, package) = (Arc::clone(&self.state), package.clone());
+        let not_installed = match format!("={}", package.version).parse() {
+            Ok(exact) => self.not_installed(package.language.as_str(), &exact),
+            Err(error) => PackagesError::Internal(format!("{package}: {error}")),
+        };
+        blocking(move || manage::uninstall(&state, &package, cascade, not_installed)).await
     }
 
     /// Removes dependencies that nothing needs and nobody asked for.
     pub async fn gc(&self) -> Result<api::UninstallReply, PackagesError> {
-        unimplemented!()
+        let state = Arc::clone(&self.state);
+        blocking(move || manage::gc(&state)).await
     }
 
     /// Configured repositories.
     pub fn repositories(&self) -> Vec<api::Repository> {
-        unimplemented!()
+        let records = self.repositories.records().unwrap_or_else(|error| {
+            tracing::error!(%error, "repositories can't be listed");
+            Vec::new()
+        });
+        records.into_iter().map(repo::shown).collect()
     }
 
     /// Adds or changes a repository.
     pub async fn set_repository(
         &self,
-        _name: &str,
-        _settings: &api::RepositorySettings,
+        name: &str,
+        settings: &api::RepositorySettings,
     ) -> Result<api::Repository, PackagesError> {
-        unimplemented!()
+        Ok(repo::shown(self.repositories.set(name, settings).await?))
     }
 
     /// Removes a repository.
-    pub async fn remove_repository(&self, _name: &str) -> Result<(), PackagesError> {
-        unimplemented!()
+    pub async fn remove_repository(&self, name: &str) -> Result<(), PackagesError> {
+        self.repositories.remove(name).await
     }
 
     /// What a repository (or `all`) lists; `sync` downloads the index first.
     pub async fn available(
         &self,
-        _repository: &str,
-        _sync: bool,
+        repository: &str,
+        sync: bool,
     ) -> Result<Vec<api::AvailablePackage>, PackagesError> {
-        unimplemented!()
+        let repositories = self.repositories.select(repository, sync).await?;
+        let installed = |entry: &index::Entry| {
+            let slot = self.state.registry.get(&entry.package);
+            slot.is_some_and(|slot| manage::is_listed_as(&slot, entry))
+        };
+        Ok(repositories
+            .iter()
+            .flat_map(|repository| repo::listed(repository, installed))
+            .collect())
     }
 
     /// An empty directory of its own below the data directory, for a package being made or
     /// uploaded; removed on drop.
     pub fn staging(&self) -> Result<Staging, PackagesError> {
-        unimplemented!()
+        Ok(Staging::new(&self.state.data.staging())?)
     }
 }
+
+/// Runs what blocks on the disk on a thread for that; it runs to its end even when the caller
+/// goes away.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PackagesError> + Send + 'static,
+) -> Result<T, PackagesError> {
+    let outcome = tokio::task::spawn_blocking(work).await;
+    outcome.unwrap_or_else(|error| Err(PackagesError::Internal(error.to_string())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,9 @@ pub enum PackagesError {
         reason: IndexError,
     },
     /// The package file is not the one that the index names.
-    #[error("{package} from repository `{repository}`: the {algorithm} of the file is {got}, the index says {want}")]
+    #[error(
+        "{package} from repository `{repository}`: the {algorithm} of the file is {got}, the index says {want}"
+    )]
     Checksum {
         /// Which package.
         package: PackageRef,
@@ -98,7 +100,9 @@ pub enum PackagesError {
         got: String,
     },
     /// Another package is installed under that name and version.
-    #[error("{package} is installed with other contents (sha256 {installed}) than this one ({new}); packages are final: uninstall it first, or give this one another version")]
+    #[error(
+        "{package} is installed with other contents (sha256 {installed}) than this one ({new}); packages are final: uninstall it first, or give this one another version"
+    )]
     Conflict {
         /// Which package.
         package: PackageRef,
@@ -106,6 +110,20 @@ pub enum PackagesError {
         installed: Digest,
         /// Digest of the new one.
         new: Digest,
+    },
+    /// A repository lists another package under a name and version that is installed.
+    #[error(
+        "{package} is installed from another package file (sha256 {installed}) than repository `{repository}` lists ({listed}); packages are final: uninstall the one that is installed first"
+    )]
+    Listed {
+        /// Which package.
+        package: PackageRef,
+        /// Which repository.
+        repository: String,
+        /// Digest of the file that was installed.
+        installed: Digest,
+        /// What the index says.
+        listed: String,
     },
     /// Other packages depend on it.
     #[error("{package} is needed by {}; uninstall those first, or all with cascade", list(.by))]
@@ -171,7 +189,7 @@ impl PackagesError {
             Self::Fetch { reason, .. } if reason.is_no_space() => Code::NoSpace,
             Self::Fetch { .. } | Self::Index { .. } => Code::RepositoryUnavailable,
             Self::Checksum { .. } => Code::ChecksumMismatch,
-            Self::Conflict { .. } => Code::VersionConflict,
+            Self::Conflict { .. } | Self::Listed { .. } => Code::VersionConflict,
             Self::InUse { .. } | Self::Retiring(_) => Code::PackageInUse,
             Self::Archive(ArchiveError::Path(error)) | Self::Path(error) => {
                 if error.is_no_space() {
@@ -235,12 +253,7 @@ impl From<EnvironmentError> for PackagesError {
     }
 }
 
-fn not_installed(
-    name: &str,
-    range: &str,
-    installed: &[Version],
-    similar: &[String],
-) -> String {
+fn not_installed(name: &str, range: &str, installed: &[Version], similar: &[String]) -> String {
     let mut text = if range == "*" {
         format!("{name} is not installed")
     } else {
@@ -289,7 +302,10 @@ pub(crate) fn similar<'a>(name: &str, there: impl Iterator<Item = &'a str>) -> V
         .collect();
     near.sort_unstable();
     near.dedup();
-    near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
+    near.into_iter()
+        .take(3)
+        .map(|(_, name)| name.to_owned())
+        .collect()
 }
 
 /// Levenshtein distance of two short words.
@@ -336,7 +352,10 @@ mod tests {
             similar: Vec::new(),
         };
         let text = error.to_string();
-        assert!(text.starts_with("python >=4.0.0 is not installed; installed: python 3.11.2;"), "{text}");
+        assert!(
+            text.starts_with("python >=4.0.0 is not installed; installed: python 3.11.2;"),
+            "{text}"
+        );
         assert!(text.contains("piston package install python"), "{text}");
         assert_eq!(error.code(), Code::PackageNotFound);
     }

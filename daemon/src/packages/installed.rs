@@ -319,8 +319,14 @@ mod tests {
     #[test]
     fn the_cache_level_follows_the_compile_stage() {
         let json = r#"{"language":"c","version":"1.0.0"}"#;
-        assert_eq!(slot(json, Some(b"#!"), Some(b"#!")).installed.cache, api::CacheLevel::Binary);
-        assert_eq!(slot(json, Some(b"#!"), None).installed.cache, api::CacheLevel::None);
+        assert_eq!(
+            slot(json, Some(b"#!"), Some(b"#!")).installed.cache,
+            api::CacheLevel::Binary
+        );
+        assert_eq!(
+            slot(json, Some(b"#!"), None).installed.cache,
+            api::CacheLevel::None
+        );
     }
 
     #[test]
@@ -331,7 +337,10 @@ mod tests {
             "provides":[{"language":"c"},{"language":"c++","aliases":["cpp"],
             "limit_overrides":{"run_timeout":2}}]}"#;
         let gcc = slot(json, Some(b"#!"), Some(b"#!")).installed;
-        assert!(gcc.runtime("gcc").is_none(), "a package's name is not a language");
+        assert!(
+            gcc.runtime("gcc").is_none(),
+            "a package's name is not a language"
+        );
         assert_eq!(gcc.runtime("c").unwrap().limits["run_timeout"], 1);
         assert_eq!(gcc.runtime("cpp").unwrap().limits["run_timeout"], 2);
         let base = slot(r#"{"language":"base","version":"1.0.0"}"#, None, None);

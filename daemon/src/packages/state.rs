@@ -7,6 +7,7 @@
 //! callers use a blocking thread. Does not resolve, download or check.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -89,7 +90,12 @@ impl State {
     pub(crate) fn sweep(&self, records: &[PackageRecord]) -> Result<(), PathError> {
         let named: BTreeSet<_> = records
             .iter()
-            .flat_map(|record| [self.data.image(&record.image), self.data.index(&record.image)])
+            .flat_map(|record| {
+                [
+                    self.data.image(&record.image),
+                    self.data.index(&record.image),
+                ]
+            })
             .collect();
         let images = self.data.images();
         for entry in std::fs::read_dir(&images).at("list", &images)? {
@@ -282,6 +288,8 @@ impl Changing<'_> {
             (from_image, data.image(image)),
         ] {
             if from.exists() {
+                let synced = File::open(from).and_then(|file| file.sync_all());
+                synced.at("sync", from)?;
                 std::fs::rename(from, &to).at("rename", from)?;
             }
         }
@@ -342,7 +350,11 @@ impl Changing<'_> {
     /// Notes that a package that came as a dependency was asked for by name.
     pub(crate) fn request(&self, package: &PackageRef) -> Result<(), PackagesError> {
         let state = self.state;
-        let Some(slot) = state.registry.get(package).filter(|slot| !slot.record.requested) else {
+        let Some(slot) = state
+            .registry
+            .get(package)
+            .filter(|slot| !slot.record.requested)
+        else {
             return Ok(());
         };
         let mut record = slot.record.clone();

@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 /// Address space of the child.
-const MEMORY_BYTES: u64 = 768 << 20;
+const MEMORY_BYTES: u64 = 512 << 20;
 /// Longest index it may write.
 const INDEX_BYTES: u64 = 1 << 30;
 /// Seconds of processor time, and bytes of image for each further second.

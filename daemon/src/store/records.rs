@@ -76,6 +76,23 @@ pub struct RepositoryRecord {
     pub packages: u64,
 }
 
+impl RepositoryRecord {
+    /// A repository that was never downloaded.
+    pub fn new(name: &str, url: &str, position: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            position,
+            last_sync: None,
+            last_error: None,
+            etag: None,
+            last_modified: None,
+            found_at: None,
+            packages: 0,
+        }
+    }
+}
+
 /// Why a row is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {

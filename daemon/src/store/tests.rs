@@ -26,17 +26,7 @@ fn record(name: &str, version: &str) -> PackageRecord {
 }
 
 fn repository(name: &str, position: u64) -> RepositoryRecord {
-    RepositoryRecord {
-        name: name.to_owned(),
-        url: "file:///x".to_owned(),
-        position,
-        last_sync: None,
-        last_error: None,
-        etag: None,
-        last_modified: None,
-        found_at: None,
-        packages: 0,
-    }
+    RepositoryRecord::new(name, "file:///x", position)
 }
 
 #[test]

@@ -1,0 +1,197 @@
+//! Writing `index.yaml` for a folder of package files, so that a static web server is a
+//! repository.
+//!
+//! Invariants: the same folder gives the same bytes; the index is replaced as a whole; a package
+//! file that can't be read is left out and reported, not listed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use piston_client::ids::PackageRef;
+use serde::Serialize;
+
+use super::SCHEMA;
+use crate::packages::archive::{self, ArchiveError};
+use crate::packages::files::{self, AtPath as _, PathError};
+use crate::packages::info::PackageInfo;
+
+/// How package files are recognised.
+const SUFFIX: &str = ".pkg.tar.gz";
+/// Name of the index in its folder.
+const NAME: &str = "index.yaml";
+
+/// An index that was written.
+#[derive(Debug)]
+pub struct IndexWritten {
+    /// Where it is.
+    pub file: PathBuf,
+    /// What it lists, by name, then version.
+    pub packages: Vec<PackageRef>,
+    /// Package files that were left out, and why.
+    pub left_out: Vec<(PathBuf, ArchiveError)>,
+}
+
+/// Why an index can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteIndexError {
+    /// The folder or a file in it.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Two files hold the same package.
+    #[error("{first} and {second} both hold {package}: remove one")]
+    Twice {
+        /// Which package.
+        package: PackageRef,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// It can't be put into YAML.
+    #[error("the index can't be written as YAML: {0}")]
+    Yaml(String),
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    packages: Vec<Listed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    language: String,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    aliases: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    provides: Vec<Provided<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    dependencies: BTreeMap<String, String>,
+    checksums: BTreeMap<&'static str, String>,
+    size: u64,
+    compressed_size: u64,
+    download: String,
+}
+
+#[derive(Serialize)]
+struct Provided<'a> {
+    language: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    aliases: &'a [String],
+}
+
+/// A package file of the folder.
+struct Found {
+    file: PathBuf,
+    name: String,
+    info: PackageInfo,
+    size: u64,
+    sha256: String,
+    length: u64,
+}
+
+/// Reads every `*.pkg.tar.gz` of `dir` and writes `index.yaml` there.
+pub fn write_index(dir: &Path) -> Result<IndexWritten, WriteIndexError> {
+    let mut found: BTreeMap<PackageRef, Found> = BTreeMap::new();
+    let mut left_out = Vec::new();
+    for file in package_files(dir)? {
+        match read(&file) {
+            Ok(read) => {
+                let package = read.info.package.clone();
+                if let Some(first) = found.insert(package.clone(), read) {
+                    let first = first.file;
+                    return Err(WriteIndexError::Twice {
+                        package,
+                        first,
+                        second: file,
+                    });
+                }
+            }
+            Err(error) => left_out.push((file, error)),
+        }
+    }
+    let document = Document {
+        schema: SCHEMA,
+        packages: found.values().map(listed).collect(),
+    };
+    let yaml = serde_saphyr::to_string(&document)
+        .map_err(|error| WriteIndexError::Yaml(error.to_string()))?;
+    let file = dir.join(NAME);
+    files::write_atomic(&file, yaml.as_bytes())?;
+    Ok(IndexWritten {
+        file,
+        packages: found.into_keys().collect(),
+        left_out,
+    })
+}
+
+/// Sorted, so that the order of the folder does not matter.
+fn package_files(dir: &Path) -> Result<Vec<PathBuf>, PathError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).at("list", dir)? {
+        let path = entry.at("list", dir)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.ends_with(SUFFIX) && !name.starts_with('.')) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<Found, ArchiveError> {
+    let (info, size) = archive::read_info(file)?;
+    let (sha256, length) = files::digest(file)?;
+    let name = file.file_name().and_then(|name| name.to_str());
+    Ok(Found {
+        file: file.to_owned(),
+        name: name.unwrap_or_default().to_owned(),
+        info,
+        size,
+        sha256: sha256.to_string(),
+        length,
+    })
+}
+
+fn listed(found: &Found) -> Listed<'_> {
+    let info = &found.info;
+    let provides = info.provides.iter().map(|provides| Provided {
+        language: provides.language.to_string(),
+        aliases: &provides.aliases,
+    });
+    let dependencies = info.dependencies.iter();
+    Listed {
+        language: info.package.language.to_string(),
+        version: info.package.version.to_string(),
+        author: info.author.as_deref(),
+        aliases: &info.aliases,
+        platform: info
+            .platform
+            .as_ref()
+            .map(|platform| platform.text.as_str()),
+        provides: provides.collect(),
+        dependencies: dependencies
+            .map(|(name, range)| (name.to_string(), range.to_string()))
+            .collect(),
+        checksums: BTreeMap::from([("sha256", found.sha256.clone())]),
+        size: found.size,
+        compressed_size: found.length,
+        download: escaped(&found.name),
+    }
+}
+
+/// A file name as a relative URL: `+`, `#`, `%` and spaces would mean something else.
+fn escaped(name: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'.')
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(name, KEPT).to_string()
+}

@@ -1,0 +1,358 @@
+//! The pipeline of an installation: fetched, unpacked, checked, ready.
+//!
+//! Each step is a type and consumes the one before, so that nothing unchecked can be registered:
+//! [`Fetched`] (a package file whose checksum is right) -> [`Unpacked`] (its members, bounded)
+//! -> [`Checked`] (its image walked in the limited child) -> `state::Ready` (its record, closure
+//! and environment worked out). Works only in staging directories; `state` makes it visible.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use piston_client::ids::{Digest, PackageRef};
+use piston_fs::image::{Image, ImageNode};
+use piston_fs::node::Kind;
+
+use super::archive::{self, Scripts};
+use super::data::Staging;
+use super::environment;
+use super::error::PackagesError;
+use super::files::{self, AtPath as _};
+use super::info::{self, MAX_INFO_BYTES, PackageInfo, Platform};
+use super::installed::Slot;
+use super::resolve::{self, Candidate, Catalog, Place, Shelf};
+use super::state::Ready;
+use super::verify::{Verifier, VerifyError};
+use crate::store::records::PackageRecord;
+
+/// First bytes of a squashfs image.
+const SQUASHFS_MAGIC: &[u8] = b"hsqs";
+
+/// Where a package file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The repository; none for uploads and packages made here.
+    pub(crate) repository: Option<String>,
+    /// What the repository said it is.
+    pub(crate) expected: Option<PackageRef>,
+    /// Whether it was asked for by name.
+    pub(crate) requested: bool,
+}
+
+/// A package file in a staging directory, its checksum verified when there is one to verify.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+    /// The directory that holds it, and everything that is made of it.
+    pub(crate) staging: Staging,
+}
+
+/// Its members: metadata and scripts in memory (none yet for a bare image), the image on disk.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    info: Option<(PackageInfo, Vec<u8>)>,
+    scripts: Scripts,
+    image: PathBuf,
+    image_digest: Digest,
+    image_bytes: u64,
+    file_digest: Digest,
+    origin: Origin,
+    staging: Staging,
+}
+
+/// Everything about it is checked but its place among the installed packages.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Its metadata.
+    pub(crate) info: PackageInfo,
+    /// sha256 of the image.
+    pub(crate) image_digest: Digest,
+    /// sha256 of the package file.
+    pub(crate) file_digest: Digest,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+    info_json: Vec<u8>,
+    scripts: Scripts,
+    image: PathBuf,
+    index: PathBuf,
+    image_bytes: u64,
+    content_bytes: u64,
+    /// Removed when the files have been moved into place, or were not needed.
+    _staging: Staging,
+}
+
+impl Fetched {
+    /// Reads the package file, or takes a bare image as it is. Blocks.
+    pub(crate) fn unpack(self) -> Result<Unpacked, PackagesError> {
+        let (file_digest, length) = files::digest(&self.file)?;
+        let mut magic = [0; 4];
+        let bare = File::open(&self.file)
+            .and_then(|mut file| file.read_exact(&mut magic))
+            .is_ok()
+            && magic == SQUASHFS_MAGIC;
+        if bare {
+            return Ok(Unpacked {
+                info: None,
+                scripts: Scripts::default(),
+                image: self.file,
+                image_digest: file_digest,
+                image_bytes: length,
+                file_digest,
+                origin: self.origin,
+                staging: self.staging,
+            });
+        }
+        let contents = archive::read(&self.file, &self.staging.path)?;
+        // The file is not needed any more and its space may be.
+        files::remove_if_there(&self.file)?;
+        admit(&contents.info, &self.origin)?;
+        Ok(Unpacked {
+            info: Some((contents.info, contents.info_json)),
+            scripts: contents.scripts,
+            image: contents.image,
+            image_digest: contents.image_digest,
+            image_bytes: contents.image_bytes,
+            file_digest,
+            origin: self.origin,
+            staging: self.staging,
+        })
+    }
+}
+
+impl Unpacked {
+    /// Checks the image in the limited child, then reads from it what the package file lacks.
+    pub(crate) async fn check(self, verifier: &Verifier) -> Result<Checked, PackagesError> {
+        let index = self.staging.path.join("package.index");
+        let verified = verifier.verify(&self.image, &index).await;
+        let verified = verified.map_err(|error| match error {
+            VerifyError::Refused(reason) => PackagesError::refused(&self.name(), reason),
+            VerifyError::Child(reason) => PackagesError::Internal(reason),
+        })?;
+        if Digest::from_bytes(verified.digest) != self.image_digest {
+            let reason = "the image changed while it was checked";
+            return Err(PackagesError::Internal(reason.to_owned()));
+        }
+        super::blocking(move || self.complete(index, verified.content_bytes)).await
+    }
+
+    fn name(&self) -> String {
+        let info = self.info.as_ref();
+        info.map_or_else(|| "image".to_owned(), |(info, _)| info.package.to_string())
+    }
+
+    /// Takes metadata and scripts from the image where the package file has none.
+    fn complete(self, index: PathBuf, content_bytes: u64) -> Result<Checked, PackagesError> {
+        let image = Image::open(&self.image, &index)
+            .map_err(|error| PackagesError::refused(&self.name(), files::chain(&error)))?;
+        let (info, info_json) = match self.info {
+            Some(info) => info,
+            None => {
+                let json = small_file(&image, archive::INFO, MAX_INFO_BYTES)?
+                    .ok_or(archive::ArchiveError::Missing(archive::INFO))?;
+                let info = PackageInfo::parse(&json)?;
+                admit(&info, &self.origin)?;
+                (info, json)
+            }
+        };
+        let mut scripts = self.scripts;
+        if info.mount == info::directory(&info.package) {
+            for (script, name) in [
+                (&mut scripts.run, archive::RUN),
+                (&mut scripts.compile, archive::COMPILE),
+                (&mut scripts.environment, archive::ENVIRONMENT),
+            ] {
+                if script.is_none() {
+                    *script = small_file(&image, name, archive::MAX_SCRIPT_BYTES)?;
+                }
+            }
+        }
+        if info.run.is_none() && scripts.run.is_none() && !info.provides.is_empty() {
+            let reason = "it provides languages, but has neither a `run` script nor a run command";
+            return Err(PackagesError::refused(&info.package, reason));
+        }
+        Ok(Checked {
+            info,
+            info_json,
+            scripts,
+            image: self.image,
+            index,
+            image_digest: self.image_digest,
+            image_bytes: self.image_bytes,
+            content_bytes,
+            file_digest: self.file_digest,
+            origin: self.origin,
+            _staging: self.staging,
+        })
+    }
+}
+
+impl Checked {
+    /// Works out closure and environment among what is installed and what comes with it.
+    ///
+    /// The result names files in the staging directory, so `self` must live until they are moved.
+    pub(crate) fn ready(
+        &self,
+        shelf: &Shelf,
+        known: &dyn Fn(&PackageRef) -> Option<Vec<(String, String)>>,
+    ) -> Result<Ready, PackagesError> {
+        let package = &self.info.package;
+        let root = Candidate {
+            package: package.clone(),
+            dependencies: self.info.dependencies.clone(),
+        };
+        let catalog = Catalog {
+            repositories: Vec::new(),
+            installed: shelf,
+        };
+        let picks = resolve::closure(&catalog, &root, Place::Given)?;
+        let own_environment = self.own_environment()?;
+        // Nearest first: the layers from the top.
+        let below: Vec<_> = picks
+            .iter()
+            .rev()
+            .skip(1)
+            .filter_map(|pick| known(&pick.package))
+            .collect();
+        let record = PackageRecord {
+            package: package.clone(),
+            info: String::from_utf8_lossy(&self.info_json).into_owned(),
+            image: self.image_digest,
+            image_bytes: self.image_bytes,
+            content_bytes: self.content_bytes,
+            file: self.file_digest,
+            repository: self.origin.repository.clone(),
+            requested: self.origin.requested,
+            run: self.scripts.run.clone(),
+            compile: self.scripts.compile.clone(),
+            environment: environment::merge(&own_environment, below.iter()),
+            own_environment,
+            dependencies: picks
+                .last()
+                .map(|pick| pick.dependencies.clone())
+                .unwrap_or_default(),
+            layers: picks.into_iter().map(|pick| pick.package).collect(),
+            notes: self.notes(),
+            installed_at: now(),
+        };
+        Ok(Ready {
+            record,
+            info: self.info.clone(),
+            files: (self.image.clone(), self.index.clone()),
+        })
+    }
+
+    /// Variables of the package's own `environment`.
+    pub(crate) fn own_environment(&self) -> Result<Vec<(String, String)>, PackagesError> {
+        let Some(file) = &self.scripts.environment else {
+            return Ok(Vec::new());
+        };
+        environment::parse(file, &info::directory(&self.info.package))
+            .map_err(|error| PackagesError::refused(&self.info.package, error.to_string()))
+    }
+
+    /// Whether what is installed under the same name and version is this very package.
+    pub(crate) fn same_as(&self, slot: &Slot) -> Result<(), PackagesError> {
+        if slot.record.image == self.image_digest {
+            return Ok(());
+        }
+        Err(PackagesError::Conflict {
+            package: self.info.package.clone(),
+            installed: slot.record.image,
+            new: self.image_digest,
+        })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.info.notes.clone();
+        notes.extend(self.info.platform.as_ref().and_then(other_distribution));
+        notes
+    }
+}
+
+/// Refuses what can't run here, or is not what the index said.
+fn admit(info: &PackageInfo, origin: &Origin) -> Result<(), PackagesError> {
+    let package = &info.package;
+    if let Some(expected) = origin
+        .expected
+        .as_ref()
+        .filter(|expected| *expected != package)
+    {
+        let reason = format!("the index says that this file is {expected}");
+        return Err(PackagesError::refused(package, reason));
+    }
+    let built_for = info
+        .platform
+        .as_ref()
+        .and_then(|p| p.architecture.as_deref());
+    let here = std::env::consts::ARCH;
+    match built_for {
+        Some(architecture) if architecture != here => {
+            let reason = format!("it is built for {architecture}, this machine is {here}");
+            Err(PackagesError::refused(package, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A remark when the package was built on another distribution than the host's.
+fn other_distribution(platform: &Platform) -> Option<String> {
+    let built_on = platform.distribution.as_deref()?;
+    let release = files::read_bounded(Path::new("/etc/os-release"), 64 << 10).ok()?;
+    let release = String::from_utf8_lossy(&release).into_owned();
+    let here = release.lines().find_map(|line| line.strip_prefix("ID="))?;
+    let here = here.trim_matches('"');
+    (here != built_on).then(|| format!("built on {built_on}, this host is {here}"))
+}
+
+/// A regular file at the root of a checked image, when there is one.
+fn small_file(image: &Image, name: &str, limit: u64) -> Result<Option<Vec<u8>>, PackagesError> {
+    let refused =
+        |reason: String| PackagesError::refused(&format!("`{name}` of the image"), reason);
+    let mut entries = image.entries(ImageNode(0));
+    let Some((_, node)) = entries.find(|(entry, _)| *entry == name.as_bytes()) else {
+        return Ok(None);
+    };
+    let Kind::File { size } = image.attr(node).kind else {
+        return Ok(None);
+    };
+    if size > limit {
+        return Err(refused(format!(
+            "is {size} bytes long, {limit} are the most"
+        )));
+    }
+    let (mut bytes, mut block, mut offset) = (Vec::new(), Vec::new(), 0);
+    while let Some(extent) = image.extent(node, offset) {
+        image
+            .read_block(&extent.block, &mut block)
+            .map_err(|error| refused(files::chain(&error)))?;
+        let start = usize::try_from(extent.skip).unwrap_or(usize::MAX);
+        let piece = block
+            .get(start..)
+            .and_then(|rest| rest.get(..usize::try_from(extent.len).unwrap_or(usize::MAX)))
+            .filter(|piece| !piece.is_empty())
+            .ok_or_else(|| refused("is damaged".to_owned()))?;
+        bytes.extend_from_slice(piece);
+        offset += u64::from(extent.len);
+    }
+    Ok(Some(bytes))
+}
+
+/// Moves a file into a staging directory, across file systems when it must be.
+pub(crate) fn take_file(from: &Path, to: &Path) -> Result<(), PackagesError> {
+    if std::fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    std::fs::copy(from, to).at("copy", from)?;
+    std::fs::remove_file(from).at("remove", from)?;
+    Ok(())
+}
+
+/// Seconds of Unix time.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,444 @@
+//! The operations on packages as a whole: open, install from a repository or a file, uninstall.
+//!
+//! Strings the steps of the other modules together; what each step guarantees is theirs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use piston_client::api::{InstallReply, InstallState, UninstallReply};
+use piston_client::ids::{Language, PackageRef};
+use piston_fs::image::ImageError;
+
+use super::data::{DataDirectory, Staging};
+use super::error::{PackagesError, similar};
+use super::fetch::FetchError;
+use super::files;
+use super::index::{self, Checksum, Entry};
+use super::install::{self, Checked, Fetched, Origin};
+use super::installed::Slot;
+use super::repo::{ALL, Loaded};
+use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf};
+use super::state::State;
+use super::verify::Verifier;
+use super::version::VersionRange;
+use super::view::Publish;
+use super::{Packages, blocking, list};
+use crate::store::records::PackageRecord;
+
+/// Downloads at once.
+const DOWNLOADS: usize = 3;
+/// Longest package file when the index does not say how long it is.
+const MAX_PACKAGE_BYTES: u64 = 16 << 30;
+/// Free space that is left alone.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// Opens the state, sweeps, renews indexes of images that can't be read, publishes.
+pub(super) async fn open(
+    data: DataDirectory,
+    publisher: Arc<dyn Publish>,
+    verifier: &Verifier,
+) -> Result<Arc<State>, PackagesError> {
+    let (state, records) = blocking(move || {
+        files::private_directory(&data.root)?;
+        data.prepare()?;
+        let state = State::open(data, publisher)?;
+        let records = state.store.packages()?;
+        state.sweep(&records)?;
+        Ok((Arc::new(state), records))
+    })
+    .await?;
+    renew_indexes(&state, &records, verifier).await;
+    let opened = Arc::clone(&state);
+    blocking(move || {
+        opened.restore(records);
+        Ok(())
+    })
+    .await?;
+    Ok(state)
+}
+
+/// Checks images again whose index is gone, damaged or of another version.
+async fn renew_indexes(state: &Arc<State>, records: &[PackageRecord], verifier: &Verifier) {
+    for record in records {
+        let unusable = match state.openable(record) {
+            Err(ImageError::Index { .. }) => true,
+            Err(ImageError::Io { path, .. }) => path == state.data.index(&record.image),
+            _ => false,
+        };
+        if !unusable {
+            continue;
+        }
+        let renewed = renew_index(state, record, verifier).await;
+        match renewed {
+            Ok(()) => tracing::info!(pkg = %record.package, "index of the image renewed"),
+            Err(error) => tracing::error!(pkg = %record.package, %error, "image not usable"),
+        }
+    }
+}
+
+async fn renew_index(
+    state: &State,
+    record: &PackageRecord,
+    verifier: &Verifier,
+) -> Result<(), PackagesError> {
+    let staging = Staging::new(&state.data.staging())?;
+    let index = staging.path.join("package.index");
+    let image = state.data.image(&record.image);
+    let verified = verifier.verify(&image, &index).await;
+    let verified =
+        verified.map_err(|error| PackagesError::refused(&record.package, error.to_string()))?;
+    if verified.digest != *record.image.as_bytes() {
+        let reason = "its image is not the one that was installed; uninstall it";
+        return Err(PackagesError::refused(&record.package, reason));
+    }
+    Ok(files::rename_durably(
+        &index,
+        &state.data.index(&record.image),
+    )?)
+}
+
+/// Whether what is installed is the very package of an index entry.
+pub(super) fn is_listed_as(slot: &Slot, entry: &Entry) -> bool {
+    match &entry.checksum {
+        Checksum::Sha256(digest) => slot.record.file == *digest,
+        // Only sha256 is recorded; a name and version that came from here are trusted to stay.
+        Checksum::Sha512(_) => match entry.checksums.get("sha256") {
+            Some(sha256) => slot.record.file.to_string() == *sha256,
+            None => true,
+        },
+    }
+}
+
+impl Packages {
+    /// See [`Packages::install_file`].
+    pub(super) async fn install_upload(
+        &self,
+        file: PathBuf,
+        requested: bool,
+    ) -> Result<InstallReply, PackagesError> {
+        let staging = self.staging()?;
+        let fetched = blocking(move || {
+            let inside = staging.path.join("upload");
+            install::take_file(&file, &inside)?;
+            Ok(Fetched {
+                file: inside,
+                origin: Origin {
+                    repository: None,
+                    expected: None,
+                    requested,
+                },
+                staging,
+            })
+        })
+        .await?;
+        let checked = self.check(fetched).await?;
+        let package = checked.info.package.clone();
+        let new = self.commit(vec![checked], Vec::new()).await?;
+        Ok(reply(package, new))
+    }
+
+    /// See [`Packages::install`].
+    pub(super) async fn install_listed(
+        &self,
+        repository: &str,
+        package: &Language,
+        range: &VersionRange,
+    ) -> Result<InstallReply, PackagesError> {
+        let sources = self.sources(repository).await?;
+        let picks = self.plan(&sources, repository, package, range)?;
+        let wanted = picks.last().map(|pick| pick.package.clone());
+        let wanted =
+            wanted.ok_or_else(|| PackagesError::Internal("a plan without a package".to_owned()))?;
+        let keys = picks.iter().map(|pick| pick.package.clone()).collect();
+        let _flight = self.installs.take_all(keys).await;
+
+        let missing = self.missing(&picks, &sources)?;
+        self.ensure_space(&missing)?;
+        let downloads = missing.into_iter().map(|(repository, entry)| {
+            let requested = entry.package == wanted;
+            self.download(repository, entry, requested)
+        });
+        let checked: Vec<Checked> = futures_util::stream::iter(downloads)
+            .buffered(DOWNLOADS)
+            .try_collect()
+            .await?;
+        let pins = picks.into_iter().map(|pick| pick.package).collect();
+        let new = self.commit(checked, pins).await?;
+        if !new.contains(&wanted) {
+            let (state, wanted) = (Arc::clone(&self.state), wanted.clone());
+            blocking(move || state.change().request(&wanted)).await?;
+        }
+        Ok(reply(wanted, new))
+    }
+
+    /// The indexes to choose from, in order; the one that was named must be there.
+    async fn sources(&self, repository: &str) -> Result<Vec<Arc<Loaded>>, PackagesError> {
+        if repository != ALL {
+            self.repositories.load(repository).await?;
+        }
+        self.repositories.select(ALL, false).await
+    }
+
+    fn plan(
+        &self,
+        sources: &[Arc<Loaded>],
+        repository: &str,
+        package: &Language,
+        range: &VersionRange,
+    ) -> Result<Vec<Pick>, PackagesError> {
+        let installed = installed_shelf(&self.state);
+        let catalog = Catalog {
+            repositories: sources.iter().map(|source| &source.shelf).collect(),
+            installed: &installed,
+        };
+        let asked = |name: &str| repository == ALL || repository == name;
+        let from: Vec<usize> = (0..sources.len())
+            .filter(|&n| asked(&sources[n].name))
+            .collect();
+        resolve::resolve(&catalog, &from, package, range).map_err(|error| match error {
+            error @ ResolveError::NotListed { .. } => {
+                let names = from
+                    .iter()
+                    .flat_map(|&n| index::languages(&sources[n].index));
+                PackagesError::NotListed {
+                    reason: Box::new(error),
+                    similar: similar(package.as_str(), names),
+                    repositories: from.iter().map(|&n| sources[n].name.clone()).collect(),
+                }
+            }
+            error => error.into(),
+        })
+    }
+
+    /// The picks that are to be downloaded, dependencies first.
+    fn missing<'a>(
+        &self,
+        picks: &[Pick],
+        sources: &'a [Arc<Loaded>],
+    ) -> Result<Vec<(&'a Loaded, &'a Entry)>, PackagesError> {
+        let mut missing = Vec::new();
+        for pick in picks {
+            let Place::Repository(number) = pick.place else {
+                continue;
+            };
+            let source = &sources[number];
+            let Some(entry) = source.index.entries.get(&pick.package) else {
+                let text = format!("{} was chosen and is not listed", pick.package);
+                return Err(PackagesError::Internal(text));
+            };
+            match self.state.registry.get(&pick.package) {
+                None => missing.push((&**source, entry)),
+                Some(slot) if is_listed_as(&slot, entry) => {}
+                Some(slot) => {
+                    return Err(PackagesError::Listed {
+                        package: pick.package.clone(),
+                        repository: source.name.clone(),
+                        installed: slot.record.file,
+                        listed: entry.checksum.hex(),
+                    });
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Package files and images are on the disk together for a moment.
+    fn ensure_space(&self, missing: &[(&Loaded, &Entry)]) -> Result<(), PackagesError> {
+        let sizes = missing.iter().map(|(_, entry)| {
+            let packed = entry.compressed_size.unwrap_or(entry.size);
+            packed.saturating_add(entry.size)
+        });
+        let needed = sizes.fold(SPARE_BYTES, u64::saturating_add);
+        let path = &self.state.data.root;
+        let free = files::free_space(path)?;
+        if missing.is_empty() || needed <= free {
+            return Ok(());
+        }
+        Err(PackagesError::NoSpace {
+            needed,
+            free,
+            path: path.clone(),
+        })
+    }
+
+    async fn download(
+        &self,
+        repository: &Loaded,
+        entry: &Entry,
+        requested: bool,
+    ) -> Result<Checked, PackagesError> {
+        let from = repository.location(entry)?;
+        let staging = Staging::new(&self.state.data.downloads())?;
+        let file = staging.path.join("package.part");
+        let fetched = self
+            .fetcher
+            .package(&from, &file, most_bytes(entry), &entry.checksum);
+        fetched.await.map_err(|reason| match reason {
+            FetchError::Checksum {
+                algorithm,
+                want,
+                got,
+                ..
+            } => PackagesError::Checksum {
+                package: entry.package.clone(),
+                repository: repository.name.clone(),
+                algorithm,
+                want,
+                got,
+            },
+            reason => PackagesError::Fetch {
+                repository: repository.name.clone(),
+                reason,
+            },
+        })?;
+        tracing::info!(pkg = %entry.package, repository = repository.name, "downloaded");
+        let origin = Origin {
+            repository: Some(repository.name.clone()),
+            expected: Some(entry.package.clone()),
+            requested,
+        };
+        self.check(Fetched {
+            file,
+            origin,
+            staging,
+        })
+        .await
+    }
+
+    async fn check(&self, fetched: Fetched) -> Result<Checked, PackagesError> {
+        let unpacked = blocking(move || fetched.unpack()).await?;
+        unpacked.check(&self.verifier).await
+    }
+
+    /// Installs what is new of the checked packages (dependencies first); returns that.
+    async fn commit(
+        &self,
+        checked: Vec<Checked>,
+        pins: Vec<PackageRef>,
+    ) -> Result<Vec<PackageRef>, PackagesError> {
+        let packages: Vec<_> = checked.iter().map(|c| c.info.package.clone()).collect();
+        self.state.registry.settled(&packages).await;
+        let state = Arc::clone(&self.state);
+        blocking(move || commit(&state, &checked, &pins)).await
+    }
+}
+
+/// The most bytes that a package file may have, from what the index says.
+fn most_bytes(entry: &Entry) -> u64 {
+    match (entry.compressed_size, entry.size) {
+        (Some(exact), _) => exact,
+        (None, 0) => MAX_PACKAGE_BYTES,
+        // Packed it is hardly longer than unpacked.
+        (None, size) => size.saturating_add(size / 8).saturating_add(1 << 20),
+    }
+}
+
+fn reply(package: PackageRef, new: Vec<PackageRef>) -> InstallReply {
+    InstallReply {
+        state: if new.contains(&package) {
+            InstallState::Installed
+        } else {
+            InstallState::AlreadyInstalled
+        },
+        dependencies: new.into_iter().filter(|other| *other != package).collect(),
+        package,
+    }
+}
+
+fn installed_shelf(state: &State) -> Shelf {
+    let slots = state.registry.all();
+    let candidates = slots.iter().map(|slot| Candidate {
+        package: slot.record.package.clone(),
+        dependencies: slot.info.dependencies.clone(),
+    });
+    candidates.collect()
+}
+
+fn commit(
+    state: &State,
+    checked: &[Checked],
+    pins: &[PackageRef],
+) -> Result<Vec<PackageRef>, PackagesError> {
+    let changing = state.change();
+    let mut new = Vec::new();
+    for checked in checked {
+        let package = &checked.info.package;
+        match state.registry.get(package) {
+            Some(slot) => {
+                checked.same_as(&slot)?;
+                if checked.origin.requested {
+                    changing.request(package)?;
+                }
+            }
+            None if state.registry.is_retiring(package) => {
+                return Err(PackagesError::Retiring(package.clone()));
+            }
+            None => new.push(checked),
+        }
+    }
+    let mut shelf = installed_shelf(state);
+    let mut environments = BTreeMap::new();
+    for checked in &new {
+        shelf.insert(Candidate {
+            package: checked.info.package.clone(),
+            dependencies: checked.info.dependencies.clone(),
+        });
+        environments.insert(checked.info.package.clone(), checked.own_environment()?);
+    }
+    // What the plan chose holds, even where something newer is installed as well.
+    pins.iter().for_each(|package| shelf.pin(package));
+    let environment = |package: &PackageRef| {
+        let new = environments.get(package).cloned();
+        new.or_else(|| Some(state.registry.get(package)?.record.own_environment.clone()))
+    };
+    let ready = new
+        .iter()
+        .map(|checked| checked.ready(&shelf, &environment))
+        .collect::<Result<Vec<_>, _>>()?;
+    let packages = ready
+        .iter()
+        .map(|ready| ready.record.package.clone())
+        .collect();
+    if !ready.is_empty() {
+        changing.install(ready)?;
+    }
+    Ok(packages)
+}
+
+/// See [`Packages::uninstall`].
+pub(super) fn uninstall(
+    state: &State,
+    package: &PackageRef,
+    cascade: bool,
+    not_installed: PackagesError,
+) -> Result<UninstallReply, PackagesError> {
+    let changing = state.change();
+    let all = state.registry.all();
+    if state.registry.get(package).is_none() {
+        return Err(not_installed);
+    }
+    let mut packages = list::users(package, &all);
+    if !packages.is_empty() && !cascade {
+        return Err(PackagesError::InUse {
+            package: package.clone(),
+            by: packages,
+        });
+    }
+    packages.push(package.clone());
+    let removed = list::dependents_first(&packages, &all);
+    changing.uninstall(&removed)?;
+    Ok(UninstallReply { removed })
+}
+
+/// See [`Packages::gc`].
+pub(super) fn gc(state: &State) -> Result<UninstallReply, PackagesError> {
+    let changing = state.change();
+    let all = state.registry.all();
+    let removed = list::dependents_first(&list::unneeded(&all), &all);
+    if !removed.is_empty() {
+        changing.uninstall(&removed)?;
+    }
+    Ok(UninstallReply { removed })
+}
