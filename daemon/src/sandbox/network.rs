@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_refusal_of_the_kernel_is_its_errno() {
         let mut reply = [0; 36];
-        assert!(acknowledged(&reply).is_ok());
+        acknowledged(&reply).unwrap();
         reply[16..20].copy_from_slice(&(-libc::EPERM).to_ne_bytes());
         assert_eq!(
             acknowledged(&reply).unwrap_err().raw_os_error(),

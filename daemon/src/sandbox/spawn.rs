@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +53,7 @@ struct LauncherCommand {
 #[derive(Debug)]
 struct Link {
     socket: AsyncFd<OwnedFd>,
-    _process: tokio::process::Child,
+    process: tokio::process::Child,
 }
 
 impl Launcher {
@@ -106,7 +106,7 @@ impl Launcher {
 
     /// Process id of the launcher in use, when it is alive.
     pub fn process_id(&self) -> Option<u32> {
-        self.link()._process.id()
+        self.link().process.id()
     }
 
     fn link(&self) -> Arc<Link> {
@@ -155,10 +155,7 @@ impl LauncherCommand {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| SandboxError::step(STEP, error))?;
         match report {
-            Some((Report::Ready, _)) => Ok(Link {
-                socket,
-                _process: process,
-            }),
+            Some((Report::Ready, _)) => Ok(Link { socket, process }),
             Some((Report::Failed(failure), _)) => Err(failure.into_error("")),
             Some(_) | None => Err(SandboxError::LauncherGone),
         }

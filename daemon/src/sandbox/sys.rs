@@ -165,16 +165,31 @@ pub(super) enum Disposition {
 }
 
 /// Sets the disposition of every signal of `signals` that can have one.
+///
+/// The plain system call: the C library refuses its own signals (32 and 33), which a parent that
+/// ignores everything leaves ignored, and that would break threads in programs.
 pub(super) fn set_dispositions(signals: impl IntoIterator<Item = i32>, disposition: Disposition) {
-    let handler = match disposition {
-        Disposition::Default => libc::SIG_DFL,
-        Disposition::Ignore => libc::SIG_IGN,
+    let handler: libc::c_ulong = match disposition {
+        Disposition::Default => 0, // SIG_DFL
+        Disposition::Ignore => 1,  // SIG_IGN
     };
+    // The kernel's `struct sigaction`: handler, flags, restorer, mask.
+    let action: [libc::c_ulong; 4] = [handler, 0, 0, 0];
+    let mask_size = size_of::<libc::c_ulong>();
+    let no_old = std::ptr::null_mut::<libc::c_void>();
     for signal in signals {
-        // SAFETY: neither disposition runs code of ours, so there is no handler that could be
-        // unsound. The result is not needed: signals without a disposition (KILL, STOP, those of
-        // the C library) answer EINVAL and stay as they are.
-        unsafe { libc::signal(signal, handler) };
+        // SAFETY: `action` is as long as the kernel's structure and outlives the call; neither
+        // disposition runs code of ours, so there is no handler that could be unsound. The result
+        // is not needed: KILL and STOP have no disposition and answer EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                no_old,
+                mask_size,
+            )
+        };
     }
 }
 

@@ -177,6 +177,3 @@ fn open_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
         BENEATH,
     )?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,7 +25,7 @@ fn the_way_a_program_ended_is_told_exactly() {
             for (script, ended) in [
                 ("exit 0", Ended::Exited(0)),
                 ("exit 3", Ended::Exited(3)),
-                ("exit 300", Ended::Exited(300 & 255)),
+                ("exit 300", Ended::Exited(300 % 256)),
                 ("exit 137", Ended::Exited(137)),
                 ("kill -ABRT $$", Ended::Signalled(libc::SIGABRT)),
                 ("kill -TERM $$", Ended::Signalled(libc::SIGTERM)),

@@ -59,7 +59,7 @@ fn a_program_has_its_streams_and_no_other_descriptor() {
         async |bench| {
             // The fourth is the listing's own.
             assert_eq!(bench.prints("ls /proc/self/fd").await, "0\n1\n2\n3\n");
-            let script = "cd /proc/$$/fd; for fd in *; do [ -e $fd ] && echo $fd; done";
+            let script = "cd /proc/$$/fd; for fd in *; do if [ -e $fd ]; then echo $fd; fi; done";
             assert_eq!(bench.prints(script).await, "0\n1\n2\n");
             assert_eq!(
                 bench.prints("echo to stdout > /dev/stdout").await,

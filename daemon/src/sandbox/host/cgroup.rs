@@ -76,7 +76,7 @@ fn layout(mounts: &str, own: &str, controllers_of: &dyn Fn(&str) -> Vec<String>)
         };
         let mut kind = kind.split(' ');
         match kind.next() {
-            Some("cgroup") => legacy.extend(useful(kind.last().unwrap_or("").split(','))),
+            Some("cgroup") => legacy.extend(useful(kind.next_back().unwrap_or("").split(','))),
             Some("cgroup2") => unified = mount.split(' ').nth(4),
             _ => {}
         }

@@ -3,8 +3,8 @@
 //! The reference is the default profile of Docker (moby/profiles/seccomp) for a container without
 //! capabilities. Less than there: inotify and fanotify (one inode of a view serves all jobs, who
 //! would see each other), `io_uring`, `shmget` (its memory is counted by no limit without a
-//! memory cgroup), and all socket families but three. More than there: `pidfd_getfd` (ptrace and
-//! process_vm are allowed, and the kernel asks the same question for all three) and the
+//! memory cgroup), and all socket families but three. More than there: `pidfd_getfd` (`ptrace` and
+//! `process_vm` are allowed, and the kernel asks the same question for all three) and the
 //! personality without address randomisation (sanitizers and gdb).
 
 /// What is done about a call.

@@ -220,7 +220,7 @@ fn other_architectures_and_x32_are_killed() {
         };
         assert_eq!(run(&filter, call), Verdict::Kill.code(), "{arch:#x}");
     }
-    for call in [X32_BIT, X32_BIT | 59, u32::MAX] {
+    for call in [X32_BIT, X32_BIT + 59, u32::MAX] {
         assert_eq!(
             run(&filter, Call::new(call, 0)),
             Verdict::Kill.code(),
