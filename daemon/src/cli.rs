@@ -235,7 +235,23 @@ fn limit_this_process() -> rustix::io::Result<()> {
 }
 
 fn index(directory: &Path) -> anyhow::Result<()> {
-    anyhow::bail!("TEMP {}", directory.display())
+    let written = packages::index::write_index(directory)?;
+    for package in &written.packages {
+        print_line(&package.to_string());
+    }
+    for (file, reason) in &written.left_out {
+        let reason = crate::error::chain(reason);
+        eprint_line(&format!(
+            "warning: {} is left out: {reason}",
+            file.display()
+        ));
+    }
+    print_line(&format!(
+        "{} lists {} packages",
+        written.file.display(),
+        written.packages.len()
+    ));
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the command line's results")]

@@ -119,7 +119,7 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
         finished(&shutdown).await;
     }
     drop(app);
-    drop(mount); // TEMP
+    mount.unmount();
     tracing::info!("stopped");
     served
 }

@@ -156,10 +156,15 @@ impl Packages {
 
         let missing = self.missing(&picks, &sources)?;
         self.ensure_space(&missing)?;
-        let downloads = missing.into_iter().map(|(repository, entry)| {
-            let requested = entry.package == wanted;
-            self.download(repository, entry, requested)
-        });
+        // Collected: with the closure alive across the await this future would not be `Send` for
+        // every lifetime, as the compiler sees it.
+        let downloads: Vec<_> = missing
+            .into_iter()
+            .map(|(repository, entry)| {
+                let requested = entry.package == wanted;
+                self.download(repository, entry, requested)
+            })
+            .collect();
         let checked: Vec<Checked> = futures_util::stream::iter(downloads)
             .buffered(DOWNLOADS)
             .try_collect()
