@@ -53,7 +53,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ServeFlags {
-    /// Configuration file, instead of /etc/piston/piston.toml or $XDG_CONFIG_HOME/piston/.
+    /// Configuration file, instead of the system's or the user's `piston/piston.toml`.
     #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
     config: Option<PathBuf>,
     /// Unix socket to serve on.

@@ -53,9 +53,11 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
     let shutdown = app.shutdown().clone();
     loop {
         let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot.expect("never closed"),
+            slot = Arc::clone(&slots).acquire_owned() => slot,
             () = shutdown.draining() => return,
         };
+        // The semaphore is never closed; if it were, nobody could be served any more.
+        let Ok(slot) = slot else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.draining() => return,

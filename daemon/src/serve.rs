@@ -48,7 +48,7 @@ pub enum ServeError {
     Mount(#[from] MountError),
     /// The package manager.
     #[error("cannot open the installed packages")]
-    Packages(#[from] PackagesError),
+    Packages(#[source] Box<PackagesError>),
     /// A worker thread panicked.
     #[error("a worker thread failed")]
     Worker(#[from] tokio::task::JoinError),
@@ -167,8 +167,10 @@ async fn engine(
         Packages::open(data, fs),
         tokio::task::spawn_blocking(host::examine)
     );
-    let (packages, mechanisms) = (packages?, mechanisms?);
-    configure_repositories(&packages, config).await?;
+    let (packages, mechanisms) = (packages.map_err(unopened)?, mechanisms?);
+    configure_repositories(&packages, config)
+        .await
+        .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
         None => match Launcher::start(&mount, privilege.ids()).await {
@@ -189,6 +191,10 @@ async fn engine(
         runner,
         mechanisms,
     })
+}
+
+fn unopened(error: PackagesError) -> ServeError {
+    ServeError::Packages(Box::new(error))
 }
 
 /// What is missing for a sandbox, unless the operator does without.

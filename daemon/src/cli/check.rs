@@ -18,12 +18,11 @@ pub(super) fn run(json: bool) -> ExitCode {
     } else {
         print(&table(&mechanisms));
     }
-    match mechanisms
-        .iter()
-        .any(|mechanism| mechanism.required && !mechanism.available)
-    {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    let is_missing = |mechanism: &Mechanism| mechanism.required && !mechanism.available;
+    if mechanisms.iter().any(is_missing) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

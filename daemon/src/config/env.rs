@@ -58,7 +58,13 @@ const VARIABLES: [(&str, Apply); 24] = [
     ("PISTON_RUN_MEMORY_LIMIT", |raw, text| {
         memory(&mut raw.limits.run, text)
     }),
-    ("PISTON_REPO_URL", repository),
+    ("PISTON_REPO_URL", |raw, text| {
+        let repository = RawRepository {
+            url: text.to_owned(),
+        };
+        raw.repositories.insert("default".to_owned(), repository);
+        Ok(())
+    }),
     ("PISTON_MAX_CONCURRENT_JOBS", |raw, text| {
         set(&mut raw.jobs.max_concurrent, text)
     }),
@@ -120,10 +126,10 @@ fn time(slot: &mut Option<Time>, text: &str) -> Result<(), String> {
 
 /// -1 means "no limit" in the released Piston, which is our default (jobs.md, Limits).
 fn memory(stage: &mut RawStage, text: &str) -> Result<(), String> {
-    match text.starts_with('-') {
-        true => Ok(()),
-        false => size(&mut stage.memory, text),
+    if text.starts_with('-') {
+        return Ok(());
     }
+    size(&mut stage.memory, text)
 }
 
 fn both(raw: &mut Raw, each: impl Fn(&mut RawStage) -> Result<(), String>) -> Result<(), String> {
@@ -148,14 +154,6 @@ fn networking(text: &str) -> Result<(), String> {
         "false" | "0" | "no" => Err("jobs can't be given the network, leave it at `true`".into()),
         _ => Err(format!("`{text}` is not `true` or `false`")),
     }
-}
-
-fn repository(raw: &mut Raw, text: &str) -> Result<(), String> {
-    let repository = RawRepository {
-        url: text.to_owned(),
-    };
-    raw.repositories.insert("default".to_owned(), repository);
-    Ok(())
 }
 
 fn overrides(raw: &mut Raw, text: &str) -> Result<(), String> {

@@ -25,9 +25,10 @@ pub(super) enum Dialect {
 impl Dialect {
     pub(super) fn of(path: &str) -> Self {
         let prefix = path.get(..super::v2::BASE_PATH.len()).unwrap_or_default();
-        match prefix.eq_ignore_ascii_case(super::v2::BASE_PATH) {
-            true => Self::V2,
-            false => Self::V3,
+        if prefix.eq_ignore_ascii_case(super::v2::BASE_PATH) {
+            Self::V2
+        } else {
+            Self::V3
         }
     }
 }

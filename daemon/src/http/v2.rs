@@ -34,8 +34,9 @@ struct Runtime {
     language: String,
     version: String,
     aliases: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runtime: Option<String>,
+    /// The package, where it provides several languages.
+    #[serde(rename = "runtime", skip_serializing_if = "Option::is_none")]
+    package: Option<String>,
 }
 
 /// `GET /`.
@@ -98,7 +99,7 @@ async fn runtimes(app: &App) -> Reply {
             language: runtime.language.to_string(),
             version: runtime.version.to_string(),
             aliases: runtime.aliases.clone(),
-            runtime: several.then(|| runtime.package.to_string()),
+            package: several.then(|| runtime.package.to_string()),
         }
     });
     reply::json(&wire.collect::<Vec<_>>())

@@ -22,7 +22,7 @@ pub fn argv(kind: StageKind, entry: &Entry, code: &[String], args: &[String]) ->
             };
             template.iter().flat_map(expand).collect()
         }
-        Entry::Script(script) => script_argv(kind, &[script.clone()], code, args),
+        Entry::Script(script) => script_argv(kind, std::slice::from_ref(script), code, args),
         Entry::BashScript(script) => {
             script_argv(kind, &["/bin/bash".to_owned(), script.clone()], code, args)
         }

@@ -80,7 +80,7 @@ impl Capture {
                 ready = self.stdout.readable() => ready.map(|()| Name::Stdout)?,
                 ready = self.stderr.readable() => ready.map(|()| Name::Stderr)?,
             };
-            if let Found::Overflow = self.read(name, |pipe, chunk| pipe.try_read(chunk))? {
+            if let Found::Overflow = self.read(name, Receiver::try_read)? {
                 return Ok(name);
             }
         }

@@ -29,7 +29,7 @@ pub struct Admission {
     free: Arc<Mutex<Vec<u32>>>,
     running: Arc<AtomicU64>,
     // Dropped last: whoever gets the permit has to find the slot's number in `free`.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Queue {
@@ -52,27 +52,34 @@ impl Queue {
             Ok(permit) => permit,
             Err(_) => self.wait_in_line().await?,
         };
-        let slot = self
+        let free = self
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
+        // There are as many numbers as permits; without a number there is no slot.
+        let slot = free.ok_or_else(|| self.full())?;
         self.running.fetch_add(1, Ordering::Relaxed);
         Ok(Admission {
-            slot: slot.expect("there are as many numbers as permits"),
+            slot,
             free: Arc::clone(&self.free),
             running: Arc::clone(&self.running),
-            _permit: Some(permit),
+            _permit: permit,
         })
     }
 
     async fn wait_in_line(&self) -> Result<OwnedSemaphorePermit, JobError> {
-        let _place = Place::take(&self.waiting, self.max_queued).ok_or(JobError::QueueFull {
+        let _place = Place::take(&self.waiting, self.max_queued).ok_or_else(|| self.full())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        // The semaphore is never closed.
+        permit.map_err(|_| JobError::ShuttingDown)
+    }
+
+    fn full(&self) -> JobError {
+        JobError::QueueFull {
             running: self.running(),
             waiting: self.max_queued,
-        })?;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        Ok(permit.expect("the semaphore is never closed"))
+        }
     }
 
     /// Jobs that hold a slot.

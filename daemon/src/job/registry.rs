@@ -120,7 +120,7 @@ impl Ticket {
         {
             // The sender lives as long as this ticket, so this is not reached; never returning is
             // what "nobody ended it" means.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -54,9 +54,10 @@ struct Stage {
 /// Runs a job and waits for its end.
 pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
     let bytes = body::read(request, app).await?;
-    let wire: Value = match bytes.is_empty() {
-        true => Value::Object(Map::new()),
-        false => body::parse(&bytes)?,
+    let wire: Value = if bytes.is_empty() {
+        Value::Object(Map::new())
+    } else {
+        body::parse(&bytes)?
     };
     let wire = Wire::check(&wire)?;
     let engine = app.engine().await?;

@@ -192,10 +192,7 @@ fn files_input_and_arguments_are_taken_as_the_original_does() {
     assert_eq!(request.code, ["file1.code", "file2.code", "z.c"]);
     assert_eq!(request.workspace_files()[0].bytes, [0, 1]);
     // Also nothing ends in a newline.
-    assert_eq!(
-        super::Wire::check(&good()).expect("accepted").stdin(),
-        b"\n"
-    );
+    assert_eq!(Wire::check(&good()).expect("accepted").stdin(), b"\n");
 }
 
 #[test]
