@@ -265,7 +265,9 @@ async fn a_package_that_is_not_what_the_index_says_is_refused() {
     let (world, folder) = (World::new().await, folder());
     let index = folder.path().join("index.yaml");
     let text = std::fs::read_to_string(&index).unwrap();
-    std::fs::write(&index, text.replace("version: 3.12.0", "version: 3.13.0")).unwrap();
+    let lied = text.replace("version: \"3.12.0\"", "version: 3.13.0");
+    assert_ne!(lied, text, "{text}");
+    std::fs::write(&index, lied).unwrap();
     add(&world, "local", folder.path().to_str().unwrap()).await;
     let error = install(&world, "*").await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidPackage);
