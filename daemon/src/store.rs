@@ -218,7 +218,7 @@ fn create(path: &Path) -> Result<(), String> {
         .open(&new)
         .map_err(text)?;
     let database = Database::builder()
-        .create_file(file)
+        .create_with_backend(redb::backends::FileBackend::new(file).map_err(|e| e.to_string())?)
         .map_err(|error| error.to_string())?;
     let txn = database.begin_write().map_err(|e| e.to_string())?;
     tables::create(&txn).map_err(|error| error.to_string())?;

@@ -543,6 +543,3 @@ impl<'a> Sink<'a> {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,9 @@
-//! placeholder
+//! The package manager as a whole: real package files, real images, the real check in a child
+//! process, a real HTTP server; the filesystem is a recorder except in `mounted`.
+
+mod crash;
+mod installing;
+mod mounted;
+mod repositories;
+mod server;
+mod support;

@@ -56,7 +56,11 @@ impl FromStr for VersionRange {
 impl fmt::Display for VersionRange {
     /// In comparators; upper bounds are written `<4.0.0` where npm means `<4.0.0-0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.to_string().split(' ').enumerate() {
+        let comparators = self.0.to_string();
+        if comparators == ">=0.0.0" {
+            return f.write_str("*");
+        }
+        for (index, word) in comparators.split(' ').enumerate() {
             let shown = match word.strip_suffix("-0") {
                 Some(bound) if word.starts_with('<') => bound,
                 _ => word,
