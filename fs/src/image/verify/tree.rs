@@ -136,15 +136,15 @@ impl Tree<'_, '_> {
         if bytes == 0 {
             return Ok(Bytes::new(&[]));
         }
-        self.unclaimed = self
-            .unclaimed
-            .checked_sub(to_usize(bytes))
-            .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
-        listings
+        let listing = listings
             .from(u64::from(block), offset)
             .and_then(|mut rest| rest.take(to_usize(bytes)))
-            .map(Bytes::new)
-            .ok_or_else(|| self.bad_listing(pending, "it is not in the directory table"))
+            .ok_or_else(|| self.bad_listing(pending, "it is not in the directory table"))?;
+        self.unclaimed = self
+            .unclaimed
+            .checked_sub(listing.len())
+            .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
+        Ok(Bytes::new(listing))
     }
 
     /// Reads one entry; the answer is what kind of node it names.
