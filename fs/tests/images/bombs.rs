@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Scratch, verified};
+use piston_fs::image::ImageNode;
+use piston_fs::node::Kind;
+
+use crate::support::{Scratch, opened, verified};
 
 /// An image in the making: its tables, not compressed yet.
 #[derive(Default)]
@@ -105,22 +108,27 @@ impl Raw {
     }
 }
 
-/// A file that is nothing but holes, with as many as the budget for metadata lets through.
-fn holes() -> Vec<u8> {
+/// A directory with one file of that size and those words of blocks.
+fn one_file(size: usize, words: &[u32]) -> Vec<u8> {
     let mut raw = Raw::default();
-    let words = 15_900_000;
     raw.inode(9);
-    for long in [96, words * 131_072, 0] {
+    for long in [96, size, 0] {
         raw.inodes
             .extend_from_slice(&number::<u64>(long).to_le_bytes());
     }
     put(&mut raw.inodes, &[1, u32::MAX, 0, u32::MAX]);
-    raw.inodes.resize(raw.inodes.len() + words * 4, 0);
+    put(&mut raw.inodes, words);
     put(&mut raw.listings, &[0, 0, 1]);
     raw.listings
         .extend_from_slice(&[0, 0, 0, 0, 2, 0, 0, 0, b'f']);
     let root = raw.directory(raw.listings.len());
     raw.image(root, 8192)
+}
+
+/// A file that is nothing but holes, with as many as the budget for metadata lets through.
+fn holes() -> Vec<u8> {
+    let words = 15_900_000;
+    one_file(words * 131_072, &vec![0; words])
 }
 
 /// As many pipes in one directory as the bounds let through.
@@ -258,4 +266,29 @@ fn a_metadata_block_that_inflates_to_more_than_8_kib_is_refused() {
     let refused = verified(&image).unwrap_err().to_string();
     assert!(refused.contains("inode table"), "{refused}");
     assert!(refused.contains("zlib"), "{refused}");
+}
+
+#[test]
+fn bytes_beyond_4_gib_of_a_file_are_found() {
+    // All blocks are holes but the last, which is stored as it is where the tables start.
+    let mut words = vec![0; 33_000];
+    words.push((1 << 24) + 50);
+    let size = 33_000 * 131_072 + 50;
+    let bytes = one_file(size, &words);
+    let scratch = Scratch::new();
+    let path = scratch.path("image");
+    fs::write(&path, &bytes).unwrap();
+
+    let image = opened(&path);
+    let file = image.entries(ImageNode(0)).next().unwrap().1;
+    let size = number(size);
+    assert_eq!(image.attr(file).kind, Kind::File { size });
+    assert_eq!(image.content_bytes(), size);
+    let mut block = Vec::new();
+    let hole = image.extent(file, 4_300_000_000).unwrap();
+    image.read_block(&hole.block, &mut block).unwrap();
+    assert_eq!(block, vec![0; 131_072]);
+    let last = image.extent(file, size - 1).unwrap();
+    image.read_block(&last.block, &mut block).unwrap();
+    assert_eq!((last.len, &block[..]), (50, &bytes[96..146]));
 }
