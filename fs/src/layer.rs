@@ -1,6 +1,6 @@
 //! Layers: what one image, or a tree made up by the caller, contributes to a view.
 //!
-//! [`Layer`] and [`Placed`] are what callers hand in; [`Contents`] is the same as the tables need
+//! [`Layer`] and [`Placed`] are what callers hand in; `Contents` is the same as the tables need
 //! it: nodes by number, whatever brings them. Does not merge (`view.rs`) or read blocks (`vfs.rs`).
 
 mod flat;

@@ -31,7 +31,7 @@ impl DirIndex {
 /// A node of one of the layers that a view was merged from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerNode {
-    /// Position of the layer among those handed to [`merge`].
+    /// Position of the layer among those handed to [`merge()`].
     pub(crate) layer: u32,
     /// The node in it.
     pub(crate) node: ImageNode,
@@ -207,7 +207,7 @@ impl View {
     }
 }
 
-/// A table position as an index; tables are kept below 2^32 rows by [`merge`].
+/// A table position as an index; tables are kept below 2^32 rows by [`merge()`].
 fn index(row: u32) -> usize {
     usize::try_from(row).expect("usize has at least 32 bits on Linux")
 }

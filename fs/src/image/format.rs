@@ -298,4 +298,36 @@ mod tests {
         assert_eq!(block_count(4097, 4096, false), 2);
         assert_eq!(block_count(4097, 4096, true), 1);
     }
+
+    #[test]
+    fn a_superblock_is_what_backhand_reads_too() {
+        let superblock = SuperBlock {
+            magic: MAGIC,
+            inode_count: 1,
+            mod_time: 2,
+            block_size: 1 << 17,
+            frag_count: 3,
+            compressor: Compressor::Zstd,
+            block_log: 17,
+            flags: 0x240,
+            id_count: 4,
+            version_major: 4,
+            version_minor: 0,
+            root_inode: 5,
+            bytes_used: 6,
+            id_table: 7,
+            xattr_table: 8,
+            inode_table: 9,
+            dir_table: 10,
+            frag_table: 11,
+            export_table: 12,
+        };
+        let bytes = encode_superblock(&superblock, Codec::Zstd);
+        assert_eq!(bytes.len(), SUPERBLOCK_SIZE);
+        assert_eq!(decode_superblock(&bytes), Ok(superblock));
+        let kind = backhand::kind::Kind::from_const(backhand::kind::LE_V4_0).unwrap();
+        let mut reader = std::io::BufReader::new(std::io::Cursor::new(bytes));
+        let theirs = backhand::Squashfs::superblock_and_compression_options(&mut reader, &kind);
+        assert_eq!(theirs.unwrap().0, superblock);
+    }
 }

@@ -13,6 +13,7 @@
 
 mod error;
 mod inodes;
+mod listing;
 mod metadata;
 mod superblock;
 mod tree;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use piston_fs::image::ImageNode;
+use piston_fs::node::Kind;
 
 use crate::support::{Scratch, What, assert_same, host_tree, image_tree, opened, run, verified};
 
@@ -177,8 +178,8 @@ fn devices_are_shown_with_their_numbers() {
     assert_eq!(
         kinds,
         [
-            piston_fs::node::Kind::BlockDevice { rdev: 0x801 },
-            piston_fs::node::Kind::CharDevice { rdev: 0x103 },
+            Kind::BlockDevice { rdev: 0x801 },
+            Kind::CharDevice { rdev: 0x103 },
         ]
     );
 }
@@ -249,4 +250,17 @@ fn extended_attributes_are_shown_with_their_whole_names() {
     assert_eq!(of("same"), expected[..1]);
     assert_eq!(of("link"), [("trusted.other".to_owned(), vec![0, 1])]);
     assert_eq!(of("bare"), []);
+}
+
+#[test]
+fn an_image_without_a_compressor_shows_its_tree() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("tree");
+    fs::create_dir(&tree).unwrap();
+    make_tree(&tree);
+    let path = scratch.mksquashfs(&tree, "image", &["-noI", "-noD", "-noF", "-noX"]);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] = 0;
+    fs::write(&path, bytes).unwrap();
+    assert_same(&host_tree(&tree), &image_tree(&opened(&path)).unwrap());
 }

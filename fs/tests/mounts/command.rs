@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Scratch, is_mounted, mount, require_fuse, run, shell};
+use crate::support::{Scratch, is_mounted, mount, noise, require_fuse, run, shell};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_piston-fs");
 
@@ -41,9 +41,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail when it has ended already.
-        self.0.kill().unwrap_or_default();
-        self.0.wait().map(drop).unwrap_or_default();
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal(Signal::SIGTERM);
+        }
     }
 }
 
@@ -164,14 +164,42 @@ fn mount_as_a_user(prefix: &str, look: &str) -> String {
 fn an_ordinary_user_mounts_in_a_user_namespace_of_his_own() {
     let printed = mount_as_a_user(
         "unshare --user --map-root-user --mount",
-        "cat file; stat -c ' %u %g' file; grep -o fuse.piston /proc/self/mounts",
+        "cat file; stat -c ' %u %g' file; grep -o \"$PWD fuse.piston\" /proc/self/mounts | cut -d' ' -f2
+         unshare --user --map-user=1000 --mount sh -c 'cat file; id -u'",
     );
-    // Owners that the namespace does not know are shown as the mounting user's.
-    assert_eq!(printed, "content 0 0\nfuse.piston\n");
+    // Owners that the namespace does not know are shown as the mounting user's, and a sandbox in
+    // a namespace below sees the files as well.
+    assert_eq!(printed, "content 0 0\nfuse.piston\ncontent1000\n");
 }
 
 #[test]
 fn an_ordinary_user_mounts_with_the_set_user_id_helper() {
     let printed = mount_as_a_user("", "cat file; stat -c ' %u %g' file");
     assert_eq!(printed, "content 77 88\n");
+}
+
+#[test]
+fn a_packed_directory_mounts_as_the_same_tree() {
+    require_fuse();
+    let scratch = Scratch::new();
+    scratch.write("tree/dir/text", "text\n".repeat(100_000));
+    scratch.write("tree/dir/noise", noise(1, 300_000));
+    scratch.write("tree/empty", "");
+    let tree = scratch.path("tree");
+    shell(&format!(
+        "cd {} && ln -s dir/text link && chmod 750 dir && chown 3:4 empty && touch -d @99 empty",
+        tree.display()
+    ));
+    let image = scratch.path("packed.squashfs");
+    run(Command::new(PROGRAM).arg("pack").arg(&tree).arg(&image));
+    let at = scratch.path("mount");
+    let running = Running::start(&[&image], &at);
+    run(Command::new("diff")
+        .args(["-r", "--no-dereference"])
+        .arg(&tree)
+        .arg(&at));
+    let listing = "find . -printf '%p %y %m %U %G %T@ %l\\n' | sed 's/[.][0-9]\\{10\\} / /' | sort";
+    let of = |root: &Path| shell(&format!("cd {} && {listing}", root.display()));
+    assert_eq!(of(&at), of(&tree));
+    drop(running);
 }

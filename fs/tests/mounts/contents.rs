@@ -71,6 +71,32 @@ fn whatever_writes_is_refused_as_on_a_read_only_disk() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "text");
 }
 
+#[test]
+fn a_mount_that_somebody_makes_writable_still_refuses_to_be_written() {
+    let mount = Mount::new();
+    mount.publish("v", &[files(&[("file", "text")])]);
+    let remount = ["-i", "-o", "remount,rw"];
+    run(Command::new("mount").args(remount).arg(mount.server.path()));
+    let root = mount.path("v");
+    let file = root.join("file");
+    for refused in [
+        fs::write(root.join("new"), "x"),
+        fs::create_dir(root.join("new")),
+        fs::remove_file(&file),
+        fs::rename(&file, root.join("other")),
+        fs::hard_link(&file, root.join("other")),
+        std::os::unix::fs::symlink("x", root.join("other")),
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)),
+        File::options()
+            .write(true)
+            .open(&file)
+            .and_then(|file| file.set_len(1)),
+    ] {
+        assert_eq!(errno(refused), Errno::EROFS);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+}
+
 /// A tree with everything that mksquashfs can take from a directory.
 fn make_zoo(mount: &Mount) -> std::path::PathBuf {
     let scratch = &mount.scratch;

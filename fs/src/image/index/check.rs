@@ -210,3 +210,123 @@ pub(crate) fn block_end(start: u64, word: u32, length: u64, block_size: u32) -> 
     }
     start.checked_add(u64::from(stored))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::image::format::Codec;
+    use crate::image::index::{Facts, NodeXattrs, Span, Xattr};
+
+    /// Makes an invariant of a sound index not hold.
+    type Breaker = fn(&mut Tables);
+
+    fn node(tag: Tag, payload: u32) -> Node {
+        Node {
+            mode: Node::mode_of(tag, 0o644),
+            user: 0,
+            group: 0,
+            mtime: 0,
+            nlink: 1,
+            payload,
+        }
+    }
+
+    fn entry(name: u32, node: u32) -> Entry {
+        Entry {
+            name,
+            length: 1,
+            node,
+        }
+    }
+
+    /// `/a` is a directory that holds the file `b`, `/c` is a link to `a`; the file has a block, a
+    /// tail and an attribute.
+    pub(in crate::image::index) fn sound() -> Tables {
+        let mut tables = Tables::new(Facts {
+            digest: [7; 32],
+            image_bytes: 10_000,
+            content_bytes: 5000,
+            block_size: 4096,
+            codec: Codec::Zstd,
+        });
+        tables.owners = vec![0];
+        tables.text = b"abcax".to_vec();
+        tables.nodes = vec![
+            node(Tag::Directory, 0),
+            node(Tag::Directory, 1),
+            node(Tag::Symlink, 0),
+            node(Tag::File, 0),
+        ];
+        tables.directories = vec![
+            Directory { first: 0, count: 2 },
+            Directory { first: 2, count: 1 },
+        ];
+        tables.entries = vec![entry(0, 1), entry(2, 2), entry(1, 3)];
+        tables.symlinks = vec![Span {
+            start: 3,
+            length: 1,
+        }];
+        tables.files = vec![RegularFile {
+            size: 5000,
+            start: 96,
+            first_block: 0,
+            fragment: 0,
+            skip: 100,
+        }];
+        tables.blocks = vec![3000];
+        tables.fragments = vec![Fragment {
+            start: 4000,
+            word: 800,
+            length: 1004,
+        }];
+        tables.xattr_nodes = vec![NodeXattrs {
+            node: 3,
+            first: 0,
+            count: 1,
+        }];
+        tables.xattrs = vec![Xattr {
+            start: 3,
+            name: 1,
+            value: 1,
+        }];
+        tables
+    }
+
+    #[test]
+    fn a_sound_index_passes() {
+        assert_eq!(sound().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let cases: [(&str, Breaker); 21] = [
+            ("block size", |t| t.facts.block_size = 5000),
+            ("first node", |t| t.nodes[0] = t.nodes[2]),
+            ("first node", |t| t.nodes.clear()),
+            ("kind is unknown", |t| t.nodes[3].mode = 0xf000),
+            ("owner", |t| t.nodes[3].group = 1),
+            ("payload", |t| t.nodes[1].payload = 2),
+            ("payload", |t| t.symlinks[0].start = u32::MAX),
+            ("reached twice", |t| t.entries[2].node = 1),
+            ("reached twice", |t| t.entries[2].node = 0),
+            ("in no directory", |t| t.entries[2].node = 2),
+            ("node is out of range", |t| t.entries[2].node = 4),
+            ("entries are out of range", |t| t.directories[1].count = 2),
+            ("not sorted", |t| t.entries.swap(0, 1)),
+            ("slash", |t| t.text[1] = b'/'),
+            ("empty", |t| t.entries[0].length = 0),
+            ("blocks are out of range", |t| t.files[0].first_block = 1),
+            ("wrong size", |t| t.blocks[0] = 5000),
+            ("beyond the image", |t| t.files[0].start = 8000),
+            ("tail", |t| t.files[0].skip = 101),
+            ("add up", |t| t.facts.content_bytes = 1),
+            ("attributes", |t| t.xattr_nodes[0].count = 2),
+        ];
+        for (expected, break_it) in cases {
+            let mut tables = sound();
+            break_it(&mut tables);
+            let fault = tables.check().expect_err(expected);
+            assert!(fault.contains(expected), "{fault:?} without {expected:?}");
+        }
+    }
+}

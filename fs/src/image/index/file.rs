@@ -218,3 +218,42 @@ fn get_table<R: Record>(from: &mut Bytes<'_>, body: &mut Bytes<'_>, all: u64) ->
     }
     Some(records)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_loaded_as_it_was_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("index");
+        let tables = super::super::check::tests::sound();
+        write(&path, &tables).unwrap();
+        assert_eq!(load(&path).unwrap(), tables);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let bytes = encode(&super::super::check::tests::sound());
+        let at = |at: usize, size: usize| &bytes[at..at + size];
+        assert_eq!(at(0, 8), b"PSTNIDX\0");
+        assert_eq!(at(8, 4), 1_u32.to_le_bytes());
+        assert_eq!(at(16, 32), [7; 32]);
+        assert_eq!(at(48, 8), 10_000_u64.to_le_bytes());
+        assert_eq!(at(56, 8), 5000_u64.to_le_bytes());
+        assert_eq!(at(64, 4), 4096_u32.to_le_bytes());
+        assert_eq!(at(68, 2), 6_u16.to_le_bytes());
+        assert_eq!(at(72, 8), 248_u64.to_le_bytes());
+        assert_eq!(at(80, 8), (4 * 18_u64).to_le_bytes());
+        assert!(bytes.ends_with(b"abcax"));
+    }
+
+    #[test]
+    fn an_index_of_another_version_is_named_as_such() {
+        let mut bytes = encode(&super::super::check::tests::sound());
+        bytes[8] = 2;
+        let fault = decode(&bytes).unwrap_err();
+        assert!(fault.contains("version 2"), "{fault}");
+    }
+}

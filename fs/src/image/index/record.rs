@@ -197,7 +197,7 @@ impl Tag {
 impl Node {
     /// Kind and permissions in one.
     pub(crate) fn mode_of(tag: Tag, permissions: u16) -> u16 {
-        tag.id() << 12 | permissions & 0o7777
+        (tag.id() << 12) | (permissions & 0o7777)
     }
 
     /// Its kind; none when the index is damaged.

@@ -81,7 +81,7 @@ pub(super) fn write(
         directories: writer.directories.finish().0,
         owners: writer.owners,
         inode_count,
-        root: u64::from(root.block) << 16 | u64::from(root.offset),
+        root: (u64::from(root.block) << 16) | u64::from(root.offset),
     })
 }
 

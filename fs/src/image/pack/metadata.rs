@@ -58,3 +58,24 @@ impl Writer {
         (self.out, self.starts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::pack::Compressor;
+
+    #[test]
+    fn a_position_is_never_at_the_end_of_a_block() {
+        let encoder = Encoder::new(Compressor::Zstd(1)).unwrap();
+        let mut writer = Writer::new(encoder);
+        writer.write(&[1; METADATA_SIZE - 1]);
+        assert_eq!(writer.position(), (0, 8191));
+        writer.write(&[1]);
+        let (start, offset) = writer.position();
+        assert!(start > 0);
+        assert_eq!(offset, 0);
+        let (bytes, starts) = writer.finish();
+        assert_eq!(starts, [0]);
+        assert_eq!(to_u64(bytes.len()), start);
+    }
+}

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::inodes::{Body, Contents, Inode, Inodes};
+use super::listing::{RUN_MAX, Run, entry_fields, run_header};
 use super::metadata::{Source, Table};
 use super::superblock::Layout;
 use super::{Bounds, VerifyError};
@@ -88,12 +89,6 @@ struct Tree<'a, 's> {
     unclaimed: usize,
 }
 
-/// The header of a run of entries in a listing.
-struct Run {
-    block: u64,
-    number: u32,
-}
-
 impl Tree<'_, '_> {
     /// Reads the entries of a directory; queues its subdirectories.
     fn directory(&mut self, pending: &Pending, listings: &Table) -> Result<(), VerifyError> {
@@ -102,7 +97,7 @@ impl Tree<'_, '_> {
         let mut subdirectories = 0;
         while !listing.is_empty() {
             let (count, run) = run_header(&mut listing)
-                .filter(|(count, _)| *count <= 256)
+                .filter(|(count, _)| *count <= RUN_MAX)
                 .ok_or_else(|| self.bad_listing(pending, "a header is wrong"))?;
             for _ in 0..count {
                 if self.entry(pending, &run, &mut listing)? == Tag::Directory {
@@ -136,15 +131,15 @@ impl Tree<'_, '_> {
         if bytes == 0 {
             return Ok(Bytes::new(&[]));
         }
-        self.unclaimed = self
-            .unclaimed
-            .checked_sub(to_usize(bytes))
-            .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
-        listings
+        let listing = listings
             .from(u64::from(block), offset)
             .and_then(|mut rest| rest.take(to_usize(bytes)))
-            .map(Bytes::new)
-            .ok_or_else(|| self.bad_listing(pending, "it is not in the directory table"))
+            .ok_or_else(|| self.bad_listing(pending, "it is not in the directory table"))?;
+        self.unclaimed = self
+            .unclaimed
+            .checked_sub(listing.len())
+            .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
+        Ok(Bytes::new(listing))
     }
 
     /// Reads one entry; the answer is what kind of node it names.
@@ -396,19 +391,4 @@ fn table_end<T>(table: &[T]) -> Result<u32, VerifyError> {
         what: "elements of a table",
         limit: u64::from(u32::MAX),
     })
-}
-
-/// A run's number of entries, and what they share.
-fn run_header(listing: &mut Bytes<'_>) -> Option<(u32, Run)> {
-    let count = listing.u32()?.checked_add(1)?;
-    let (block, number) = (listing.u32()?, listing.u32()?);
-    let block = u64::from(block);
-    Some((count, Run { block, number }))
-}
-
-/// An entry's inode offset, inode number from the run's, kind and name.
-fn entry_fields<'b>(listing: &mut Bytes<'b>) -> Option<(u16, i16, u16, &'b [u8])> {
-    let (offset, delta, kind) = (listing.u16()?, listing.i16()?, listing.u16()?);
-    let length = usize::from(listing.u16()?).checked_add(1)?;
-    Some((offset, delta, kind, listing.take(length)?))
 }
