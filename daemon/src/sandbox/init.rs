@@ -85,6 +85,7 @@ fn start(
 ) -> Result<Started, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("death signal")?;
+    rustix::thread::set_name(c"piston-init").step("name")?;
     forget(launcher)?;
     sys::set_dispositions([libc::SIGCHLD], Disposition::Default);
     let mut mask = SigSet::empty();

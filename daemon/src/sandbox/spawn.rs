@@ -3,7 +3,6 @@
 //! A stage lives exactly as long as its `Running`: dropping that closes the control socket, at
 //! which init ends and the kernel kills the tree.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::SandboxError;
-use super::message::{self, JobFds, KILL, Report};
+use super::message::{self, JobFds, KILL, Report, Setup};
 use super::spec::{Exit, Spec, Stdio};
 use super::sys;
 use super::workspace::Workspace;
@@ -45,8 +44,7 @@ pub struct Launcher {
 #[derive(Debug)]
 struct LauncherCommand {
     program: PathBuf,
-    fs: PathBuf,
-    ids: Option<u32>,
+    setup: Setup,
 }
 
 /// A launcher process and the socket to it; its end ends the process.
@@ -70,10 +68,13 @@ impl Launcher {
         fs: &Path,
         ids: Option<u32>,
     ) -> Result<Self, SandboxError> {
-        let command = LauncherCommand {
-            program: program.to_owned(),
+        let setup = Setup {
             fs: fs.to_owned(),
             ids,
+        };
+        let command = LauncherCommand {
+            program: program.to_owned(),
+            setup,
         };
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
@@ -135,12 +136,9 @@ impl LauncherCommand {
     async fn start(&self) -> Result<Link, SandboxError> {
         const STEP: &str = "start the launcher";
         let (ours, theirs) = message::pair().map_err(|error| SandboxError::step(STEP, error))?;
-        let ids = self
-            .ids
-            .map_or_else(|| "-".to_owned(), |first| first.to_string());
         let process = tokio::process::Command::new(&self.program)
+            .arg0("pistond")
             .arg(SUBCOMMAND)
-            .args([OsString::from(&self.fs), ids.into()])
             .env_clear()
             .current_dir("/")
             .stdin(ProcessStdio::from(theirs))
@@ -150,6 +148,10 @@ impl LauncherCommand {
             .spawn()
             .map_err(|error| SandboxError::step(STEP, error))?;
         let socket = non_blocking(ours).map_err(|error| SandboxError::step(STEP, error))?;
+        let setup = serde_json::to_vec(&self.setup)
+            .map_err(|error| SandboxError::step(STEP, io::Error::from(error)))?;
+        message::send_bytes(socket.get_ref(), &setup, &[])
+            .map_err(|error| SandboxError::step(STEP, error))?;
         let report = tokio::time::timeout(START_TIMEOUT, receive(&socket))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
