@@ -43,7 +43,9 @@ pub(super) struct Setup {
 /// What is said on the way of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// From the launcher: it is ready. From init: the program runs (with init's pidfd).
+    /// From init: it exists, and here is its pidfd.
+    Born,
+    /// From the launcher: it is ready. From init: the program runs.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),

@@ -204,27 +204,23 @@ impl Link {
             .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut)))
     }
 
-    /// Waits for the first report of a stage.
+    /// Waits until a stage's program runs. When this is given up, the stage is killed.
     async fn started(
         &self,
         control: AsyncFd<OwnedFd>,
         spec: &Spec,
     ) -> Result<Running, SandboxError> {
         let program = spec.argv.first().map_or("", String::as_str);
-        match receive(&control).await {
-            Ok(Some((Report::Ready, fds))) => {
-                let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
-                let init = sys::watch(init, Interest::READABLE)
-                    .map_err(|error| SandboxError::step("watch init", error))?;
-                Ok(Running {
-                    control,
-                    init,
-                    exit: None,
-                })
-            }
-            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
+        let running = match receive(&control).await {
+            Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
+            Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program)),
             // The end of the launcher closes every job that it had not come to.
-            _ if self.is_gone() => Err(SandboxError::LauncherGone),
+            _ if self.is_gone() => return Err(SandboxError::LauncherGone),
+            _ => return Err(SandboxError::Lost),
+        };
+        match receive(&running.control).await {
+            Ok(Some((Report::Ready, _))) => Ok(running),
+            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
             _ => Err(SandboxError::Lost),
         }
     }
@@ -248,6 +244,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// A stage whose init was born with the descriptor of itself in `fds`.
+    fn new(control: AsyncFd<OwnedFd>, fds: Vec<OwnedFd>) -> Result<Self, SandboxError> {
+        let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
+        let init = sys::watch(init, Interest::READABLE)
+            .map_err(|error| SandboxError::step("watch init", error))?;
+        Ok(Self {
+            control,
+            init,
+            exit: None,
+        })
+    }
+
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
     pub async fn wait(&mut self) -> Result<Exit, SandboxError> {

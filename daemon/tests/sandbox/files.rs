@@ -1,4 +1,5 @@
 //! The workspace between the daemon and a job that does not play by the rules.
+#![expect(clippy::unwrap_used, reason = "whatever fails here fails the test")]
 
 use std::io::ErrorKind;
 
@@ -53,7 +54,7 @@ fn what_does_not_fit_is_an_error_of_the_storage() {
         "files::what_does_not_fit_is_an_error_of_the_storage",
         async |bench| {
             let workspace = Workspace::new(Bytes::kib(64), Slot(1), bench.ids).unwrap();
-            match workspace.write(&path("big"), 0o644, &[1; 100_000]) {
+            match workspace.write(&path("big"), 0o644, &vec![1; 100_000]) {
                 Err(SandboxError::Workspace { path, source, .. }) => {
                     assert_eq!((&*path, source.kind()), ("big", ErrorKind::StorageFull));
                 }
