@@ -43,9 +43,8 @@ pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 ///
 /// `main` has to try this first, before the process has a second thread.
 pub fn hidden_subcommand(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let mut arguments = arguments.into_iter().skip(1);
-    match arguments.next()?.to_str()? {
-        spawn::SUBCOMMAND => Some(launcher::run(arguments)),
+    match arguments.into_iter().nth(1)?.to_str()? {
+        spawn::SUBCOMMAND => Some(launcher::run()),
         host::PROBE_SUBCOMMAND => Some(host::run_probe()),
         _ => None,
     }

@@ -7,6 +7,8 @@
 mod bench;
 #[path = "sandbox/escapes.rs"]
 mod escapes;
+#[path = "sandbox/files.rs"]
+mod files;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/life.rs"]

@@ -77,6 +77,16 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// The failure of `step`.
+    pub(super) fn new(step: &str, error: impl Into<io::Error>) -> Self {
+        // Errors of our own making have no errno.
+        let errno = error.into().raw_os_error().unwrap_or(libc::EINVAL);
+        Self {
+            step: step.to_owned(),
+            errno,
+        }
+    }
+
     /// As the daemon reports it, for a sandbox that was to run `program`.
     pub(super) fn into_error(self, program: &str) -> SandboxError {
         let source = io::Error::from_raw_os_error(self.errno);
@@ -102,9 +112,6 @@ pub(super) trait Step<T> {
 
 impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     fn step(self, step: &str) -> Result<T, Failure> {
-        self.map_err(|error| Failure {
-            step: step.to_owned(),
-            errno: error.into().raw_os_error().unwrap_or(libc::EINVAL),
-        })
+        self.map_err(|error| Failure::new(step, error))
     }
 }

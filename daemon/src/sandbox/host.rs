@@ -1,7 +1,7 @@
 //! What this host offers for jobs, for `pistond check` and `/info`.
 //!
-//! Namespaces, mounts and filters are really tried, in a process of their own (the hidden
-//! subcommand [`PROBE_SUBCOMMAND`]) that takes the same steps as a sandbox; looking at settings
+//! Namespaces, mounts and filters are really tried, in a process of their own (a hidden
+//! subcommand) that takes the same steps as a sandbox; looking at settings
 //! alone has misled others. Nothing is changed.
 
 mod cgroup;

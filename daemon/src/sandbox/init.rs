@@ -85,7 +85,13 @@ fn start(
 ) -> Result<Started, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("death signal")?;
+    rustix::thread::set_name(c"piston-init").step("name")?;
     forget(launcher)?;
+    // First of all, so that a start that hangs (on the filesystem) can be ended.
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .step("pidfd")?;
+    message::send(control, &Report::Born, &[me.as_fd()]).step("report")?;
+    drop(me);
     sys::set_dispositions([libc::SIGCHLD], Disposition::Default);
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
@@ -109,9 +115,7 @@ fn start(
     drop(files.workspace);
 
     let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
-    let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-        .step("pidfd")?;
-    message::send(control, &Report::Ready, &[me.as_fd()]).step("report")?;
+    message::send(control, &Report::Ready, &[]).step("report")?;
     Ok(Started { pid, at, children })
 }
 
@@ -153,7 +157,7 @@ fn execute(
         match report {
             Report::Executing { at: nanoseconds } => at = Some(Duration::from_nanos(nanoseconds)),
             Report::Failed(failure) => return Err(failure),
-            Report::Ready | Report::Ended { .. } => {}
+            Report::Born | Report::Ready | Report::Ended { .. } => {}
         }
     }
     // Without a time the process was killed on its way: it is reaped like a program's.

@@ -7,14 +7,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::error::{Failure, Step as _};
 use super::init;
-use super::message::{self, JobFds, Report};
+use super::message::{self, JobFds, Report, Setup};
 use super::mounts::Template;
 use super::seccomp::Filter;
 use super::sys::{self, Disposition, Forked, OneThread};
@@ -42,48 +42,28 @@ pub(super) struct Common {
     pub(super) ids: Option<u32>,
 }
 
-/// Runs the launcher until the daemon is gone. `arguments`: those after the subcommand's name.
+/// Runs the launcher until the daemon is gone.
 ///
 /// Has to be called before the process has a second thread.
-pub(super) fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    let mut arguments = arguments.into_iter();
-    let fs = arguments.next().map(PathBuf::from);
-    let ids = arguments
-        .next()
-        .and_then(|ids| ids.to_str().map(str::to_owned));
-    let (Some(fs), Some(ids)) = (fs, ids) else {
-        return usage();
-    };
-    let ids = match ids.as_str() {
-        "-" => None,
-        number => match number.parse() {
-            Ok(first) => Some(first),
-            Err(_) => return usage(),
-        },
-    };
-    match serve(&fs, ids) {
+pub(super) fn run() -> ExitCode {
+    match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// A person has called the hidden subcommand.
-fn usage() -> ExitCode {
-    tracing::error!(
-        "the launcher is started by the daemon: pistond launcher FILESYSTEM FIRST_ID|-"
-    );
-    ExitCode::from(2)
-}
-
 /// Prepares, says so, and starts jobs.
-fn serve(fs: &Path, ids: Option<u32>) -> io::Result<()> {
+fn serve() -> io::Result<()> {
     let thread = OneThread::check()?;
     // Its own copy of standard input; number 0 stays open to be nothing else's.
     let mut socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
-    let null = std::fs::File::open("/dev/null")?;
-    nix::unistd::dup2_stdin(&null)?;
-    drop(null);
-    let common = match prepare(fs, ids) {
+    nix::unistd::dup2_stdin(&std::fs::File::open("/dev/null")?)?;
+    // A person who calls this has no socket on standard input and gets an error here.
+    let Some((setup, _)) = message::receive_bytes(&socket, RecvFlags::empty())? else {
+        return Ok(());
+    };
+    let setup: Setup = serde_json::from_slice(&setup)?;
+    let common = match prepare(setup) {
         Ok(common) => {
             message::send(&socket, &Report::Ready, &[])?;
             common
@@ -107,7 +87,8 @@ fn next_job(socket: &OwnedFd) -> io::Result<Option<JobFds<OwnedFd>>> {
 }
 
 /// Everything that is done once.
-fn prepare(fs: &Path, ids: Option<u32>) -> Result<Common, Failure> {
+fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
+    rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
     nix::sys::signal::SigSet::empty()
@@ -116,7 +97,7 @@ fn prepare(fs: &Path, ids: Option<u32>) -> Result<Common, Failure> {
     rustix::process::setsid().step("session")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let filter = Filter::for_jobs().step("seccomp filter")?;
-    let template = Template::build(fs)?;
+    let template = Template::build(&fs)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("dumpable")?;
     Ok(Common {
         template,
@@ -131,11 +112,9 @@ fn start(thread: &OneThread, common: &Common, job: JobFds<OwnedFd>, socket: &mut
         Ok(Forked::Parent(_)) => {}
         Ok(Forked::Child) => init::run(thread, common, job, socket),
         Err(error) => {
-            let failure = Err::<(), _>(error).step("fork init");
-            if let Err(failure) = failure {
-                // The daemon may be gone by now; there is nobody else to tell.
-                message::send(&job.control, &Report::Failed(failure), &[]).ok();
-            }
+            let failure = Failure::new("fork init", error);
+            // The daemon may be gone by now; there is nobody else to tell.
+            message::send(&job.control, &Report::Failed(failure), &[]).ok();
         }
     }
 }

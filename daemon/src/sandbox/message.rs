@@ -2,14 +2,15 @@
 //!
 //! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
 //! empty read. Who says what:
-//! - daemon to launcher, on the launcher's socket: [`JobFds`], nothing else;
-//! - launcher to daemon on that socket: one [`Report`] (ready or failed) when it starts;
+//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only [`JobFds`];
+//! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to that;
 //! - init to daemon, on the job's control socket: reports; daemon to init: [`KILL`];
 //! - the program's process to init, on a socket that closes at exec: reports.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -30,10 +31,21 @@ const MAX_MESSAGE: usize = 4096;
 /// Descriptors that start a job, in this order in the message.
 const JOB_FDS: usize = 6;
 
+/// What a launcher has to know. Not in its arguments, which every job can read off `/proc/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Setup {
+    /// Where the filesystem is mounted.
+    pub(super) fs: PathBuf,
+    /// First host id of the slots; none when all jobs share the daemon's.
+    pub(super) ids: Option<u32>,
+}
+
 /// What is said on the way of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// From the launcher: it is ready. From init: the program runs (with init's pidfd).
+    /// From init: it exists, and here is its pidfd.
+    Born,
+    /// From the launcher: it is ready. From init: the program runs.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),

@@ -278,6 +278,7 @@ fn new_mount(
     attributes: MountAttrFlags,
 ) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", kind)?;
     for (name, value) in options {
         rustix::mount::fsconfig_set_string(&context, *name, *value)?;
     }

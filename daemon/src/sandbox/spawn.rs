@@ -3,7 +3,6 @@
 //! A stage lives exactly as long as its `Running`: dropping that closes the control socket, at
 //! which init ends and the kernel kills the tree.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::SandboxError;
-use super::message::{self, JobFds, KILL, Report};
+use super::message::{self, JobFds, KILL, Report, Setup};
 use super::spec::{Exit, Spec, Stdio};
 use super::sys;
 use super::workspace::Workspace;
@@ -45,8 +44,7 @@ pub struct Launcher {
 #[derive(Debug)]
 struct LauncherCommand {
     program: PathBuf,
-    fs: PathBuf,
-    ids: Option<u32>,
+    setup: Setup,
 }
 
 /// A launcher process and the socket to it; its end ends the process.
@@ -70,10 +68,13 @@ impl Launcher {
         fs: &Path,
         ids: Option<u32>,
     ) -> Result<Self, SandboxError> {
-        let command = LauncherCommand {
-            program: program.to_owned(),
+        let setup = Setup {
             fs: fs.to_owned(),
             ids,
+        };
+        let command = LauncherCommand {
+            program: program.to_owned(),
+            setup,
         };
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
@@ -135,12 +136,9 @@ impl LauncherCommand {
     async fn start(&self) -> Result<Link, SandboxError> {
         const STEP: &str = "start the launcher";
         let (ours, theirs) = message::pair().map_err(|error| SandboxError::step(STEP, error))?;
-        let ids = self
-            .ids
-            .map_or_else(|| "-".to_owned(), |first| first.to_string());
         let process = tokio::process::Command::new(&self.program)
+            .arg0("pistond")
             .arg(SUBCOMMAND)
-            .args([OsString::from(&self.fs), ids.into()])
             .env_clear()
             .current_dir("/")
             .stdin(ProcessStdio::from(theirs))
@@ -150,6 +148,10 @@ impl LauncherCommand {
             .spawn()
             .map_err(|error| SandboxError::step(STEP, error))?;
         let socket = non_blocking(ours).map_err(|error| SandboxError::step(STEP, error))?;
+        let setup = serde_json::to_vec(&self.setup)
+            .map_err(|error| SandboxError::step(STEP, io::Error::from(error)))?;
+        message::send_bytes(socket.get_ref(), &setup, &[])
+            .map_err(|error| SandboxError::step(STEP, error))?;
         let report = tokio::time::timeout(START_TIMEOUT, receive(&socket))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -202,27 +204,23 @@ impl Link {
             .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut)))
     }
 
-    /// Waits for the first report of a stage.
+    /// Waits until a stage's program runs. When this is given up, the stage is killed.
     async fn started(
         &self,
         control: AsyncFd<OwnedFd>,
         spec: &Spec,
     ) -> Result<Running, SandboxError> {
         let program = spec.argv.first().map_or("", String::as_str);
-        match receive(&control).await {
-            Ok(Some((Report::Ready, fds))) => {
-                let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
-                let init = sys::watch(init, Interest::READABLE)
-                    .map_err(|error| SandboxError::step("watch init", error))?;
-                Ok(Running {
-                    control,
-                    init,
-                    exit: None,
-                })
-            }
-            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
+        let running = match receive(&control).await {
+            Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
+            Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program)),
             // The end of the launcher closes every job that it had not come to.
-            _ if self.is_gone() => Err(SandboxError::LauncherGone),
+            _ if self.is_gone() => return Err(SandboxError::LauncherGone),
+            _ => return Err(SandboxError::Lost),
+        };
+        match receive(&running.control).await {
+            Ok(Some((Report::Ready, _))) => Ok(running),
+            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
             _ => Err(SandboxError::Lost),
         }
     }
@@ -246,6 +244,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// A stage whose init was born with the descriptor of itself in `fds`.
+    fn new(control: AsyncFd<OwnedFd>, fds: Vec<OwnedFd>) -> Result<Self, SandboxError> {
+        let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
+        let init = sys::watch(init, Interest::READABLE)
+            .map_err(|error| SandboxError::step("watch init", error))?;
+        Ok(Self {
+            control,
+            init,
+            exit: None,
+        })
+    }
+
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
     pub async fn wait(&mut self) -> Result<Exit, SandboxError> {

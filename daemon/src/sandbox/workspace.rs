@@ -130,6 +130,8 @@ impl Workspace {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
                     let made = open_directory(parent, name)?;
+                    // The mode of mkdir is subject to the umask.
+                    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
                     self.give_to_owner(&made)?;
                     made
                 }

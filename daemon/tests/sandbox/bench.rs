@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 24] = [
 const ROOTLESS: &str = "PISTON_TEST_ROOTLESS";
 
 /// An unprivileged user that no host has.
-const NOBODY: &str = "61234";
+pub(crate) const NOBODY: &str = "61234";
 
 /// Runs `body` as root and without root. `name` is the test's whole name.
 pub(crate) fn everywhere(name: &str, body: impl AsyncFnOnce(&Bench)) {
@@ -91,7 +91,7 @@ pub(crate) fn pistond() -> PathBuf {
 }
 
 /// Links or copies a program to where everybody can execute it.
-fn share(program: &Path, directory: &Path) -> PathBuf {
+pub(crate) fn share(program: &Path, directory: &Path) -> PathBuf {
     let shared = directory.join(program.file_name().unwrap());
     if std::fs::hard_link(program, &shared).is_err() {
         std::fs::copy(program, &shared).unwrap();
@@ -99,7 +99,8 @@ fn share(program: &Path, directory: &Path) -> PathBuf {
     shared
 }
 
-fn open_to_all(directory: &Path) {
+/// Lets everybody use a directory.
+pub(crate) fn open_to_all(directory: &Path) {
     let mode = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(directory, mode).unwrap();
 }
@@ -233,11 +234,9 @@ fn build_view(view: &Path) {
     for directory in ["bin", "lib64", "proc", "dev", "tmp", "piston/job", "etc"] {
         std::fs::create_dir_all(view.join(directory)).unwrap();
     }
-    let script = r#"cd "$0" && for p in "$@"; do
-        f=$(type -P "$p") && cp -L "$f" bin/ || exit 1
-        for l in $(ldd "$f" | grep -o '/[^ ]*'); do
-            [ -e ".$l" ] || { mkdir -p ".${l%/*}" && cp -L "$l" ".$l"; } || exit 1
-        done
+    let script = r#"set -e; cd "$0"; cp -L $(type -P "$@") bin/
+    for library in $(ldd bin/* | grep -oE '\s/\S+' | sort -u); do
+        mkdir -p ".${library%/*}"; cp -L "$library" ".$library"
     done"#;
     let status = Command::new("bash")
         .args(["-c", script])

@@ -308,6 +308,40 @@ fn times_are_those_of_the_whole_tree() {
     });
 }
 
+#[test]
+fn a_daemon_that_is_killed_takes_its_launcher_and_jobs_with_it() {
+    const VICTIM: &str = "PISTON_TEST_VICTIM";
+    let name = "life::a_daemon_that_is_killed_takes_its_launcher_and_jobs_with_it";
+    everywhere(name, async |bench| {
+        if std::env::var_os(VICTIM).is_some() {
+            let script = shell("setsid sleep 98765 & echo up; sleep 98765");
+            let mut live = bench.launch(script, &bench.workspace()).await.unwrap();
+            assert_eq!(live.line(), "up");
+            assert!(!processes_with("98765").is_empty());
+            println!("the launcher is {}.", bench.launcher.process_id().unwrap());
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        let victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(VICTIM, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&victim.stdout);
+        let (_, launcher) = said.split_once("the launcher is ").expect("the job ran");
+        let (launcher, _) = launcher.split_once('.').unwrap();
+        gone("98765").await;
+        let start = Instant::now();
+        while std::path::Path::new("/proc")
+            .join(launcher)
+            .join("exe")
+            .exists()
+        {
+            assert!(start.elapsed() < Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
 /// Waits until no process has `marker` among its arguments.
 async fn gone(marker: &str) {
     let start = Instant::now();

@@ -1,6 +1,6 @@
 //! What a program sees around it.
 
-use crate::bench::everywhere;
+use crate::bench::{everywhere, shell};
 
 #[test]
 fn a_program_is_an_unprivileged_user_without_any_way_up() {
@@ -187,4 +187,38 @@ fn there_is_a_loopback_and_no_other_network() {
             );
         },
     );
+}
+
+#[test]
+fn two_jobs_of_a_slot_share_no_namespace() {
+    everywhere(
+        "world::two_jobs_of_a_slot_share_no_namespace",
+        async |bench| {
+            let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
+            let script = format!("cd /proc/self/ns; readlink {}", kinds.join(" "));
+            let waits = shell(&format!("{script}; echo; exec sleep 60"));
+            let mut live = bench.launch(waits, &bench.workspace()).await.unwrap();
+            let host = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+            let mut seen: Vec<_> = kinds
+                .iter()
+                .map(|kind| host(kind).to_string_lossy().into_owned())
+                .collect();
+            seen.extend(kinds.iter().map(|_| live.line()));
+            let other = bench.prints(&script).await;
+            for namespace in other.lines() {
+                assert!(!seen.iter().any(|other| other == namespace), "{namespace}");
+            }
+            drop(live);
+        },
+    );
+}
+
+#[test]
+fn init_tells_nothing_of_the_host() {
+    everywhere("world::init_tells_nothing_of_the_host", async |bench| {
+        let told = bench
+            .prints("cat /proc/1/comm; cat -v /proc/1/cmdline")
+            .await;
+        assert_eq!(told, "piston-init\npistond^@launcher^@");
+    });
 }

@@ -115,8 +115,8 @@ fn try_everything() -> io::Result<Vec<Finding>> {
         }
         Ok(Forked::Parent(_)) => drop(theirs),
         Err(error) => {
-            let failed = Err::<(), _>(error).step("PID namespace");
-            findings.push(Finding::new("namespaces", failed, NAMESPACE_REMEDY));
+            let failed = Failure::new("PID namespace", error);
+            findings.push(Finding::new("namespaces", Err(failed), NAMESPACE_REMEDY));
             return Ok(findings);
         }
     }
