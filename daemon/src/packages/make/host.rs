@@ -11,6 +11,7 @@ pub(super) mod python;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -96,8 +97,7 @@ impl Host {
         needs: &Needs,
     ) -> Result<PathBuf, MakeError> {
         if let Some(program) = asked {
-            let found = fs::metadata(program).map(|_| program.to_owned());
-            return found.map_err(|source| MakeError::Read {
+            return asked_for(program).map_err(|source| MakeError::Read {
                 path: program.to_owned(),
                 source,
             });
@@ -124,6 +124,16 @@ pub(super) struct Needs {
     fedora: &'static str,
     alpine: &'static str,
     arch: &'static str,
+}
+
+/// A program by its path, or by its name alone (`python3.12`) as a shell would find it.
+fn asked_for(program: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(program)?;
+    let found = fs::metadata(&path).map(|_| path);
+    match program.to_str() {
+        Some(name) if !name.contains('/') => on_path(name).map_or(found, Ok),
+        _ => found,
+    }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -304,6 +314,23 @@ mod tests {
             error.to_string().contains("/nonexistent/python3"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_program_may_be_asked_for_by_its_name_alone() {
+        let found = Host::read()
+            .program(Some(Path::new("sh")), &NEEDS)
+            .expect("a shell");
+        assert!(
+            found.is_absolute() && found.ends_with("sh"),
+            "{}",
+            found.display()
+        );
+        let relative = Path::new("Cargo.toml");
+        let found = Host::read()
+            .program(Some(relative), &NEEDS)
+            .expect("tests run in the crate");
+        assert!(found.is_absolute() && found.ends_with(relative));
     }
 
     #[test]

@@ -357,6 +357,8 @@ fn gcc_compiles_and_links_c_and_cpp() {
     assert_eq!(view.prints(&format!("{cpp} && ./a.out")), "3\n");
     let fixed = "gcc -static main.c part.c -lm -o fixed && ./fixed arg";
     assert_eq!(view.prints(fixed), "arg 1.5\n");
+    let parallel = "cc -fopenmp main.c part.c -lm -o parallel && ./parallel arg";
+    assert_eq!(view.prints(parallel), "arg 1.5\n");
 }
 
 #[test]

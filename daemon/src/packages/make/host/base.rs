@@ -49,7 +49,7 @@ const TOOLS: [&str; 12] = [
     // ncurses
     "clear tput reset",
     // libc-bin
-    "getconf locale iconv",
+    "getconf locale iconv ldd",
     // others that small programs in shell lean on
     "bc dc ed xxd jq",
 ];

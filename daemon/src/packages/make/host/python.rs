@@ -61,8 +61,8 @@ const NO_ENDINGS: [&str; 6] = ["pyc", "pyo", "a", "o", "exe", "whl"];
 /// Modules that belong to the host's administrator or user.
 const NO_MODULES: [&str; 2] = ["sitecustomize.py", "usercustomize.py"];
 
-/// Libraries that an extension module opens by name.
-const OPENED: [&str; 2] = ["libgcc_s.so.1", "ossl-modules/legacy.so"];
+/// Threads that are cancelled make libc open it by name.
+const OPENED: &str = "libgcc_s.so.1";
 
 /// The interpreter's answer.
 #[derive(Debug, Deserialize)]
@@ -86,9 +86,7 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     for directory in answer.outermost_search() {
         library(&mut collector, directory, &answer.program)?;
     }
-    for name in OPENED {
-        collector.opened_library(name);
-    }
+    collector.opened_library(OPENED);
     names(&mut collector.plan, &run, answer.major);
     let failed = bytecode::add(&mut collector.plan, &answer.program, answer.tag.as_deref())?;
     let note = |module| format!("{module} does not compile: it has no .pyc");
