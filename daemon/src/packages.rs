@@ -59,8 +59,19 @@ use view::Publish;
 pub struct Lease {
     /// The package.
     pub installed: Arc<Installed>,
-    /// Returns the lease with its last clone.
-    _hold: Arc<Hold>,
+    /// Returns the lease with its last clone; none where a test made it up.
+    _hold: Option<Arc<Hold>>,
+}
+
+#[cfg(test)]
+impl Lease {
+    /// A lease of a package that no package manager knows.
+    pub(crate) fn made_up(installed: Installed) -> Self {
+        Self {
+            installed: Arc::new(installed),
+            _hold: None,
+        }
+    }
 }
 
 /// One count of a lease.
@@ -180,10 +191,10 @@ impl Packages {
         let slot = self.state.registry.lease(choose)?;
         let lease = Lease {
             installed: Arc::clone(&slot.installed),
-            _hold: Arc::new(Hold {
+            _hold: Some(Arc::new(Hold {
                 state: Arc::clone(&self.state),
                 package: slot.record.package.clone(),
-            }),
+            })),
         };
         Some(match &slot.published {
             Ok(_) => Ok(lease),

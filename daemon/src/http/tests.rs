@@ -22,7 +22,7 @@ fn app() -> Arc<App> {
     config.server.max_body = piston_client::units::Bytes(1000);
     let (trigger, shutdown) = crate::shutdown::channel();
     // Without its trigger an app shuts down.
-    std::mem::forget(trigger);
+    Box::leak(Box::new(trigger));
     Arc::new(App::without_engine(config, shutdown))
 }
 
@@ -310,4 +310,62 @@ async fn v2_has_a_message_for_what_is_not_json_and_for_what_is_too_long() {
     let (status, _, body) = post("/api/v2/execute", &"x".repeat(1001)).send().await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(body["message"].is_string(), "{body}");
+}
+
+/// Tells when a handler's future is dropped.
+struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell.send(()).expect("somebody waits");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was_read() {
+    use tokio::io::AsyncWriteExt as _;
+    let (started, mut start) = tokio::sync::mpsc::channel(1);
+    let (dropped, drop_seen) = tokio::sync::oneshot::channel();
+    let guard = Arc::new(std::sync::Mutex::new(Some(Dropped(Some(dropped)))));
+    let handler = move |body: axum::body::Bytes| async move {
+        let _guard = guard.lock().expect("not poisoned").take();
+        started.send(body).await.expect("somebody waits");
+        std::future::pending::<()>().await;
+    };
+    let router = Router::new().route("/", axum::routing::post(handler));
+    let (mut client, server) = tokio::io::duplex(1000);
+    let serving = tokio::spawn(connection(server, router, ADMIN, app()));
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
+    client.write_all(request).await.expect("written");
+    assert_eq!(start.recv().await.expect("the handler runs"), "hi");
+    drop(client);
+    drop_seen.await.expect("the handler is dropped");
+    serving.await.expect("the connection ends");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_an_internal_error_that_tells_nothing() {
+    async fn panics() -> &'static str {
+        panic!("secret")
+    }
+    let app = app();
+    let router: Router = Router::new()
+        .route("/api/v3/x", axum::routing::get(panics))
+        .layer(axum::middleware::from_fn_with_state(app, edge::around));
+    let request = HttpRequest::get("http://localhost/api/v3/x").body(Body::empty());
+    let reply = router
+        .oneshot(request.expect("a request"))
+        .await
+        .expect("infallible");
+    assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = axum::body::to_bytes(reply.into_body(), 1 << 20)
+        .await
+        .expect("a body");
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(
+        body.contains("\"internal\"") && !body.contains("secret"),
+        "{body}"
+    );
 }

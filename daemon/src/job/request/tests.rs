@@ -1,6 +1,5 @@
 //! What a submission may look like.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -52,9 +51,7 @@ pub(crate) fn lease(languages: &[&str]) -> Lease {
         cache: api::CacheLevel::None,
         artifacts: Vec::new(),
     };
-    Lease {
-        installed: Arc::new(installed),
-    }
+    Lease::made_up(installed)
 }
 
 fn request(body: &str) -> Result<Request, RequestError> {

@@ -10,9 +10,10 @@ fn draft_with(body: &Value, policy: &LimitPolicy) -> Result<Draft, Error> {
     let find = |language: &str, range: &VersionRange| {
         let known = ["c", "file"].contains(&language)
             && range.matches(&"1.2.3".parse().expect("a version"));
-        match known {
-            true => Ok((lease(&[language]), language.parse().expect("a language"))),
-            false => Err(Error::new(Code::PackageNotFound, "no such runtime")),
+        if known {
+            Ok((lease(&[language]), language.parse().expect("a language")))
+        } else {
+            Err(Error::new(Code::PackageNotFound, "no such runtime"))
         }
     };
     Wire::check(body)?.draft(&find, policy)
