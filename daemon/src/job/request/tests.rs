@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use piston_client::api;
+use piston_client::units::Bytes;
+
 use super::*;
 use crate::job::limits::{LimitPolicy, V2Limits};
 use crate::packages::{Entry, ProvidedRuntime};

@@ -1,0 +1,110 @@
+//! v3's wire form of a submission, decoded.
+
+use piston_client::api::{self, TextEncoding};
+use piston_client::ids::Language;
+
+use super::{CodeFiles, Draft, DraftFile, FileForm, Request, RequestError, decode};
+use crate::job::limits::LimitPolicy;
+use crate::packages::{Installed, Lease};
+
+/// The language of a package that a v3 request means.
+pub fn choose_language(
+    installed: &Installed,
+    asked: Option<&Language>,
+) -> Result<usize, RequestError> {
+    let provided = &installed.runtimes;
+    let found = match asked {
+        None => (!provided.is_empty()).then_some(0),
+        Some(language) => provided.iter().position(|runtime| {
+            runtime.language == *language || runtime.aliases.iter().any(|a| a == language.as_str())
+        }),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = provided
+            .iter()
+            .map(|runtime| runtime.language.as_str())
+            .collect();
+        RequestError::NotExecutable(match asked {
+            Some(language) if !names.is_empty() => {
+                format!(
+                    "{} runs {}, not {language}",
+                    installed.package,
+                    names.join(", ")
+                )
+            }
+            _ => format!(
+                "{} runs no language, it is there for other packages",
+                installed.package
+            ),
+        })
+    })
+}
+
+/// A v3 request decoded; its package is held, its limits are lowered.
+pub fn from_v3(
+    wire: api::ExecuteRequest,
+    lease: Lease,
+    policy: &LimitPolicy,
+) -> Result<Request, RequestError> {
+    let runtime =
+        &lease.installed.runtimes[choose_language(&lease.installed, wire.language.as_ref())?];
+    let language = runtime.language.clone();
+    let limits = policy.for_runtime(runtime).lower(&wire.limits)?;
+    let files = match (wire.code, wire.files) {
+        (Some(code), files) if files.is_empty() => {
+            vec![DraftFile {
+                name: None,
+                bytes: code.into_bytes(),
+                form: FileForm::Text,
+            }]
+        }
+        (Some(_), _) => {
+            return Err(RequestError::field(
+                "code",
+                "and `files` exclude each other",
+            ));
+        }
+        (None, files) => v3_files(files)?,
+    };
+    let stdin = match wire.stdin {
+        None => Vec::new(),
+        Some(api::Stdin::Text(text)) => text.into_bytes(),
+        Some(api::Stdin::Encoded { content, encoding }) => {
+            decode("stdin.content", content, encoding)?
+        }
+    };
+    let code = CodeFiles::FirstAndText;
+    let (args, env, outputs) = (wire.args, wire.env, wire.outputs);
+    Draft {
+        lease,
+        language,
+        files,
+        code,
+        args,
+        stdin,
+        env,
+        limits,
+        outputs,
+    }
+    .try_into()
+}
+
+fn v3_files(files: Vec<api::InputFile>) -> Result<Vec<DraftFile>, RequestError> {
+    let one = |(index, file): (usize, api::InputFile)| {
+        let form = match file.encoding {
+            TextEncoding::Utf8 => FileForm::Text,
+            TextEncoding::Base64 | TextEncoding::Hex => FileForm::Encoded,
+        };
+        let bytes = decode(
+            &format!("files[{index}].content"),
+            file.content,
+            file.encoding,
+        )?;
+        Ok(DraftFile {
+            name: file.name,
+            bytes,
+            form,
+        })
+    };
+    files.into_iter().enumerate().map(one).collect()
+}
