@@ -44,8 +44,8 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(10),
             silence: Duration::from_secs(30),
-            index: Duration::from_secs(60),
-            package: Duration::from_secs(3600),
+            index: Duration::from_mins(1),
+            package: Duration::from_hours(1),
         }
     }
 }

@@ -233,7 +233,7 @@ impl Packages {
                 Some(slot) if is_listed_as(&slot, entry) => {}
                 Some(slot) => {
                     return Err(PackagesError::Listed {
-                        package: pick.package.clone(),
+                        package: Box::new(pick.package.clone()),
                         repository: source.name.clone(),
                         installed: slot.record.file,
                         listed: entry.checksum.hex(),
@@ -282,7 +282,7 @@ impl Packages {
                 got,
                 ..
             } => PackagesError::Checksum {
-                package: entry.package.clone(),
+                package: Box::new(entry.package.clone()),
                 repository: repository.name.clone(),
                 algorithm,
                 want,
@@ -388,7 +388,9 @@ fn commit(
         environments.insert(checked.info.package.clone(), checked.own_environment()?);
     }
     // What the plan chose holds, even where something newer is installed as well.
-    pins.iter().for_each(|package| shelf.pin(package));
+    for package in pins {
+        shelf.pin(package);
+    }
     let environment = |package: &PackageRef| {
         let new = environments.get(package).cloned();
         new.or_else(|| Some(state.registry.get(package)?.record.own_environment.clone()))
@@ -402,7 +404,7 @@ fn commit(
         .map(|ready| ready.record.package.clone())
         .collect();
     if !ready.is_empty() {
-        changing.install(ready)?;
+        changing.install(&ready)?;
     }
     Ok(packages)
 }

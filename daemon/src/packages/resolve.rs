@@ -115,7 +115,7 @@ pub enum ResolveError {
         /// Which versions would do.
         range: String,
         /// The one that was chosen before.
-        chosen: PackageRef,
+        chosen: Box<PackageRef>,
         /// Who needs that one.
         other: Trail,
     },
@@ -206,19 +206,17 @@ pub fn resolve(
                 best
             }
         });
-    match newest {
-        Some((number, candidate)) => closure(catalog, candidate, Place::Repository(number)),
-        None => {
-            let versions: BTreeSet<Version> = listed()
-                .map(|(_, candidate)| candidate.package.version.clone())
-                .collect();
-            Err(ResolveError::NotListed {
-                language: language.clone(),
-                range: range.to_string(),
-                versions: versions.into_iter().rev().collect(),
-            })
-        }
+    if let Some((number, candidate)) = newest {
+        return closure(catalog, candidate, Place::Repository(number));
     }
+    let versions: BTreeSet<Version> = listed()
+        .map(|(_, candidate)| candidate.package.version.clone())
+        .collect();
+    Err(ResolveError::NotListed {
+        language: language.clone(),
+        range: range.to_string(),
+        versions: versions.into_iter().rev().collect(),
+    })
 }
 
 /// Chooses the dependencies of one package; picks as of [`resolve`].
@@ -295,7 +293,7 @@ impl<'a> Search<'a> {
                 trail: by.trail.clone(),
                 language: language.clone(),
                 range: range.to_string(),
-                chosen: there.candidate.package.clone(),
+                chosen: Box::new(there.candidate.package.clone()),
                 other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
             });
         }
