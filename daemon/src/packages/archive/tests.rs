@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
+use flate2::Compression;
+
+use super::write::append;
 use super::*;
+use crate::packages::files;
 
 const JSON: &[u8] = br#"{"language":"python","version":"3.11.2"}"#;
 
