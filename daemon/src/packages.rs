@@ -247,10 +247,9 @@ impl Packages {
         cascade: bool,
     ) -> Result<api::UninstallReply, PackagesError> {
         let (state, package) = (Arc::clone(&self.state), package.clone());
-        let not_installed = match format!("={}", package.version).parse() {
-            Ok(exact) => self.not_installed(package.language.as_str(), &exact),
-            Err(error) => PackagesError::Internal(format!("{package}: {error}")),
-        };
+        let exact = package.version.to_string().parse();
+        let exact = exact.unwrap_or_else(|_| VersionRange::any());
+        let not_installed = self.not_installed(package.language.as_str(), &exact);
         blocking(move || remove::uninstall(&state, &package, cascade, not_installed)).await
     }
 

@@ -12,7 +12,7 @@ use super::error::PackagesError;
 use super::files;
 use super::state::State;
 use super::verify::Verifier;
-use super::view::Publish;
+use super::view::{Part, Publish};
 use crate::store::records::PackageRecord;
 
 /// Opens the state, sweeps, renews indexes of images that can't be read, publishes.
@@ -30,27 +30,53 @@ pub(super) async fn open(
         Ok((Arc::new(state), records))
     })
     .await?;
-    renew_indexes(&state, &records, verifier).await;
-    let opened = Arc::clone(&state);
+    let (unusable, records, parts) = open_images(Arc::clone(&state), records).await?;
+    renew_indexes(&state, &records, &unusable, verifier).await;
+    let restored = Arc::clone(&state);
     blocking(move || {
-        opened.restore(records);
+        restored.restore(records);
+        // The views hold the images now.
+        drop(parts);
         Ok(())
     })
     .await?;
     Ok(state)
 }
 
-/// Checks images again whose index is gone, damaged or of another version.
-async fn renew_indexes(state: &Arc<State>, records: &[PackageRecord], verifier: &Verifier) {
-    for record in records {
-        let unusable = match state.openable(record) {
-            Err(ImageError::Index { .. }) => true,
-            Err(ImageError::Io { path, .. }) => path == state.data.index(&record.image),
-            _ => false,
-        };
-        if !unusable {
-            continue;
+/// Opens every image once; says of each record whether only its index is at fault.
+async fn open_images(
+    state: Arc<State>,
+    records: Vec<PackageRecord>,
+) -> Result<(Vec<bool>, Vec<PackageRecord>, Vec<Part>), PackagesError> {
+    blocking(move || {
+        let mut parts = Vec::new();
+        let mut unusable = Vec::with_capacity(records.len());
+        for record in &records {
+            let opened = state.open_part(record);
+            unusable.push(match &opened {
+                Err(ImageError::Index { .. }) => true,
+                Err(ImageError::Io { path, .. }) => *path == state.data.index(&record.image),
+                _ => false,
+            });
+            parts.extend(opened.ok());
         }
+        Ok((unusable, records, parts))
+    })
+    .await
+}
+
+/// Checks images again whose index is gone, damaged or of another version.
+async fn renew_indexes(
+    state: &State,
+    records: &[PackageRecord],
+    unusable: &[bool],
+    verifier: &Verifier,
+) {
+    let at_fault = records
+        .iter()
+        .zip(unusable)
+        .filter(|(_, unusable)| **unusable);
+    for (record, _) in at_fault {
         let renewed = renew_index(state, record, verifier).await;
         match renewed {
             Ok(()) => tracing::info!(pkg = %record.package, "index of the image renewed"),

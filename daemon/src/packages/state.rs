@@ -76,14 +76,14 @@ impl State {
         }
     }
 
-    /// Whether the image of a record can be opened; its index may be missing or of another
-    /// version.
-    pub(crate) fn openable(&self, record: &PackageRecord) -> Result<(), ImageError> {
+    /// Opens the image of a record; its index may be missing or of another version. As long as
+    /// the part lives, views share it.
+    pub(crate) fn open_part(&self, record: &PackageRecord) -> Result<Part, ImageError> {
         let info = parse_info(record).map_err(|error| ImageError::Index {
             path: self.data.index(&record.image),
             reason: error.to_string(),
         })?;
-        self.part(record, &info).map(drop)
+        self.part(record, &info)
     }
 
     /// Removes image files that no record names, which a crash leaves.
