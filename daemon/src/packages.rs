@@ -10,6 +10,7 @@
 //! Invariants: only a package whose image the limited child has checked is registered; a crash
 //! at any point leaves the state before or after, and garbage that the next start sweeps.
 
+mod acquire;
 pub mod archive;
 mod data;
 pub mod environment;
@@ -23,7 +24,8 @@ mod install;
 mod installed;
 mod list;
 pub mod make;
-mod manage;
+mod opening;
+mod remove;
 mod repo;
 pub mod resolve;
 mod state;
@@ -122,7 +124,7 @@ impl Packages {
         verifier: Verifier,
         patience: Patience,
     ) -> Result<Arc<Self>, PackagesError> {
-        let state = manage::open(data, publisher, &verifier).await?;
+        let state = opening::open(data, publisher, &verifier).await?;
         let fetcher = Arc::new(Fetcher::new(patience));
         Ok(Arc::new(Self {
             repositories: Repositories::new(Arc::clone(&state), Arc::clone(&fetcher)),
@@ -256,17 +258,16 @@ impl Packages {
         cascade: bool,
     ) -> Result<api::UninstallReply, PackagesError> {
         let (state, package) = (Arc::clone(&self.state), package.clone());
-        let not_installed = match format!("={}", package.version).parse() {
-            Ok(exact) => self.not_installed(package.language.as_str(), &exact),
-            Err(error) => PackagesError::Internal(format!("{package}: {error}")),
-        };
-        blocking(move || manage::uninstall(&state, &package, cascade, not_installed)).await
+        let exact = package.version.to_string().parse();
+        let exact = exact.unwrap_or_else(|_| VersionRange::any());
+        let not_installed = self.not_installed(package.language.as_str(), &exact);
+        blocking(move || remove::uninstall(&state, &package, cascade, not_installed)).await
     }
 
     /// Removes dependencies that nothing needs and nobody asked for.
     pub async fn gc(&self) -> Result<api::UninstallReply, PackagesError> {
         let state = Arc::clone(&self.state);
-        blocking(move || manage::gc(&state)).await
+        blocking(move || remove::gc(&state)).await
     }
 
     /// Configured repositories.
@@ -301,7 +302,7 @@ impl Packages {
         let repositories = self.repositories.select(repository, sync).await?;
         let installed = |entry: &index::Entry| {
             let slot = self.state.registry.get(&entry.package);
-            slot.is_some_and(|slot| manage::is_listed_as(&slot, entry))
+            slot.is_some_and(|slot| acquire::is_listed_as(&slot, entry))
         };
         Ok(repositories
             .iter()

@@ -163,12 +163,24 @@ fn empty(directory: &Path) -> Result<(), PathError> {
         let path = entry.at("list", directory)?.path();
         let kind = fs::symlink_metadata(&path).at("inspect", &path)?;
         if kind.is_dir() {
-            fs::remove_dir_all(&path).at("remove", &path)?;
+            remove_tree(&path).at("remove", &path)?;
         } else {
             fs::remove_file(&path).at("remove", &path)?;
         }
     }
     Ok(())
+}
+
+/// Removes a directory that the image check of a killed daemon may just be writing its one file
+/// to: the second attempt finds what came during the first.
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    for _ in 0..3 {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 #[cfg(test)]

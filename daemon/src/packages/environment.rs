@@ -353,13 +353,8 @@ mod tests {
             ("export A=$UNSET-x", vec!["A=-x"]),
             ("export A=5$", vec!["A=5$"]),
             ("export URL=http://x/#y", vec!["URL=http://x/#y"]),
-            ("export Ä=1\n", vec![]),
         ] {
-            if text.contains('Ä') {
-                assert!(parse(text.as_bytes(), DIR).is_err());
-            } else {
-                assert_eq!(values(text), expected, "{text}");
-            }
+            assert_eq!(values(text), expected, "{text}");
         }
     }
 
@@ -381,6 +376,7 @@ mod tests {
             ("export A=\"b", "not closed"),
             ("export A=b\\", "backslash"),
             ("export 1A=b", "not `NAME=value`"),
+            ("export Ä=b", "not `NAME=value`"),
             ("export A=\0", "NUL"),
         ] {
             let text = format!("export FINE=1\n{line}\n");
@@ -394,7 +390,7 @@ mod tests {
     fn doubling_a_value_again_and_again_is_bounded() {
         let mut text = "export A=0123456789\n".to_owned();
         text.push_str(&"export A=$A$A$A$A\n".repeat(100));
-        assert!(parse(text.as_bytes(), DIR).is_err());
+        parse(text.as_bytes(), DIR).unwrap_err();
     }
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {

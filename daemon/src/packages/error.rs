@@ -89,7 +89,7 @@ pub enum PackagesError {
     )]
     Checksum {
         /// Which package.
-        package: PackageRef,
+        package: Box<PackageRef>,
         /// Where it comes from.
         repository: String,
         /// Which checksum.
@@ -105,7 +105,7 @@ pub enum PackagesError {
     )]
     Conflict {
         /// Which package.
-        package: PackageRef,
+        package: Box<PackageRef>,
         /// Digest of what is installed.
         installed: Digest,
         /// Digest of the new one.
@@ -117,7 +117,7 @@ pub enum PackagesError {
     )]
     Listed {
         /// Which package.
-        package: PackageRef,
+        package: Box<PackageRef>,
         /// Which repository.
         repository: String,
         /// Digest of the file that was installed.

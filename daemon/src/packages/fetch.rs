@@ -5,24 +5,25 @@
 //! a package file is hashed while it is written, and is only returned when its checksum is right.
 //! Does not read what it downloads.
 
-use std::fmt;
+mod location;
+mod sink;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use piston_client::ids::Digest;
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
-use sha2::{Digest as _, Sha256, Sha512};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use super::files::{AtPath as _, PathError};
 use super::index::{Checksum, MAX_INDEX_BYTES};
+use sink::Sink;
 
-/// Name of the index in a folder.
-const INDEX_NAME: &str = "index.yaml";
+pub use location::{Location, LocationError};
+
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
@@ -44,27 +45,10 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(10),
             silence: Duration::from_secs(30),
-            index: Duration::from_secs(60),
-            package: Duration::from_secs(3600),
+            index: Duration::from_mins(1),
+            package: Duration::from_hours(1),
         }
     }
-}
-
-/// Where an index or a package file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// `https://` or `http://`.
-    Web(Url),
-    /// A file of this host.
-    File(PathBuf),
-}
-
-/// Why a location is not acceptable.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` {reason}")]
-pub struct LocationError {
-    text: String,
-    reason: String,
 }
 
 /// Why a download fails.
@@ -126,91 +110,6 @@ impl FetchError {
     /// Whether the file system is full.
     pub(crate) fn is_no_space(&self) -> bool {
         matches!(self, Self::Path(error) if error.is_no_space())
-    }
-}
-
-impl Location {
-    /// Reads `https://`, `http://`, `file://` or an absolute path. A folder means its
-    /// `index.yaml`.
-    pub fn of_index(text: &str) -> Result<Self, LocationError> {
-        let fail = |reason: &str| LocationError::new(text, reason);
-        if text.starts_with('/') {
-            return Ok(Self::file(PathBuf::from(text)));
-        }
-        let mut url = Url::parse(text).map_err(|_| {
-            fail("is no URL: write https://, http:// or file:// or an absolute path")
-        })?;
-        match url.scheme() {
-            "https" | "http" => {
-                if url.path().ends_with('/') {
-                    url = url
-                        .join(INDEX_NAME)
-                        .map_err(|_| fail("is no URL of a file"))?;
-                }
-                Ok(Self::Web(url))
-            }
-            "file" => url
-                .to_file_path()
-                .map(Self::file)
-                .map_err(|()| fail("names no file of this host: write file:///path")),
-            _ => Err(fail(
-                "is of a kind that is not supported: https, http and file are",
-            )),
-        }
-    }
-
-    fn file(path: PathBuf) -> Self {
-        if path.is_dir() {
-            Self::File(path.join(INDEX_NAME))
-        } else {
-            Self::File(path)
-        }
-    }
-
-    /// Where `reference` leads from here: as a browser would resolve it, but never from the web
-    /// to a file, nor from https to http.
-    pub fn join(&self, reference: &str) -> Result<Self, LocationError> {
-        let fail = |reason: &str| LocationError::new(reference, reason);
-        let base = match self {
-            Self::Web(url) => url.clone(),
-            Self::File(path) => {
-                Url::from_file_path(path).map_err(|()| fail("starts at no absolute path"))?
-            }
-        };
-        let url = base.join(reference).map_err(|_| fail("is no URL"))?;
-        match (self, url.scheme()) {
-            (Self::Web(from), "http") if from.scheme() == "https" => {
-                Err(fail("leads from https to http"))
-            }
-            (_, "http" | "https") => Ok(Self::Web(url)),
-            (Self::File(_), "file") => {
-                let path = url
-                    .to_file_path()
-                    .map_err(|()| fail("names no file of this host"))?;
-                Ok(Self::File(path))
-            }
-            _ => Err(fail(
-                "leads from the web to something else than http or https",
-            )),
-        }
-    }
-}
-
-impl LocationError {
-    fn new(text: &str, reason: &str) -> Self {
-        Self {
-            text: text.chars().take(200).collect(),
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Web(url) => url.fmt(f),
-            Self::File(path) => write!(f, "file://{}", path.display()),
-        }
     }
 }
 
@@ -470,76 +369,5 @@ async fn copy_file(path: &Path, sink: &mut Sink<'_>) -> Result<(), FetchError> {
             return Ok(());
         }
         sink.write(&buffer[..read]).await?;
-    }
-}
-
-enum Hasher {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-/// A bounded file that is hashed as it grows.
-struct Sink<'a> {
-    from: &'a Location,
-    to: &'a Path,
-    limit: u64,
-    want: &'a Checksum,
-    file: tokio::fs::File,
-    hasher: Hasher,
-    written: u64,
-}
-
-impl<'a> Sink<'a> {
-    async fn create(
-        from: &'a Location,
-        to: &'a Path,
-        limit: u64,
-        want: &'a Checksum,
-    ) -> Result<Self, FetchError> {
-        let file = tokio::fs::File::create_new(to).await.at("create", to)?;
-        Ok(Self {
-            from,
-            to,
-            limit,
-            want,
-            file,
-            hasher: match want {
-                Checksum::Sha256(_) => Hasher::Sha256(Sha256::new()),
-                Checksum::Sha512(_) => Hasher::Sha512(Sha512::new()),
-            },
-            written: 0,
-        })
-    }
-
-    async fn write(&mut self, piece: &[u8]) -> Result<(), FetchError> {
-        self.written = self.written.saturating_add(length(piece.len()));
-        if self.written > self.limit {
-            return Err(too_long(self.from, self.limit));
-        }
-        match &mut self.hasher {
-            Hasher::Sha256(hasher) => hasher.update(piece),
-            Hasher::Sha512(hasher) => hasher.update(piece),
-        }
-        self.file.write_all(piece).await.at("write", self.to)?;
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<(), FetchError> {
-        self.file.flush().await.at("write", self.to)?;
-        let got = match self.hasher {
-            Hasher::Sha256(hasher) => {
-                Checksum::Sha256(Digest::from_bytes(hasher.finalize().into()))
-            }
-            Hasher::Sha512(hasher) => Checksum::Sha512(Box::new(hasher.finalize().into())),
-        };
-        if got == *self.want {
-            return Ok(());
-        }
-        Err(FetchError::Checksum {
-            from: self.from.to_string(),
-            algorithm: got.algorithm(),
-            want: self.want.hex(),
-            got: got.hex(),
-        })
     }
 }

@@ -219,7 +219,7 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, b"12345").unwrap();
         assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
-        assert!(read_bounded(&path, 4).is_err());
+        read_bounded(&path, 4).unwrap_err();
     }
 
     #[test]

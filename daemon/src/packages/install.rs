@@ -16,7 +16,7 @@ use piston_fs::node::Kind;
 
 use super::archive::{self, Scripts};
 use super::data::Staging;
-use super::environment;
+use super::environment::{self, Variables};
 use super::error::PackagesError;
 use super::files::{self, AtPath as _};
 use super::info::{self, MAX_INFO_BYTES, PackageInfo, Platform};
@@ -148,15 +148,14 @@ impl Unpacked {
     fn complete(self, index: PathBuf, content_bytes: u64) -> Result<Checked, PackagesError> {
         let image = Image::open(&self.image, &index)
             .map_err(|error| PackagesError::refused(&self.name(), files::chain(&error)))?;
-        let (info, info_json) = match self.info {
-            Some(info) => info,
-            None => {
-                let json = small_file(&image, archive::INFO, MAX_INFO_BYTES)?
-                    .ok_or(archive::ArchiveError::Missing(archive::INFO))?;
-                let info = PackageInfo::parse(&json)?;
-                admit(&info, &self.origin)?;
-                (info, json)
-            }
+        let (info, info_json) = if let Some(info) = self.info {
+            info
+        } else {
+            let json = small_file(&image, archive::INFO, MAX_INFO_BYTES)?
+                .ok_or(archive::ArchiveError::Missing(archive::INFO))?;
+            let info = PackageInfo::parse(&json)?;
+            admit(&info, &self.origin)?;
+            (info, json)
         };
         let mut scripts = self.scripts;
         if info.mount == info::directory(&info.package) {
@@ -197,7 +196,7 @@ impl Checked {
     pub(crate) fn ready(
         &self,
         shelf: &Shelf,
-        known: &dyn Fn(&PackageRef) -> Option<Vec<(String, String)>>,
+        known: &dyn Fn(&PackageRef) -> Option<Variables>,
     ) -> Result<Ready, PackagesError> {
         let package = &self.info.package;
         let root = Candidate {
@@ -246,7 +245,7 @@ impl Checked {
     }
 
     /// Variables of the package's own `environment`.
-    pub(crate) fn own_environment(&self) -> Result<Vec<(String, String)>, PackagesError> {
+    pub(crate) fn own_environment(&self) -> Result<Variables, PackagesError> {
         let Some(file) = &self.scripts.environment else {
             return Ok(Vec::new());
         };
@@ -260,7 +259,7 @@ impl Checked {
             return Ok(());
         }
         Err(PackagesError::Conflict {
-            package: self.info.package.clone(),
+            package: Box::new(self.info.package.clone()),
             installed: slot.record.image,
             new: self.image_digest,
         })

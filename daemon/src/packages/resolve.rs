@@ -6,12 +6,15 @@
 //! found when there is one. Invariants: at most one version of a language in a solution, no
 //! cycle, every range satisfied; nothing is downloaded or looked up here.
 
+mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use piston_client::ids::{Language, PackageRef, Version};
 
 use super::version::VersionRange;
+
+pub use error::{ResolveError, Trail};
 
 /// Most packages in one view.
 const MAX_PACKAGES: usize = 256;
@@ -62,80 +65,6 @@ pub struct Pick {
     pub place: Place,
     /// What it needs directly, as chosen.
     pub dependencies: Vec<PackageRef>,
-}
-
-/// A path of packages, each needed by the one before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trail(pub Vec<PackageRef>);
-
-impl fmt::Display for Trail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, package) in self.0.iter().enumerate() {
-            let arrow = if index == 0 { "" } else { " -> " };
-            write!(f, "{arrow}{package}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Why there is no solution. With several candidates this is the fault of the preferred one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
-    /// The wanted package itself is not listed.
-    #[error("no {language} {range} is listed{}", there(.versions, .language))]
-    NotListed {
-        /// What was wanted.
-        language: Language,
-        /// Which versions.
-        range: String,
-        /// What there is of it.
-        versions: Vec<Version>,
-    },
-    /// A dependency is neither listed nor installed.
-    #[error("{trail} needs {language} {range}, which is neither listed nor installed{}", there(.versions, .language))]
-    Missing {
-        /// Who needs it.
-        trail: Trail,
-        /// What is missing.
-        language: Language,
-        /// Which versions would do.
-        range: String,
-        /// What there is of it.
-        versions: Vec<Version>,
-    },
-    /// Two packages need versions of a third that exclude each other.
-    #[error(
-        "{trail} needs {language} {range}, but {other} brings {chosen} into the same view, which holds one version of a language"
-    )]
-    Conflict {
-        /// Who needs it.
-        trail: Trail,
-        /// Of what two versions would be needed.
-        language: Language,
-        /// Which versions would do.
-        range: String,
-        /// The one that was chosen before.
-        chosen: PackageRef,
-        /// Who needs that one.
-        other: Trail,
-    },
-    /// Packages need each other in a circle.
-    #[error("the dependencies go in a circle: {0}")]
-    Cycle(Trail),
-    /// The search was given up.
-    #[error("the dependencies of {0} are too many or too tangled to be resolved")]
-    TooComplex(PackageRef),
-}
-
-fn there(versions: &[Version], language: &Language) -> String {
-    if versions.is_empty() {
-        return String::new();
-    }
-    let mut listed: Vec<String> = versions.iter().take(8).map(ToString::to_string).collect();
-    if versions.len() > listed.len() {
-        listed.push("...".to_owned());
-    }
-    format!("; there is {language} {}", listed.join(", "))
 }
 
 impl Shelf {
@@ -206,19 +135,17 @@ pub fn resolve(
                 best
             }
         });
-    match newest {
-        Some((number, candidate)) => closure(catalog, candidate, Place::Repository(number)),
-        None => {
-            let versions: BTreeSet<Version> = listed()
-                .map(|(_, candidate)| candidate.package.version.clone())
-                .collect();
-            Err(ResolveError::NotListed {
-                language: language.clone(),
-                range: range.to_string(),
-                versions: versions.into_iter().rev().collect(),
-            })
-        }
+    if let Some((number, candidate)) = newest {
+        return closure(catalog, candidate, Place::Repository(number));
     }
+    let versions: BTreeSet<Version> = listed()
+        .map(|(_, candidate)| candidate.package.version.clone())
+        .collect();
+    Err(ResolveError::NotListed {
+        language: language.clone(),
+        range: range.to_string(),
+        versions: versions.into_iter().rev().collect(),
+    })
 }
 
 /// Chooses the dependencies of one package; picks as of [`resolve`].
@@ -295,7 +222,7 @@ impl<'a> Search<'a> {
                 trail: by.trail.clone(),
                 language: language.clone(),
                 range: range.to_string(),
-                chosen: there.candidate.package.clone(),
+                chosen: Box::new(there.candidate.package.clone()),
                 other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
             });
         }

@@ -76,14 +76,14 @@ impl State {
         }
     }
 
-    /// Whether the image of a record can be opened; its index may be missing or of another
-    /// version.
-    pub(crate) fn openable(&self, record: &PackageRecord) -> Result<(), ImageError> {
+    /// Opens the image of a record; its index may be missing or of another version. As long as
+    /// the part lives, views share it.
+    pub(crate) fn open_part(&self, record: &PackageRecord) -> Result<Part, ImageError> {
         let info = parse_info(record).map_err(|error| ImageError::Index {
             path: self.data.index(&record.image),
             reason: error.to_string(),
         })?;
-        self.part(record, &info).map(drop)
+        self.part(record, &info)
     }
 
     /// Removes image files that no record names, which a crash leaves.
@@ -237,7 +237,7 @@ impl State {
 
 impl Changing<'_> {
     /// Installs packages (dependencies first) in one transaction and publishes them; all or none.
-    pub(crate) fn install(&self, ready: Vec<Ready>) -> Result<(), PackagesError> {
+    pub(crate) fn install(&self, ready: &[Ready]) -> Result<(), PackagesError> {
         let state = self.state;
         let images: Vec<Digest> = ready.iter().map(|ready| ready.record.image).collect();
         let outcome = self.install_all(ready);
@@ -249,9 +249,9 @@ impl Changing<'_> {
         outcome
     }
 
-    fn install_all(&self, ready: Vec<Ready>) -> Result<(), PackagesError> {
+    fn install_all(&self, ready: &[Ready]) -> Result<(), PackagesError> {
         let state = self.state;
-        for ready in &ready {
+        for ready in ready {
             self.place(ready)?;
         }
         files::sync_directory(&state.data.images())?;
@@ -260,7 +260,7 @@ impl Changing<'_> {
             put,
             remove: Vec::new(),
         })?;
-        let outcome = self.publish_all(&ready);
+        let outcome = self.publish_all(ready);
         if outcome.is_err() {
             let remove = ready.iter().map(|ready| &ready.record.package).collect();
             let changes = Changes {

@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
+use flate2::Compression;
+
+use super::write::append;
 use super::*;
+use crate::packages::files;
 
 const JSON: &[u8] = br#"{"language":"python","version":"3.11.2"}"#;
 
@@ -94,7 +98,7 @@ fn a_python_tarfile_with_harmless_extended_headers_is_read() {
     for (name, bytes) in [(INFO, JSON), (IMAGE, b"image".as_slice())] {
         append(&mut tar, name, 0o644, length(bytes), bytes).unwrap();
     }
-    assert!(read_bytes(&gzip(&tar.into_inner().unwrap())).is_ok());
+    read_bytes(&gzip(&tar.into_inner().unwrap())).unwrap();
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn an_oversize_metadata_member_is_refused_unread() {
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     let whole = foreign(&[(INFO, JSON), (IMAGE, &[9; 5000]), (RUN, b"#!/bin/sh")]);
-    assert!(read_bytes(&whole).is_ok());
+    read_bytes(&whole).unwrap();
     for cut in (0..whole.len()).step_by(7) {
         assert!(read_bytes(&whole[..cut]).is_err(), "cut at {cut}");
     }

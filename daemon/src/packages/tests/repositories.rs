@@ -425,6 +425,20 @@ fn locations_lead_where_they_may() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_the_disk_is_refused_before_it_is_downloaded() {
+    let (world, folder) = (World::new().await, folder());
+    let index = folder.path().join("index.yaml");
+    let text = std::fs::read_to_string(&index).unwrap();
+    std::fs::write(&index, text.replace("size: ", "size: 99999999999")).unwrap();
+    let server = serve(folder.path(), |_| None);
+    add(&world, "web", &format!("{}/", server.url)).await;
+    let error = install(&world, "*").await.unwrap_err();
+    assert_eq!(error.code(), Code::NoSpace, "{error}");
+    assert!(error.to_string().contains("are needed in"), "{error}");
+    assert_eq!(server.requests("/python-3.12.0.pkg.tar.gz"), 0);
+}
+
+#[tokio::test]
 async fn an_endless_index_is_cut() {
     let world = World::new().await;
     let server = Server::start(|_| {

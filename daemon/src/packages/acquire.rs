@@ -1,4 +1,4 @@
-//! The operations on packages as a whole: open, install from a repository or a file, uninstall.
+//! Installing as a whole: from a repository with its dependencies, or from a file.
 //!
 //! Strings the steps of the other modules together; what each step guarantees is theirs.
 
@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use piston_client::api::{InstallReply, InstallState, UninstallReply};
+use piston_client::api::{InstallReply, InstallState};
 use piston_client::ids::{Language, PackageRef};
-use piston_fs::image::ImageError;
 
-use super::data::{DataDirectory, Staging};
+use super::data::Staging;
 use super::error::{PackagesError, similar};
 use super::fetch::FetchError;
 use super::files;
@@ -21,11 +20,8 @@ use super::installed::Slot;
 use super::repo::{ALL, Loaded};
 use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf};
 use super::state::State;
-use super::verify::Verifier;
 use super::version::VersionRange;
-use super::view::Publish;
-use super::{Packages, blocking, list};
-use crate::store::records::PackageRecord;
+use super::{Packages, blocking};
 
 /// Downloads at once.
 const DOWNLOADS: usize = 3;
@@ -33,71 +29,6 @@ const DOWNLOADS: usize = 3;
 const MAX_PACKAGE_BYTES: u64 = 16 << 30;
 /// Free space that is left alone.
 const SPARE_BYTES: u64 = 16 << 20;
-
-/// Opens the state, sweeps, renews indexes of images that can't be read, publishes.
-pub(super) async fn open(
-    data: DataDirectory,
-    publisher: Arc<dyn Publish>,
-    verifier: &Verifier,
-) -> Result<Arc<State>, PackagesError> {
-    let (state, records) = blocking(move || {
-        files::private_directory(&data.root)?;
-        data.prepare()?;
-        let state = State::open(data, publisher)?;
-        let records = state.store.packages()?;
-        state.sweep(&records)?;
-        Ok((Arc::new(state), records))
-    })
-    .await?;
-    renew_indexes(&state, &records, verifier).await;
-    let opened = Arc::clone(&state);
-    blocking(move || {
-        opened.restore(records);
-        Ok(())
-    })
-    .await?;
-    Ok(state)
-}
-
-/// Checks images again whose index is gone, damaged or of another version.
-async fn renew_indexes(state: &Arc<State>, records: &[PackageRecord], verifier: &Verifier) {
-    for record in records {
-        let unusable = match state.openable(record) {
-            Err(ImageError::Index { .. }) => true,
-            Err(ImageError::Io { path, .. }) => path == state.data.index(&record.image),
-            _ => false,
-        };
-        if !unusable {
-            continue;
-        }
-        let renewed = renew_index(state, record, verifier).await;
-        match renewed {
-            Ok(()) => tracing::info!(pkg = %record.package, "index of the image renewed"),
-            Err(error) => tracing::error!(pkg = %record.package, %error, "image not usable"),
-        }
-    }
-}
-
-async fn renew_index(
-    state: &State,
-    record: &PackageRecord,
-    verifier: &Verifier,
-) -> Result<(), PackagesError> {
-    let staging = Staging::new(&state.data.staging())?;
-    let index = staging.path.join("package.index");
-    let image = state.data.image(&record.image);
-    let verified = verifier.verify(&image, &index).await;
-    let verified =
-        verified.map_err(|error| PackagesError::refused(&record.package, error.to_string()))?;
-    if verified.digest != *record.image.as_bytes() {
-        let reason = "its image is not the one that was installed; uninstall it";
-        return Err(PackagesError::refused(&record.package, reason));
-    }
-    Ok(files::rename_durably(
-        &index,
-        &state.data.index(&record.image),
-    )?)
-}
 
 /// Whether what is installed is the very package of an index entry.
 pub(super) fn is_listed_as(slot: &Slot, entry: &Entry) -> bool {
@@ -238,7 +169,7 @@ impl Packages {
                 Some(slot) if is_listed_as(&slot, entry) => {}
                 Some(slot) => {
                     return Err(PackagesError::Listed {
-                        package: pick.package.clone(),
+                        package: Box::new(pick.package.clone()),
                         repository: source.name.clone(),
                         installed: slot.record.file,
                         listed: entry.checksum.hex(),
@@ -287,7 +218,7 @@ impl Packages {
                 got,
                 ..
             } => PackagesError::Checksum {
-                package: entry.package.clone(),
+                package: Box::new(entry.package.clone()),
                 repository: repository.name.clone(),
                 algorithm,
                 want,
@@ -393,7 +324,9 @@ fn commit(
         environments.insert(checked.info.package.clone(), checked.own_environment()?);
     }
     // What the plan chose holds, even where something newer is installed as well.
-    pins.iter().for_each(|package| shelf.pin(package));
+    for package in pins {
+        shelf.pin(package);
+    }
     let environment = |package: &PackageRef| {
         let new = environments.get(package).cloned();
         new.or_else(|| Some(state.registry.get(package)?.record.own_environment.clone()))
@@ -407,43 +340,7 @@ fn commit(
         .map(|ready| ready.record.package.clone())
         .collect();
     if !ready.is_empty() {
-        changing.install(ready)?;
+        changing.install(&ready)?;
     }
     Ok(packages)
-}
-
-/// See [`Packages::uninstall`].
-pub(super) fn uninstall(
-    state: &State,
-    package: &PackageRef,
-    cascade: bool,
-    not_installed: PackagesError,
-) -> Result<UninstallReply, PackagesError> {
-    let changing = state.change();
-    let all = state.registry.all();
-    if state.registry.get(package).is_none() {
-        return Err(not_installed);
-    }
-    let mut packages = list::users(package, &all);
-    if !packages.is_empty() && !cascade {
-        return Err(PackagesError::InUse {
-            package: package.clone(),
-            by: packages,
-        });
-    }
-    packages.push(package.clone());
-    let removed = list::dependents_first(&packages, &all);
-    changing.uninstall(&removed)?;
-    Ok(UninstallReply { removed })
-}
-
-/// See [`Packages::gc`].
-pub(super) fn gc(state: &State) -> Result<UninstallReply, PackagesError> {
-    let changing = state.change();
-    let all = state.registry.all();
-    let removed = list::dependents_first(&list::unneeded(&all), &all);
-    if !removed.is_empty() {
-        changing.uninstall(&removed)?;
-    }
-    Ok(UninstallReply { removed })
 }

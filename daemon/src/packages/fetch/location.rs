@@ -1,0 +1,114 @@
+//! Where an index or a package file is, and where a reference in it may lead.
+//!
+//! Invariant: a reference never leads from the web to a file of this host, nor from https to
+//! http. Looks at the file system only to tell a folder from a file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+/// Name of the index in a folder.
+const INDEX_NAME: &str = "index.yaml";
+
+/// Where an index or a package file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// `https://` or `http://`.
+    Web(Url),
+    /// A file of this host.
+    File(PathBuf),
+}
+
+/// Why a location is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {reason}")]
+pub struct LocationError {
+    text: String,
+    reason: String,
+}
+
+impl Location {
+    /// Reads `https://`, `http://`, `file://` or an absolute path. A folder means its
+    /// `index.yaml`.
+    pub fn of_index(text: &str) -> Result<Self, LocationError> {
+        let fail = |reason: &str| LocationError::new(text, reason);
+        if text.starts_with('/') {
+            return Ok(Self::file(PathBuf::from(text)));
+        }
+        let mut url = Url::parse(text).map_err(|_| {
+            fail("is no URL: write https://, http:// or file:// or an absolute path")
+        })?;
+        match url.scheme() {
+            "https" | "http" => {
+                if url.path().ends_with('/') {
+                    url = url
+                        .join(INDEX_NAME)
+                        .map_err(|_| fail("is no URL of a file"))?;
+                }
+                Ok(Self::Web(url))
+            }
+            "file" => url
+                .to_file_path()
+                .map(Self::file)
+                .map_err(|()| fail("names no file of this host: write file:///path")),
+            _ => Err(fail(
+                "is of a kind that is not supported: https, http and file are",
+            )),
+        }
+    }
+
+    fn file(path: PathBuf) -> Self {
+        if path.is_dir() {
+            Self::File(path.join(INDEX_NAME))
+        } else {
+            Self::File(path)
+        }
+    }
+
+    /// Where `reference` leads from here: as a browser would resolve it, but never from the web
+    /// to a file, nor from https to http.
+    pub fn join(&self, reference: &str) -> Result<Self, LocationError> {
+        let fail = |reason: &str| LocationError::new(reference, reason);
+        let base = match self {
+            Self::Web(url) => url.clone(),
+            Self::File(path) => {
+                Url::from_file_path(path).map_err(|()| fail("starts at no absolute path"))?
+            }
+        };
+        let url = base.join(reference).map_err(|_| fail("is no URL"))?;
+        match (self, url.scheme()) {
+            (Self::Web(from), "http") if from.scheme() == "https" => {
+                Err(fail("leads from https to http"))
+            }
+            (_, "http" | "https") => Ok(Self::Web(url)),
+            (Self::File(_), "file") => {
+                let path = url
+                    .to_file_path()
+                    .map_err(|()| fail("names no file of this host"))?;
+                Ok(Self::File(path))
+            }
+            _ => Err(fail(
+                "leads from the web to something else than http or https",
+            )),
+        }
+    }
+}
+
+impl LocationError {
+    fn new(text: &str, reason: &str) -> Self {
+        Self {
+            text: text.chars().take(200).collect(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(url) => url.fmt(f),
+            Self::File(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
