@@ -380,8 +380,8 @@ fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
     names.collect()
 }
 
-/// What a directory's size is in squashfs: a header for every 256 entries, 8 bytes and the name
-/// for each, and 3 for `.` and `..`.
+/// What a directory's size would be in squashfs, if it was stored in one place: a header for every
+/// 256 entries, 8 bytes and the name for each, and 3 for `.` and `..`.
 fn directory_size(view: &View, dir: view::DirIndex) -> u64 {
     let info = view.dir(dir);
     let entries = u64::from(info.entries);

@@ -52,7 +52,11 @@ pub(super) fn attr(stat: &Stat) -> FileAttr {
     FileAttr {
         ino: INodeNo(stat.ino.0),
         size: stat.size,
-        blocks: stat.size.div_ceil(512),
+        // As the kernel's squashfs counts; but a file's holes count here as if they were stored.
+        blocks: match stat.attr.kind {
+            Kind::File { size } => size.div_ceil(512),
+            _ => 0,
+        },
         atime: time,
         mtime: time,
         ctime: time,

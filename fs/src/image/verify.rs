@@ -2,7 +2,7 @@
 //!
 //! The way of an image: `superblock` (where the tables are) -> `metadata` (inflates a table, every
 //! byte charged to a budget first) -> `inodes` (the inode table, front to back) -> `tree` (the
-//! directories, breadth first, without recursion) -> [`super::index`] (checked once more, written).
+//! directories, breadth first, without recursion) -> `index` (checked once more, written).
 //!
 //! Invariants: memory is bounded by [`Bounds`] and not by what the image claims; nothing is read
 //! outside the file; the order of work is linear in the bytes of metadata. Data blocks are not

@@ -323,3 +323,17 @@ fn reading_past_the_end_of_a_file_gives_no_extent() {
         );
     }
 }
+
+#[test]
+fn threads_read_one_image_at_the_same_time() {
+    let scratch = Scratch::new();
+    let path = scratch.path("image");
+    fs::write(&path, bytes(sample(), Compressor::Gzip(1))).unwrap();
+    let image = opened(&path);
+    let expected = image_tree(&image).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(image_tree(&image).unwrap() == expected));
+        }
+    });
+}

@@ -111,7 +111,7 @@ fn the_mount_is_read_only_and_its_devices_and_set_id_bits_are_inert() {
 }
 
 #[test]
-fn a_requests_of_a_dead_connection_fails_and_does_not_hang() {
+fn a_request_of_a_dead_connection_fails_and_does_not_hang() {
     let Mount { server, scratch } = Mount::new();
     let path = scratch.path("mount");
     let root = File::open(&path).unwrap();

@@ -40,6 +40,11 @@ pub(crate) fn write(path: &Path, tables: &Tables) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     let unfinished = unfinished_name(path);
+    // A walk that was killed while it wrote may have left one.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let written = write_synced(&unfinished, &encode(tables))
         .and_then(|()| fs::rename(&unfinished, path))
         .and_then(|()| sync_directory_of(path));
@@ -231,6 +236,16 @@ mod tests {
         write(&path, &tables).unwrap();
         assert_eq!(load(&path).unwrap(), tables);
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_walk_left_does_not_hinder_the_next() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("index");
+        fs::write(unfinished_name(&path), b"half an ind").unwrap();
+        let tables = super::super::check::tests::sound();
+        write(&path, &tables).unwrap();
+        assert_eq!(load(&path).unwrap(), tables);
     }
 
     #[test]
