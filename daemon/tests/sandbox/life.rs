@@ -362,7 +362,7 @@ fn neither_daemon_nor_launcher_keeps_anything_of_a_job() {
             let before = held();
             for _ in 0..30 {
                 bench.sh("sleep 60 & exit 1").await;
-                assert!(bench.run(command(&["/missing"])).await.is_err());
+                bench.run(command(&["/missing"])).await.unwrap_err();
             }
             assert_eq!(held(), before);
             assert_eq!(before.2, "");
