@@ -218,11 +218,14 @@ impl Link {
             _ if self.is_gone() => return Err(SandboxError::LauncherGone),
             _ => return Err(SandboxError::Lost),
         };
-        match receive(&running.control).await {
-            Ok(Some((Report::Ready, _))) => Ok(running),
-            Ok(Some((Report::Failed(failure), _))) => Err(failure.into_error(program)),
-            _ => Err(SandboxError::Lost),
-        }
+        let error = match receive(&running.control).await {
+            Ok(Some((Report::Ready, _))) => return Ok(running),
+            Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),
+            _ => SandboxError::Lost,
+        };
+        // What was made of the sandbox is to be gone before the caller hears of it.
+        running.dead().await?;
+        Err(error)
     }
 
     /// Whether the launcher has closed its socket.

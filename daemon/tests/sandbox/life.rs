@@ -342,6 +342,34 @@ fn a_daemon_that_is_killed_takes_its_launcher_and_jobs_with_it() {
     });
 }
 
+#[test]
+fn neither_daemon_nor_launcher_keeps_anything_of_a_job() {
+    everywhere(
+        "life::neither_daemon_nor_launcher_keeps_anything_of_a_job",
+        async |bench| {
+            let launcher = bench.launcher.process_id().unwrap();
+            let count = |path: String| std::fs::read_dir(path).map_or(0, Iterator::count);
+            let held = || {
+                let children = format!("/proc/{launcher}/task/{launcher}/children");
+                (
+                    count("/proc/self/fd".to_owned()),
+                    // Not readable without root, as the launcher is not dumpable.
+                    count(format!("/proc/{launcher}/fd")),
+                    std::fs::read_to_string(children).unwrap(),
+                )
+            };
+            bench.prints("true").await;
+            let before = held();
+            for _ in 0..30 {
+                bench.sh("sleep 60 & exit 1").await;
+                bench.run(command(&["/missing"])).await.unwrap_err();
+            }
+            assert_eq!(held(), before);
+            assert_eq!(before.2, "");
+        },
+    );
+}
+
 /// Waits until no process has `marker` among its arguments.
 async fn gone(marker: &str) {
     let start = Instant::now();
