@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::http::{Body, Connection, Method, Reply, Request, Wait};
 use crate::units::Bytes;
 
+pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
 
 /// A client of one daemon; cheap to clone, and clones share connections.

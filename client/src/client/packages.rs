@@ -9,8 +9,18 @@ use crate::api::{InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime
 use crate::error::{Error, TransportError};
 use crate::http::{Body, Download, Method, Source};
 use crate::ids::{Language, PackageRef};
+use crate::units::Bytes;
 
 use super::{Call, Client, path, with_query};
+
+/// A package file that the daemon sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFile {
+    /// The file name that the daemon gave it, a plain name without a directory.
+    pub name: Option<String>,
+    /// Its length.
+    pub length: Bytes,
+}
 
 impl Client {
     /// `GET /packages`: what is installed.
@@ -101,19 +111,21 @@ impl Client {
         .await
     }
 
-    /// `POST /make` without installing: writes the package file to `writer`, and returns its
-    /// length.
+    /// `POST /make` without installing: writes the package file to `writer`.
     pub async fn make_file(
         &self,
         request: &MakeRequest,
         writer: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<u64, Error> {
+    ) -> Result<MadeFile, Error> {
         let call = make_call(MakeRequest {
             install: false,
             ..request.clone()
         });
         match self.connection.download(call.0, writer).await? {
-            Download::Done(length) => Ok(length),
+            Download::Done { length, name } => Ok(MadeFile {
+                name,
+                length: Bytes(length),
+            }),
             Download::Refused(reply) => {
                 let reply = self.accept(reply)?;
                 Err(self

@@ -1,0 +1,146 @@
+//! `piston status`: whether the daemon is well, and what its host lacks.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::Client;
+use crate::api::{Info, Mechanism, VersionInfo};
+
+use super::exit::Exit;
+use super::render::{Screen, Table, Tone, clean};
+
+/// What there is to know of a daemon.
+#[derive(Debug, Serialize)]
+struct Report {
+    host: String,
+    client: &'static str,
+    version: VersionInfo,
+    info: Info,
+}
+
+/// Shows it; fails when jobs can't run.
+pub(super) async fn show(client: &Client, screen: &Screen) -> Result<Exit> {
+    let report = Report {
+        host: client.host().to_string(),
+        client: env!("CARGO_PKG_VERSION"),
+        version: client.version().await?,
+        info: client.info().await?,
+    };
+    screen.show(&report, |report| text(report, screen))?;
+    let broken = report
+        .info
+        .mechanisms
+        .iter()
+        .any(|m| m.required && !m.available);
+    Ok(if broken { Exit::Failed } else { Exit::Done })
+}
+
+fn text(report: &Report, screen: &Screen) -> String {
+    let Report {
+        host,
+        client,
+        version,
+        info,
+    } = report;
+    let mut table = Table::default();
+    let mut line = |label: &str, value: String| table.row([label.to_owned(), value]);
+    let apis = version.api.join(", ");
+    line(
+        "daemon",
+        format!(
+            "{} {} at {host}, API {apis}",
+            version.product, version.version
+        ),
+    );
+    line("client", (*client).to_owned());
+    line(
+        "runs as",
+        if info.rootless {
+            "an ordinary user"
+        } else {
+            "root"
+        }
+        .to_owned(),
+    );
+    line("filesystem", info.mount.clone());
+    line(
+        "packages",
+        format!("{}, {} of images", info.packages, info.image_bytes),
+    );
+    line(
+        "jobs",
+        format!(
+            "{} running, {} waiting, at most {} at once",
+            info.jobs_running, info.jobs_queued, info.max_concurrent_jobs
+        ),
+    );
+    let mut text = screen.table(&table);
+    for mechanism in &info.mechanisms {
+        text.push('\n');
+        text.push_str(&mechanism_text(mechanism, screen));
+    }
+    text
+}
+
+fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
+    let (mark, tone) = match (mechanism.available, mechanism.required) {
+        (true, _) => ("ok", Tone::Good),
+        (false, false) => ("missing", Tone::Warning),
+        (false, true) => ("MISSING, jobs can't run", Tone::Bad),
+    };
+    let mark = screen.tone(tone, mark);
+    let mut text = format!(
+        "{mark}  {}: {}",
+        clean(&mechanism.name),
+        clean(&mechanism.detail)
+    );
+    if let (false, Some(remedy)) = (mechanism.available, &mechanism.remedy) {
+        text.push_str(&format!("\n    next: {}", clean(remedy)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Bytes;
+
+    fn mechanism(name: &str, available: bool, required: bool, remedy: Option<&str>) -> Mechanism {
+        Mechanism {
+            name: name.to_owned(),
+            available,
+            required,
+            detail: "details".to_owned(),
+            remedy: remedy.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_report_shows_what_is_missing_with_what_to_do() {
+        let report = Report {
+            host: "unix:///s".to_owned(),
+            client: "0.1.0",
+            version: VersionInfo {
+                product: "Piston".to_owned(),
+                version: "0.1.0".to_owned(),
+                api: vec!["v2".to_owned(), "v3".to_owned()],
+            },
+            info: Info {
+                version: "0.1.0".to_owned(),
+                rootless: true,
+                mount: "/run/user/1000/piston/fs".to_owned(),
+                mechanisms: vec![
+                    mechanism("fuse", true, true, None),
+                    mechanism("memory_limit", false, false, Some("delegate cgroups")),
+                    mechanism("user_namespaces", false, true, Some("allow them")),
+                ],
+                packages: 2,
+                image_bytes: Bytes::mib(90),
+                jobs_running: 1,
+                jobs_queued: 0,
+                max_concurrent_jobs: 4,
+            },
+        };
+        insta::assert_snapshot!(text(&report, &Screen::plain()), @"");
+    }
+}
