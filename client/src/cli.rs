@@ -17,6 +17,7 @@ mod run;
 mod status;
 mod suggest;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -54,20 +55,33 @@ pub fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> Exit {
     // A closed terminal is no reason to fail harder.
     let _printed = error.print();
-    let runs = std::env::args_os()
-        .skip(1)
-        .find(|word| !word.to_string_lossy().starts_with('-'));
-    match error.use_stderr() {
-        false => Exit::Done,
-        true if runs.is_some_and(|word| word == "run") => Exit::RunFailed,
-        true => Exit::Usage,
+    if !error.use_stderr() {
+        Exit::Done
+    } else if names_run(std::env::args_os().skip(1)) {
+        Exit::RunFailed
+    } else {
+        Exit::Usage
     }
+}
+
+/// Whether the command of a line that clap did not understand is `run`.
+fn names_run(mut words: impl Iterator<Item = OsString>) -> bool {
+    while let Some(word) = words.next() {
+        match word.to_string_lossy().as_ref() {
+            "--host" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            command => return command == "run",
+        }
+    }
+    false
 }
 
 fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
     // Reading files and standard input may block for long: it is done before there is a runtime.
     let command = match cli.command {
-        Command::Run(flags) => Prepared::Run(plan::Plan::new(flags, &plan::Surroundings::real())?),
+        Command::Run(flags) => {
+            Prepared::Run(plan::Plan::new(flags, &plan::Surroundings::real())?.into())
+        }
         Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags),
         other => Prepared::Other(other),
     };
@@ -91,7 +105,7 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
 
 /// A command with what it needs from this machine.
 enum Prepared {
-    Run(plan::Plan),
+    Run(Box<plan::Plan>),
     Other(Command),
 }
 

@@ -49,7 +49,7 @@ impl Default for Settings {
         Self {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            work_timeout: Duration::from_secs(3600),
+            work_timeout: Duration::from_hours(1),
             max_reply: Bytes::mib(64),
         }
     }

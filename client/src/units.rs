@@ -72,7 +72,7 @@ impl fmt::Display for Bytes {
         for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
             let whole = self.0 >> shift;
             if whole > 0 {
-                let tenths = (self.0 - (whole << shift)) * 10 >> shift;
+                let tenths = ((self.0 - (whole << shift)) * 10) >> shift;
                 return write!(f, "{whole}.{tenths} {unit}");
             }
         }

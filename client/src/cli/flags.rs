@@ -26,13 +26,13 @@ First steps:
 Exit codes: 0 done, 1 failed, 2 wrong usage; `piston run` has its own, see its help."
 )]
 pub(super) struct Cli {
-    /// The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else the socket of
-    /// your own daemon, else the system's]
     #[arg(
         long,
         global = true,
         value_name = "ADDRESS",
-        help_heading = "Global options"
+        help_heading = "Global options",
+        help = "The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else the \
+                socket of your own daemon, else the system's]"
     )]
     pub(super) host: Option<Host>,
 
@@ -47,6 +47,9 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run a program
+    ///
+    /// Sends the file to the daemon, runs it in a sandbox, and ends as it ended: the same output,
+    /// byte for byte, and the same exit code.
     Run(Run),
     /// Install, make and remove packages
     #[command(subcommand, visible_alias = "packages")]
@@ -61,10 +64,7 @@ pub(super) enum Command {
     Status,
 }
 
-/// Run a program
-///
-/// Sends the file to the daemon, runs it in a sandbox, and ends as it ended: the same output,
-/// byte for byte, and the same exit code.
+/// Flags of `piston run`; what it is about stands at [`Command::Run`], which clap shows.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "piston run [OPTIONS] LANG[@RANGE] FILE [ARGS]...\n       \
@@ -264,123 +264,4 @@ pub(super) enum Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn run(words: &[&str]) -> Run {
-        let all = ["piston", "run"].iter().chain(words);
-        match Cli::try_parse_from(all).expect("good flags").command {
-            Command::Run(run) => run,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_the_program_is_the_programs() {
-        let flags = run(&[
-            "--timeout",
-            "3s",
-            "python",
-            "x.py",
-            "--json",
-            "-h",
-            "--",
-            "-x",
-        ]);
-        assert_eq!(flags.words, ["python", "x.py", "--json", "-h", "--", "-x"]);
-        assert_eq!(flags.timeout, Some(Millis(3000)));
-        assert_eq!(run(&["x.py", "--help"]).words, ["x.py", "--help"]);
-        assert_eq!(run(&["python", "-"]).words, ["python", "-"]);
-        assert_eq!(run(&["-"]).words, ["-"]);
-    }
-
-    #[test]
-    fn an_unknown_option_before_the_program_is_refused() {
-        let error = Cli::try_parse_from(["piston", "run", "--tiemout", "3s", "python", "x.py"])
-            .expect_err("no such option");
-        assert!(error.to_string().contains("--timeout"), "{error}");
-    }
-
-    #[test]
-    fn global_options_stand_anywhere_before_the_program() {
-        for words in [
-            vec!["piston", "--json", "--host", "unix:///s", "status"],
-            vec!["piston", "status", "--host", "unix:///s", "--json"],
-            vec!["piston", "run", "--json", "--host", "unix:///s", "x.py"],
-        ] {
-            let cli = Cli::try_parse_from(words).expect("good flags");
-            assert!(cli.json);
-            assert_eq!(cli.host, Some("unix:///s".parse().unwrap()));
-        }
-    }
-
-    #[test]
-    fn wrong_values_are_refused_with_the_right_form() {
-        let check = |words: &[&str], text: &str| {
-            let error = Cli::try_parse_from(words).expect_err("wrong").to_string();
-            assert!(error.contains(text), "{error}");
-        };
-        check(
-            &["piston", "--host", "ftp://x", "status"],
-            "unix:///path/to/piston.sock",
-        );
-        check(
-            &["piston", "run", "--timeout", "soon", "x.py"],
-            "1500ms, 3s",
-        );
-        check(&["piston", "run", "--memory", "lots", "x.py"], "64M");
-        check(&["piston", "run", "--env", "NAME", "x.py"], "NAME=VALUE");
-        check(&["piston", "package", "install", "Python"], "a-z 0-9");
-        check(
-            &[
-                "piston",
-                "package",
-                "from-host",
-                "a",
-                "--install",
-                "-o",
-                "f",
-            ],
-            "cannot be used",
-        );
-        check(&["piston", "job", "kill", "7"], "32 lower-case hex digits");
-        check(&["piston", "run"], "required");
-    }
-
-    fn help(words: &[&str]) -> String {
-        let mut command = Cli::command().term_width(100);
-        command.build();
-        let mut command = &mut command;
-        for word in words {
-            command = command.find_subcommand_mut(word).expect("a command");
-        }
-        command.render_help().to_string()
-    }
-
-    #[test]
-    fn the_help_is_this() {
-        insta::assert_snapshot!(help(&[]), @"");
-    }
-
-    #[test]
-    fn the_help_of_run_is_this() {
-        insta::assert_snapshot!(help(&["run"]), @"");
-    }
-
-    #[test]
-    fn the_help_of_package_is_this() {
-        insta::assert_snapshot!(help(&["package"]), @"");
-    }
-
-    #[test]
-    fn the_help_of_repo_is_this() {
-        insta::assert_snapshot!(help(&["repo"]), @"");
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ async fn list(client: &Client, screen: &Screen) -> Result<()> {
                 JobState::Compile => "compiling",
                 JobState::Run => "running",
             };
-            table.row([
+            table.row(&[
                 job.id.to_string(),
                 job.package.to_string(),
                 job.language.to_string(),

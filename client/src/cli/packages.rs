@@ -52,7 +52,7 @@ async fn list(client: &Client, screen: &Screen) -> Result<()> {
         }
         let mut table = Table::new(["PACKAGE", "VERSION", "RUNS", "SIZE", "FROM"]);
         for package in packages {
-            table.row([
+            table.row(&[
                 package.language.to_string(),
                 package.version.to_string(),
                 joined(&package.runtimes, "-"),
@@ -185,7 +185,7 @@ async fn info(client: &Client, word: &PackageWord, screen: &Screen) -> Result<()
 fn info_text(package: &InstalledPackage, screen: &Screen) -> String {
     let mut table = Table::default();
     let name = format!("{} {}", package.language, package.version);
-    let mut line = |label: &str, value: String| table.row([label.to_owned(), value]);
+    let mut line = |label: &str, value: String| table.row(&[label.to_owned(), value]);
     line(
         "runs",
         joined(&package.runtimes, "nothing: other packages build on it"),
@@ -262,7 +262,7 @@ pub(super) fn available_table(packages: &[AvailablePackage], screen: &Screen) ->
         } else {
             package.size.to_string()
         };
-        table.row([
+        table.row(&[
             package.language.to_string(),
             package.version.to_string(),
             package.repository.clone(),
@@ -283,18 +283,16 @@ async fn from_host(client: &Client, flags: FromHost, screen: &Screen) -> Result<
         "making {} of what the daemon's machine has ...",
         request.name
     ));
-    match flags.output {
-        Some(output) => make_file(client, &request, &output, screen).await,
-        None => {
-            let reply = client.make(&request).await?;
-            screen.show(&reply, |reply| {
-                format!(
-                    "made and installed {}",
-                    joined(&reply.installed, "nothing new")
-                )
-            })
-        }
+    if let Some(output) = flags.output {
+        return make_file(client, &request, &output, screen).await;
     }
+    let reply = client.make(&request).await?;
+    screen.show(&reply, |reply| {
+        format!(
+            "made and installed {}",
+            joined(&reply.installed, "nothing new")
+        )
+    })
 }
 
 /// Writes the package file under a name of its own first: nobody takes half a file for a package.
@@ -304,13 +302,17 @@ async fn make_file(
     output: &Path,
     screen: &Screen,
 ) -> Result<()> {
-    let directory = output.is_dir();
-    let part = match directory {
-        true => output.join(format!(".{}.part", request.name)),
-        false => output.with_added_extension("part"),
-    };
     let unwritable =
         |path: &Path, error| Failure::new(format!("can't write {}", path.display())).because(error);
+    let directory = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if directory {
+        std::fs::create_dir_all(output).map_err(|error| unwritable(output, error))?;
+    }
+    let part = if directory {
+        output.join(format!(".{}.part", request.name))
+    } else {
+        output.with_added_extension("part")
+    };
     let mut file = File::create(&part)
         .await
         .map_err(|error| unwritable(&part, error))?;

@@ -130,17 +130,6 @@ impl Screen {
         let _closed = write_line(&mut io::stderr().lock(), &text);
     }
 
-    /// Passes on what a program printed.
-    pub(super) fn pass(&self, stdout: &[u8], stderr: &[u8]) -> anyhow::Result<()> {
-        let mut output = io::stdout().lock();
-        output
-            .write_all(stdout)
-            .and_then(|()| output.flush())
-            .map_err(of_stdout)?;
-        let _closed = io::stderr().lock().write_all(stderr);
-        Ok(())
-    }
-
     /// Text in a tone, for standard output.
     pub(super) fn tone(&self, tone: Tone, text: &str) -> String {
         self.output.apply(tone, text)
@@ -152,6 +141,17 @@ impl Screen {
     }
 }
 
+/// Passes on what a program printed.
+pub(super) fn pass(stdout: &[u8], stderr: &[u8]) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(stdout)
+        .and_then(|()| output.flush())
+        .map_err(of_stdout)?;
+    let _closed = io::stderr().lock().write_all(stderr);
+    Ok(())
+}
+
 fn write_line(stream: &mut impl Write, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes())?;
     stream.write_all(b"\n")?;
@@ -159,20 +159,20 @@ fn write_line(stream: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 fn failure_text(account: &Account, paint: Paint) -> String {
-    let mut text = format!(
+    let mut lines = vec![format!(
         "{} {}",
         paint.apply(Tone::Bad, "error:"),
         clean(&account.error)
-    );
+    )];
     for (at, advice) in account.next.iter().enumerate() {
         let head = if at == 0 { "next:" } else { "     " };
-        text.push_str(&format!(
-            "\n {} {}",
+        lines.push(format!(
+            " {} {}",
             paint.apply(Tone::Good, head),
             clean(advice)
         ));
     }
-    text
+    lines.join("\n")
 }
 
 /// Text from elsewhere without what a terminal acts on.
@@ -203,7 +203,7 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(super) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows.push(
             cells
                 .iter()
@@ -256,15 +256,19 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_end_with_their_text() {
         let mut table = Table::new(["LANGUAGE", "VERSION", "SIZE"]);
-        table.row(["c++".into(), "12.2.0".into(), "90 MiB".into()]);
-        table.row(["javascript".into(), "20.0.0-rc.1".into(), String::new()]);
-        insta::assert_snapshot!(table.text(Paint::Plain), @"");
+        table.row(&["c++".into(), "12.2.0".into(), "90 MiB".into()]);
+        table.row(&["javascript".into(), "20.0.0-rc.1".into(), String::new()]);
+        insta::assert_snapshot!(table.text(Paint::Plain), @"
+        LANGUAGE    VERSION      SIZE
+        c++         12.2.0       90 MiB
+        javascript  20.0.0-rc.1
+        ");
     }
 
     #[test]
     fn heads_are_bold_on_a_terminal_only() {
         let mut table = Table::new(["A"]);
-        table.row(["x".into()]);
+        table.row(&["x".into()]);
         assert_eq!(table.text(Paint::Plain), "A\nx\n");
         assert_eq!(table.text(Paint::Ansi), "\u{1b}[1mA\u{1b}[0m\nx\n");
     }
@@ -276,7 +280,7 @@ mod tests {
             "a\u{fffd}[2Jb\u{fffd}\u{fffd} c\nd"
         );
         let mut table = Table::new(["A"]);
-        table.row(["x\ny\x1b[1m".into()]);
+        table.row(&["x\ny\x1b[1m".into()]);
         assert_eq!(table.text(Paint::Plain), "A\nx y\u{fffd}[1m\n");
     }
 
@@ -287,6 +291,10 @@ mod tests {
             next: vec!["did you mean `python`?".into(), "or install it".into()],
             problem: None,
         };
-        insta::assert_snapshot!(failure_text(&account, Paint::Plain), @"");
+        insta::assert_snapshot!(failure_text(&account, Paint::Plain), @"
+        error: language `pyton` is not installed
+         next: did you mean `python`?
+               or install it
+        ");
     }
 }

@@ -65,7 +65,7 @@ fn table(repositories: &[Repository], screen: &Screen) -> String {
         .as_secs();
     let mut table = Table::new(["REPOSITORY", "PACKAGES", "SYNCED", "URL", "PROBLEM"]);
     for repository in repositories {
-        table.row([
+        table.row(&[
             repository.name.clone(),
             repository.state.packages.to_string(),
             repository
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn an_index_is_named_by_url_path_or_folder() {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let folder = fs::canonicalize(folder.path().to_owned()).expect("a path");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = fs::canonicalize(directory.path()).expect("a path");
         let spaced = folder.join("a b");
         fs::create_dir_all(&spaced).expect("a directory");
         let text = spaced.to_str().expect("UTF-8");
@@ -228,7 +228,6 @@ mod tests {
                 .to_string()
                 .contains("/no/such")
         );
-        fs::remove_dir_all(folder).expect("ours");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{AvailableQuery, Client, Error};
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
 use super::plan::{Plan, Wanted};
-use super::render::Screen;
+use super::render::{Screen, pass};
 use super::suggest::nearest;
 
 /// What the makers of packages know, with the languages that come of it.
@@ -180,14 +180,14 @@ fn show(response: &ExecuteResponse, plan: &Plan, screen: &Screen) -> Result<()> 
             &compile.stderr
         };
         let text = encoding.decode(text).context("of the compile stage")?;
-        screen.pass(b"", &text)?;
+        pass(b"", &text)?;
         if failed(compile) {
             screen.note("the program does not compile");
         }
         verdict(compile, &Limits::default(), screen);
     }
     if let Some(run) = &response.run {
-        screen.pass(&run.stdout_bytes(encoding)?, &run.stderr_bytes(encoding)?)?;
+        pass(&run.stdout_bytes(encoding)?, &run.stderr_bytes(encoding)?)?;
         verdict(run, &plan.request.limits.run, screen);
     }
     if plan.stats {

@@ -43,7 +43,7 @@ fn text(report: &Report, screen: &Screen) -> String {
         info,
     } = report;
     let mut table = Table::default();
-    let mut line = |label: &str, value: String| table.row([label.to_owned(), value]);
+    let mut line = |label: &str, value: String| table.row(&[label.to_owned(), value]);
     let apis = version.api.join(", ");
     line(
         "daemon",
@@ -83,21 +83,19 @@ fn text(report: &Report, screen: &Screen) -> String {
 }
 
 fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
-    let (mark, tone) = match (mechanism.available, mechanism.required) {
-        (true, _) => ("ok", Tone::Good),
-        (false, false) => ("missing", Tone::Warning),
-        (false, true) => ("MISSING, jobs can't run", Tone::Bad),
+    let (mark, tone, so) = match (mechanism.available, mechanism.required) {
+        (true, _) => ("ok     ", Tone::Good, ""),
+        (false, false) => ("missing", Tone::Warning, ""),
+        (false, true) => ("missing", Tone::Bad, "; jobs can't run without it"),
     };
-    let mark = screen.tone(tone, mark);
-    let mut text = format!(
-        "{mark}  {}: {}",
-        clean(&mechanism.name),
-        clean(&mechanism.detail)
-    );
-    if let (false, Some(remedy)) = (mechanism.available, &mechanism.remedy) {
-        text.push_str(&format!("\n    next: {}", clean(remedy)));
+    let (name, detail) = (clean(&mechanism.name), clean(&mechanism.detail));
+    let line = format!("{}  {name}: {detail}{so}", screen.tone(tone, mark));
+    match &mechanism.remedy {
+        Some(remedy) if !mechanism.available => {
+            format!("{line}\n         next: {}", clean(remedy))
+        }
+        _ => line,
     }
-    text
 }
 
 #[cfg(test)]
@@ -105,10 +103,10 @@ mod tests {
     use super::*;
     use crate::units::Bytes;
 
-    fn mechanism(name: &str, available: bool, required: bool, remedy: Option<&str>) -> Mechanism {
+    fn mechanism(name: &str, required: bool, remedy: Option<&str>) -> Mechanism {
         Mechanism {
             name: name.to_owned(),
-            available,
+            available: remedy.is_none(),
             required,
             detail: "details".to_owned(),
             remedy: remedy.map(str::to_owned),
@@ -130,9 +128,9 @@ mod tests {
                 rootless: true,
                 mount: "/run/user/1000/piston/fs".to_owned(),
                 mechanisms: vec![
-                    mechanism("fuse", true, true, None),
-                    mechanism("memory_limit", false, false, Some("delegate cgroups")),
-                    mechanism("user_namespaces", false, true, Some("allow them")),
+                    mechanism("fuse", true, None),
+                    mechanism("memory_limit", false, Some("delegate cgroups")),
+                    mechanism("user_namespaces", true, Some("allow them")),
                 ],
                 packages: 2,
                 image_bytes: Bytes::mib(90),
@@ -141,6 +139,19 @@ mod tests {
                 max_concurrent_jobs: 4,
             },
         };
-        insta::assert_snapshot!(text(&report, &Screen::plain()), @"");
+        insta::assert_snapshot!(text(&report, &Screen::plain()), @"
+        daemon      Piston 0.1.0 at unix:///s, API v2, v3
+        client      0.1.0
+        runs as     an ordinary user
+        filesystem  /run/user/1000/piston/fs
+        packages    2, 90.0 MiB of images
+        jobs        1 running, 0 waiting, at most 4 at once
+
+        ok       fuse: details
+        missing  memory_limit: details
+                 next: delegate cgroups
+        missing  user_namespaces: details; jobs can't run without it
+                 next: allow them
+        ");
     }
 }

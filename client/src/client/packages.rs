@@ -104,7 +104,7 @@ impl Client {
 
     /// `POST /make`: makes a package, and what it depends on, and installs them.
     pub async fn make(&self, request: &MakeRequest) -> Result<MakeReply, Error> {
-        self.call(make_call(MakeRequest {
+        self.call(make_call(&MakeRequest {
             install: true,
             ..request.clone()
         }))
@@ -117,7 +117,7 @@ impl Client {
         request: &MakeRequest,
         writer: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<MadeFile, Error> {
-        let call = make_call(MakeRequest {
+        let call = make_call(&MakeRequest {
             install: false,
             ..request.clone()
         });
@@ -136,7 +136,7 @@ impl Client {
     }
 }
 
-fn make_call(request: MakeRequest) -> Call {
+fn make_call(request: &MakeRequest) -> Call {
     Call::new(Method::Post, path(&["make"]))
         .json(&request)
         .work()

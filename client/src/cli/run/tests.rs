@@ -57,10 +57,25 @@ fn a_missing_language_gets_the_likeliest_advice_first() {
         let account = account(&missing_language(wanted, runtimes, offered.as_ref()).into());
         format!("{}\n{}", account.error, account.next.join("\n"))
     };
-    insta::assert_snapshot!(text(&["pyhton"], &some(), None), @"");
-    insta::assert_snapshot!(text(&["python"], &[], None), @"");
-    insta::assert_snapshot!(text(&["c++"], &[], Some("gcc")), @"");
-    insta::assert_snapshot!(text(&["cobol"], &[], None), @"");
+    insta::assert_snapshot!(text(&["pyhton"], &some(), None), @"
+    language `pyhton` is not installed
+    did you mean `python`?
+    see what can be installed: `piston repo packages --sync`
+    installed are: c, c++, javascript, python
+    ");
+    insta::assert_snapshot!(text(&["python"], &[], None), @"
+    language `python` is not installed
+    make it of what this machine has: `piston package from-host python --install`
+    ");
+    insta::assert_snapshot!(text(&["c++"], &[], Some("gcc")), @"
+    language `c++` is not installed
+    install it: `piston package install gcc`
+    make it of what this machine has: `piston package from-host gcc --install`
+    ");
+    insta::assert_snapshot!(text(&["cobol"], &[], None), @"
+    language `cobol` is not installed
+    see what can be installed: `piston repo packages --sync`
+    ");
 }
 
 #[test]
