@@ -17,7 +17,6 @@ mod run;
 mod status;
 mod suggest;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -36,17 +35,12 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error).into(),
     };
     let screen = Screen::of_this_process(cli.json);
-    // What fails before a job has started must not look like an exit code of the job.
-    let own_fault = match &cli.command {
-        Command::Run(_) => Exit::RunFailed,
-        _ => Exit::Failed,
-    };
     match perform(cli, &screen) {
         Ok(exit) => exit.into(),
         Err(error) if failure::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             screen.failure(&error);
-            own_fault.into()
+            Exit::Failed.into()
         }
     }
 }
@@ -55,25 +49,11 @@ pub fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> Exit {
     // A closed terminal is no reason to fail harder.
     let _printed = error.print();
-    if !error.use_stderr() {
-        Exit::Done
-    } else if names_run(std::env::args_os().skip(1)) {
-        Exit::RunFailed
+    if error.use_stderr() {
+        Exit::Failed
     } else {
-        Exit::Usage
+        Exit::Done
     }
-}
-
-/// Whether the command of a line that clap did not understand is `run`.
-fn names_run(mut words: impl Iterator<Item = OsString>) -> bool {
-    while let Some(word) = words.next() {
-        match word.to_string_lossy().as_ref() {
-            "--host" => drop(words.next()),
-            option if option.starts_with('-') => {}
-            command => return command == "run",
-        }
-    }
-    false
 }
 
 fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {

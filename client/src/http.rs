@@ -264,7 +264,9 @@ impl Connection {
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(
             ACCEPT,
-            HeaderValue::from_static("application/json, application/gzip"),
+            HeaderValue::from_static(
+                "application/json, application/problem+json, application/gzip",
+            ),
         );
         if self.host.socket().is_some() {
             // The URI of a socket holds its path in hex, which is no host name.
@@ -276,7 +278,10 @@ impl Connection {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             Body::Package(source) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+                headers.insert(
+                    CONTENT_TYPE,
+                    HeaderValue::from_static("application/octet-stream"),
+                );
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(source.length));
             }
         }
@@ -415,3 +420,6 @@ fn copy(error: &io::Error) -> io::Error {
         None => io::Error::new(error.kind(), error.to_string()),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

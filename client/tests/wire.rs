@@ -136,9 +136,8 @@ fn an_unknown_field_of_a_reply_is_passed_over() {
     assert_eq!(job.state, JobState::Run);
 }
 
-#[test]
-fn a_reply_is_this() {
-    let stage = StageResult {
+fn stage() -> StageResult {
+    StageResult {
         stdout: "out".into(),
         stderr: "err".into(),
         output: "outerr".into(),
@@ -151,7 +150,12 @@ fn a_reply_is_this() {
         cpu_time_ms: Millis(2990),
         memory_bytes: Bytes::mib(9),
         truncated: false,
-    };
+    }
+}
+
+#[test]
+fn a_reply_is_this() {
+    let stage = stage();
     let reply = ExecuteResponse {
         id: JobId::from_random(1),
         language: "c++".parse().unwrap(),

@@ -7,12 +7,9 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// 0: what was asked for is done.
     Done,
-    /// 1: it is not, and the message says why.
+    /// 125: it is not, or the command line is not understood; the message says why. For `piston
+    /// run` this tells our failures from the program's, whose own codes rarely are that high.
     Failed,
-    /// 2: the command line is not understood.
-    Usage,
-    /// 125: `piston run` could not run the program (also: command line not understood).
-    RunFailed,
     /// The program's own exit code.
     Program(u8),
     /// 128 + the number of the signal that ended the program.
@@ -24,9 +21,7 @@ impl Exit {
     pub(super) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::RunFailed => 125,
+            Self::Failed => 125,
             Self::Program(code) => code,
             Self::Signal(number) => 128_u8.saturating_add(number),
         }
@@ -57,8 +52,7 @@ mod tests {
 
     #[test]
     fn codes_are_as_documented() {
-        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::RunFailed].map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 125]);
+        assert_eq!([Exit::Done, Exit::Failed].map(Exit::code), [0, 125]);
         assert_eq!(Exit::Program(7).code(), 7);
         assert_eq!(Exit::Signal(9).code(), 137);
     }

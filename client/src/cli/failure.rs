@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::api::Problem;
 use crate::{Error, Host, TransportError};
@@ -58,15 +58,25 @@ impl StdError for Failure {
 }
 
 /// A failure ready to be shown.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Account {
     /// What happened, with its causes.
     pub(super) error: String,
     /// What to do next.
     pub(super) next: Vec<String>,
     /// The daemon's own account.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<Problem>,
+}
+
+impl Account {
+    /// The same for programs.
+    pub(super) fn json(&self) -> Value {
+        let mut json = json!({ "error": self.error, "next": self.next });
+        if let Some(problem) = &self.problem {
+            json["problem"] = json!(problem);
+        }
+        json
+    }
 }
 
 /// Tells a failure as a person needs it.

@@ -4,9 +4,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::Client;
-use crate::api::JobState;
+use crate::api::{Code, JobState};
 
 use super::exit::Exit;
+use super::failure::Failure;
 use super::flags::Job;
 use super::render::{Screen, Table};
 
@@ -15,7 +16,12 @@ pub(super) async fn perform(client: &Client, command: Job, screen: &Screen) -> R
     match command {
         Job::List => list(client, screen).await?,
         Job::Kill { id } => {
-            client.kill(&id).await?;
+            client.kill(&id).await.map_err(|error| match error.code() {
+                Some(Code::NotFound) => Failure::new(format!("no job {id} runs or waits"))
+                    .next("see what does with `piston job list`")
+                    .into(),
+                _ => anyhow::Error::from(error),
+            })?;
             screen.show(&json!({ "killed": id }), |_| format!("killed {id}"))?;
         }
     }

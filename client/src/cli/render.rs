@@ -123,7 +123,7 @@ impl Screen {
     pub(super) fn failure(&self, error: &anyhow::Error) {
         let account = account(error);
         let text = if self.json {
-            serde_json::to_string(&account).unwrap_or(account.error)
+            account.json().to_string()
         } else {
             failure_text(&account, self.errors)
         };

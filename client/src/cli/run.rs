@@ -208,10 +208,15 @@ fn verdict(stage: &StageResult, limits: &Limits, screen: &Screen) {
 
 /// Why a stage ended, where its exit code does not say it.
 fn verdict_text(stage: &StageResult, limits: &Limits) -> Option<String> {
-    let limit = |what: &str, value: Option<String>| match (value, &stage.message) {
-        (Some(value), _) => format!("killed: {what} limit {value}"),
-        (None, Some(message)) => format!("killed: {message}"),
-        (None, None) => format!("killed: {what} limit"),
+    let message = |otherwise: &str| {
+        stage
+            .message
+            .as_deref()
+            .map_or(otherwise.to_owned(), lower_first)
+    };
+    let limit = |what: &str, hit: Option<String>| match hit {
+        Some(value) => format!("killed: {what} limit {value}"),
+        None => format!("killed: {}", message(&format!("{what} limit"))),
     };
     let text = match stage.status? {
         Status::RuntimeError => return None,
@@ -219,20 +224,26 @@ fn verdict_text(stage: &StageResult, limits: &Limits) -> Option<String> {
             let signal = stage.signal.as_deref().unwrap_or("a signal");
             format!("ended by {signal}")
         }
-        Status::TimedOut => limit("time", limits.wall_time_ms.map(|time| time.to_string())),
+        Status::TimedOut => {
+            let asked = limits
+                .wall_time_ms
+                .filter(|time| stage.wall_time_ms >= *time);
+            limit("time", asked.map(|time| time.to_string()))
+        }
         Status::MemoryLimit => limit("memory", limits.memory_bytes.map(|size| size.to_string())),
         Status::StdoutLimit => limit("standard output", None),
         Status::StderrLimit => limit("standard error", None),
-        Status::Killed => match &stage.message {
-            Some(message) => format!("killed: {message}"),
-            None => "killed".to_owned(),
-        },
-        Status::Internal => {
-            let why = stage.message.as_deref().unwrap_or("it did not say why");
-            format!("the daemon failed: {why}")
-        }
+        Status::Killed => format!("killed: {}", message("cancelled")),
+        Status::Internal => format!("the daemon failed: {}", message("it did not say why")),
     };
     Some(text)
+}
+
+/// A sentence as it goes on after a colon.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().into_iter().flat_map(char::to_lowercase);
+    first.chain(chars).collect()
 }
 
 fn stats(response: &ExecuteResponse, screen: &Screen) {
@@ -250,14 +261,14 @@ fn stats(response: &ExecuteResponse, screen: &Screen) {
 fn exit(response: &ExecuteResponse) -> Exit {
     const KILL: u8 = 9;
     let Some(stage) = response.run.as_ref().or(response.compile.as_ref()) else {
-        return Exit::RunFailed;
+        return Exit::Failed;
     };
     let signal = stage
         .signal
         .as_deref()
         .map(|name| signal_number(name).unwrap_or(KILL));
     match (stage.status, signal, stage.code) {
-        (Some(Status::Internal), _, _) => Exit::RunFailed,
+        (Some(Status::Internal), _, _) => Exit::Failed,
         (_, Some(signal), _) => Exit::Signal(signal),
         (None | Some(Status::RuntimeError | Status::Signalled), None, Some(code)) => {
             // A code has eight bits on Linux.

@@ -1,46 +1,53 @@
 //! `piston status`: whether the daemon is well, and what its host lacks.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::Client;
-use crate::api::{Info, Mechanism, VersionInfo};
+use crate::api::{Info, Mechanism, Runtime, VersionInfo};
 
 use super::exit::Exit;
 use super::render::{Screen, Table, Tone, clean};
 
 /// What there is to know of a daemon.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Report {
     host: String,
-    client: &'static str,
     version: VersionInfo,
     info: Info,
+    runtimes: Vec<Runtime>,
 }
+
+const CLIENT: &str = env!("CARGO_PKG_VERSION");
 
 /// Shows it; fails when jobs can't run.
 pub(super) async fn show(client: &Client, screen: &Screen) -> Result<Exit> {
     let report = Report {
         host: client.host().to_string(),
-        client: env!("CARGO_PKG_VERSION"),
         version: client.version().await?,
         info: client.info().await?,
+        runtimes: client.runtimes().await?,
     };
-    screen.show(&report, |report| text(report, screen))?;
-    let broken = report
-        .info
-        .mechanisms
-        .iter()
-        .any(|m| m.required && !m.available);
+    let Report {
+        host,
+        version,
+        info,
+        runtimes,
+    } = &report;
+    let json = json!({
+        "host": host, "client": CLIENT, "version": version, "info": info, "runtimes": runtimes,
+    });
+    screen.show(&json, |_| text(&report, screen))?;
+    let broken = info.mechanisms.iter().any(|m| m.required && !m.available);
     Ok(if broken { Exit::Failed } else { Exit::Done })
 }
 
 fn text(report: &Report, screen: &Screen) -> String {
     let Report {
         host,
-        client,
         version,
         info,
+        runtimes,
     } = report;
     let mut table = Table::default();
     let mut line = |label: &str, value: String| table.row(&[label.to_owned(), value]);
@@ -52,7 +59,7 @@ fn text(report: &Report, screen: &Screen) -> String {
             version.product, version.version
         ),
     );
-    line("client", (*client).to_owned());
+    line("client", CLIENT.to_owned());
     line(
         "runs as",
         if info.rootless {
@@ -67,6 +74,7 @@ fn text(report: &Report, screen: &Screen) -> String {
         "packages",
         format!("{}, {} of images", info.packages, info.image_bytes),
     );
+    line("languages", languages(runtimes));
     line(
         "jobs",
         format!(
@@ -80,6 +88,16 @@ fn text(report: &Report, screen: &Screen) -> String {
         text.push_str(&mechanism_text(mechanism, screen));
     }
     text
+}
+
+fn languages(runtimes: &[Runtime]) -> String {
+    if runtimes.is_empty() {
+        return "none yet: `piston package from-host python --install`".to_owned();
+    }
+    let names = runtimes
+        .iter()
+        .map(|runtime| format!("{} {}", runtime.language, runtime.version));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
@@ -117,7 +135,6 @@ mod tests {
     fn the_report_shows_what_is_missing_with_what_to_do() {
         let report = Report {
             host: "unix:///s".to_owned(),
-            client: "0.1.0",
             version: VersionInfo {
                 product: "Piston".to_owned(),
                 version: "0.1.0".to_owned(),
@@ -138,13 +155,21 @@ mod tests {
                 jobs_queued: 0,
                 max_concurrent_jobs: 4,
             },
+            runtimes: vec![Runtime {
+                language: "c++".parse().expect("a language"),
+                version: "12.2.0".parse().expect("a version"),
+                aliases: Vec::new(),
+                package: "gcc".parse().expect("a package"),
+                compiled: true,
+            }],
         };
         insta::assert_snapshot!(text(&report, &Screen::plain()), @"
         daemon      Piston 0.1.0 at unix:///s, API v2, v3
         client      0.1.0
         runs as     an ordinary user
         filesystem  /run/user/1000/piston/fs
-        packages    2, 90.0 MiB of images
+        packages    2, 90 MiB of images
+        languages   c++ 12.2.0
         jobs        1 running, 0 waiting, at most 4 at once
 
         ok       fuse: details

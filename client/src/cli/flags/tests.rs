@@ -128,7 +128,7 @@ fn the_help_is_this() {
       piston package from-host python --install  make a package of this machine's Python
       piston run hello.py                        run a program in it
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage; `piston run` has its own, see its help.
+    Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help.
     ");
 }
 
