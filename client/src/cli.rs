@@ -1,8 +1,8 @@
 //! The command line `piston`.
 //!
-//! Flags as typed ([`flags`]) become one plan of what to ask the daemon ([`plan`] for jobs, the
-//! command groups for the rest), and what comes back is shown by [`render`]. Every error ends in
-//! [`failure`], which knows what to suggest. Nothing here is an API: programs use [`crate::Client`].
+//! Flags as typed (`flags`) become one plan of what to ask the daemon (`plan` for jobs, the
+//! command groups for the rest), and what comes back is shown by `render`. Every error ends in
+//! `failure`, which knows what to suggest. Nothing here is an API: programs use [`crate::Client`].
 
 mod exit;
 mod failure;

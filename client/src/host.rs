@@ -304,4 +304,13 @@ mod tests {
         assert_eq!(with("/own"), PathBuf::from("/own"));
         assert_eq!(with("/none"), PathBuf::from("/own"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error(text in "(unix://|http://)?[ -~\\PC]{0,40}") {
+            if let Ok(host) = text.parse::<Host>() {
+                proptest::prop_assert_eq!(host.to_string().parse(), Ok(host));
+            }
+        }
+    }
 }

@@ -72,4 +72,12 @@ mod tests {
         check("x", None);
         check("", None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_distance_is_that_of_the_way_back(a in "[a-e+]{0,8}", b in "[a-e+]{0,8}") {
+            proptest::prop_assert_eq!(distance(&a, &b), distance(&b, &a));
+            proptest::prop_assert_eq!(distance(&a, &b) == 0, a == b);
+        }
+    }
 }

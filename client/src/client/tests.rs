@@ -145,3 +145,14 @@ async fn each_operation_on_packages_and_jobs_has_its_method_and_path() {
         "POST /api/v3/make"
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_segment_comes_out_as_it_went_in(segment in "\\PC{0,40}") {
+        let path = path(&["repos", &segment]);
+        let encoded = path.strip_prefix("/api/v3/repos/").expect("the path's beginning");
+        proptest::prop_assert!(!encoded.contains(['/', '?', '#', ' ']));
+        let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8();
+        proptest::prop_assert_eq!(decoded.expect("UTF-8"), segment);
+    }
+}
