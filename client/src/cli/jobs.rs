@@ -18,7 +18,7 @@ pub(super) async fn perform(client: &Client, command: Job, screen: &Screen) -> R
         Job::Kill { id } => {
             client.kill(&id).await.map_err(|error| match error.code() {
                 Some(Code::NotFound) => Failure::new(format!("no job {id} runs or waits"))
-                    .next("see what does with `piston job list`")
+                    .next("see the jobs with `piston job list`")
                     .into(),
                 _ => anyhow::Error::from(error),
             })?;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::api::{Code, ExecuteResponse, Limits, OutputEncoding, Runtime, StageResult, Status};
 use crate::ids::Language;
-use crate::{AvailableQuery, Client, Error};
+use crate::{AvailableQuery, Client};
 
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
@@ -45,7 +45,6 @@ async fn execute(
     candidates: &[(Language, Language)],
     screen: &Screen,
 ) -> Result<ExecuteResponse> {
-    let mut missing = None;
     for (package, language) in candidates {
         let mut request = plan.request.clone();
         request.language = Some(language.clone());
@@ -53,7 +52,8 @@ async fn execute(
             request.encoding = OutputEncoding::Utf8;
         }
         match client.execute(package, &plan.range, &request).await {
-            Err(error) if error.code() == Some(Code::PackageNotFound) => missing = Some(error),
+            // Another package may have such a version; of a single one the daemon knows best.
+            Err(error) if error.code() == Some(Code::PackageNotFound) && candidates.len() > 1 => {}
             result => return Ok(result?),
         }
     }
@@ -61,11 +61,11 @@ async fn execute(
         .iter()
         .map(|(package, _)| package.as_str())
         .collect();
-    Err(no_version(&names, &plan.range, missing).into())
+    Err(no_version(&names, &plan.range).into())
 }
 
-fn no_version(packages: &[&str], range: &str, missing: Option<Error>) -> Failure {
-    let failure = Failure::new(format!(
+fn no_version(packages: &[&str], range: &str) -> Failure {
+    Failure::new(format!(
         "no installed version of {} is {range}",
         packages.join(", ")
     ))
@@ -73,11 +73,7 @@ fn no_version(packages: &[&str], range: &str, missing: Option<Error>) -> Failure
         "`piston package install '{}@{range}'`",
         packages[0]
     ))
-    .next("or see what is installed with `piston package list`");
-    match missing {
-        Some(error) => failure.because(error),
-        None => failure,
-    }
+    .next("or see what is installed with `piston package list`")
 }
 
 /// Packages that provide the language, with its name in them: a package of that very name first,

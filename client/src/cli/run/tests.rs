@@ -80,7 +80,7 @@ fn a_missing_language_gets_the_likeliest_advice_first() {
 
 #[test]
 fn a_missing_version_says_how_to_get_it() {
-    let account = account(&no_version(&["python", "pypy"], "4.x", None).into());
+    let account = account(&no_version(&["python", "pypy"], "4.x").into());
     assert_eq!(account.error, "no installed version of python, pypy is 4.x");
     assert_eq!(account.next[0], "`piston package install 'python@4.x'`");
 }
