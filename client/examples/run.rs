@@ -2,6 +2,8 @@
 //!
 //! Shows the client's whole way: find the daemon, ask what it can run, run, read the result.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it got")]
+
 use std::error::Error;
 use std::path::Path;
 

@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::http::{Body, Connection, Method, Reply, Request, Wait};
 use crate::units::Bytes;
 
+pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
 
 /// A client of one daemon; cheap to clone, and clones share connections.
@@ -48,7 +49,7 @@ impl Default for Settings {
         Self {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            work_timeout: Duration::from_secs(3600),
+            work_timeout: Duration::from_hours(1),
             max_reply: Bytes::mib(64),
         }
     }
@@ -198,30 +199,4 @@ fn with_query(mut path: String, pairs: &[(&str, &str)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_ranges_survive_in_a_path() {
-        let path = path(&["packages", "c++", ">=1.2 <2 || 3.x", "execute"]);
-        assert_eq!(
-            path,
-            "/api/v3/packages/c%2B%2B/%3E%3D1.2%20%3C2%20%7C%7C%203.x/execute"
-        );
-    }
-
-    #[test]
-    fn a_segment_can_not_leave_its_place() {
-        assert_eq!(
-            path(&["repos", "a/../b?c#d"]),
-            "/api/v3/repos/a%2F..%2Fb%3Fc%23d"
-        );
-    }
-
-    #[test]
-    fn a_query_is_encoded() {
-        assert_eq!(with_query("/p".into(), &[]), "/p");
-        let pairs = [("sync", "true"), ("q", "c&d=e")];
-        assert_eq!(with_query("/p".into(), &pairs), "/p?sync=true&q=c%26d%3De");
-    }
-}
+mod tests;

@@ -6,6 +6,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::symlink_metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -70,8 +72,11 @@ impl Host {
 
     /// The sockets that [`Self::from_environment`] looks for, the preferred one first.
     pub fn default_sockets() -> Vec<PathBuf> {
+        let user = rustix::process::geteuid();
         let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        default_sockets(rustix::process::geteuid().is_root(), runtime)
+        default_sockets(user.as_raw(), runtime, |directory| {
+            symlink_metadata(directory).map_or(true, |metadata| metadata.uid() == user.as_raw())
+        })
     }
 
     /// The socket's path, unless the daemon is reached over TCP.
@@ -90,10 +95,22 @@ fn from_os(text: OsString) -> Result<Host, InvalidHost> {
     }
 }
 
-fn default_sockets(root: bool, runtime_directory: Option<PathBuf>) -> Vec<PathBuf> {
-    let own = runtime_directory
-        .filter(|directory| !root && directory.is_absolute())
-        .map(|directory| directory.join("piston/piston.sock"));
+/// The sockets of a user's own daemon and of the system's, by the rules that `pistond` has.
+///
+/// Without a session the runtime directory is one in `/tmp`, where anybody may have been first:
+/// `ours` tells whether it is not there, or is the user's.
+fn default_sockets(
+    user: u32,
+    runtime_directory: Option<PathBuf>,
+    ours: impl Fn(&Path) -> bool,
+) -> Vec<PathBuf> {
+    let session = runtime_directory.filter(|directory| directory.is_absolute());
+    let own = match session {
+        _ if user == 0 => None,
+        Some(directory) => Some(directory.join("piston")),
+        None => Some(PathBuf::from(format!("/tmp/piston-{user}"))).filter(|own| ours(own)),
+    };
+    let own = own.map(|directory| directory.join("piston.sock"));
     own.into_iter().chain([SYSTEM_SOCKET.into()]).collect()
 }
 
@@ -254,16 +271,27 @@ mod tests {
 
     #[test]
     fn root_uses_the_system_socket_and_others_prefer_their_own() {
-        let system = PathBuf::from(SYSTEM_SOCKET);
-        let own = PathBuf::from("/run/user/7/piston/piston.sock");
-        let runtime = || Some(PathBuf::from("/run/user/7"));
-        assert_eq!(default_sockets(true, runtime()), [system.clone()]);
-        assert_eq!(default_sockets(false, None), [system.clone()]);
-        assert_eq!(
-            default_sockets(false, Some("relative".into())),
-            [system.clone()]
-        );
-        assert_eq!(default_sockets(false, runtime()), [own, system]);
+        let session = || Some(PathBuf::from("/run/user/7"));
+        let check = |user, runtime, own: &[&str]| {
+            let expected: Vec<_> = own
+                .iter()
+                .chain(&[SYSTEM_SOCKET])
+                .map(PathBuf::from)
+                .collect();
+            assert_eq!(default_sockets(user, runtime, |_| true), expected);
+        };
+        check(0, session(), &[]);
+        check(0, None, &[]);
+        check(7, session(), &["/run/user/7/piston/piston.sock"]);
+        check(7, None, &["/tmp/piston-7/piston.sock"]);
+        check(7, Some("relative".into()), &["/tmp/piston-7/piston.sock"]);
+    }
+
+    /// Somebody else's socket in `/tmp` would be sent our programs.
+    #[test]
+    fn a_directory_in_tmp_that_is_not_ours_is_passed_over() {
+        let sockets = default_sockets(7, None, |_| false);
+        assert_eq!(sockets, [PathBuf::from(SYSTEM_SOCKET)]);
     }
 
     #[test]
@@ -275,5 +303,14 @@ mod tests {
         assert_eq!(with("/system"), PathBuf::from("/system"));
         assert_eq!(with("/own"), PathBuf::from("/own"));
         assert_eq!(with("/none"), PathBuf::from("/own"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error(text in "(unix://|http://)?[ -~\\PC]{0,40}") {
+            if let Ok(host) = text.parse::<Host>() {
+                proptest::prop_assert_eq!(host.to_string().parse(), Ok(host));
+            }
+        }
     }
 }

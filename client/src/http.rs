@@ -19,7 +19,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+    ACCEPT, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
+    USER_AGENT,
 };
 use hyper::{Request as HttpRequest, Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -94,8 +95,8 @@ pub(crate) struct Reply {
 /// What came of a request whose reply goes to a writer.
 #[derive(Debug)]
 pub(crate) enum Download {
-    /// Written, with its length.
-    Done(u64),
+    /// Written, with its length, and the name that the daemon gave it.
+    Done { length: u64, name: Option<String> },
     /// Not a success: nothing was written.
     Refused(Reply),
 }
@@ -174,8 +175,9 @@ impl Connection {
             let reply = timeout(after, self.take(response)).await.map_err(late)??;
             return Ok(Download::Refused(reply));
         }
+        let name = file_name(response.headers());
         let mut body = response.into_body();
-        let mut written = 0;
+        let mut length = 0;
         while let Some(frame) = timeout(after, body.frame()).await.map_err(late)? {
             let frame = frame.map_err(|error| self.broken(error))?;
             let Ok(data) = frame.into_data() else {
@@ -185,10 +187,10 @@ impl Connection {
                 .write_all(&data)
                 .await
                 .map_err(TransportError::Write)?;
-            written += u64::try_from(data.len()).unwrap_or(u64::MAX);
+            length += u64::try_from(data.len()).unwrap_or(u64::MAX);
         }
         writer.flush().await.map_err(TransportError::Write)?;
-        Ok(Download::Done(written))
+        Ok(Download::Done { length, name })
     }
 
     fn time_for(&self, wait: Wait) -> Duration {
@@ -262,7 +264,9 @@ impl Connection {
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(
             ACCEPT,
-            HeaderValue::from_static("application/json, application/gzip"),
+            HeaderValue::from_static(
+                "application/json, application/problem+json, application/gzip",
+            ),
         );
         if self.host.socket().is_some() {
             // The URI of a socket holds its path in hex, which is no host name.
@@ -274,7 +278,10 @@ impl Connection {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             Body::Package(source) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+                headers.insert(
+                    CONTENT_TYPE,
+                    HeaderValue::from_static("application/octet-stream"),
+                );
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(source.length));
             }
         }
@@ -336,6 +343,19 @@ impl Connection {
             source,
         }
     }
+}
+
+/// The name in `content-disposition: attachment; filename="NAME"`, if it is a plain one.
+fn file_name(headers: &HeaderMap) -> Option<String> {
+    let disposition = headers.get(CONTENT_DISPOSITION)?.to_str().ok()?;
+    let name = disposition
+        .split_once("filename=")?
+        .1
+        .trim()
+        .trim_matches('"');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+#-".contains(c);
+    let good = !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
+    good.then(|| name.to_owned())
 }
 
 fn in_memory(bytes: Bytes) -> Outgoing {
@@ -400,3 +420,6 @@ fn copy(error: &io::Error) -> io::Error {
         None => io::Error::new(error.kind(), error.to_string()),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -72,8 +72,10 @@ impl fmt::Display for Bytes {
         for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
             let whole = self.0 >> shift;
             if whole > 0 {
-                let tenths = (self.0 - (whole << shift)) * 10 >> shift;
-                return write!(f, "{whole}.{tenths} {unit}");
+                return match ((self.0 - (whole << shift)) * 10) >> shift {
+                    0 => write!(f, "{whole} {unit}"),
+                    tenths => write!(f, "{whole}.{tenths} {unit}"),
+                };
             }
         }
         write!(f, "{} B", self.0)
@@ -122,7 +124,10 @@ impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ms @ 0..1000 => write!(f, "{ms} ms"),
-            ms => write!(f, "{}.{:02} s", ms / 1000, ms % 1000 / 10),
+            ms => match (ms / 1000, ms % 1000 / 10) {
+                (seconds, 0) => write!(f, "{seconds} s"),
+                (seconds, hundredths) => write!(f, "{seconds}.{hundredths:02} s"),
+            },
         }
     }
 }
@@ -185,6 +190,8 @@ mod tests {
         assert_eq!(Bytes(1536).to_string(), "1.5 KiB");
         assert_eq!(Bytes(u64::MAX).to_string(), "17179869183.9 GiB");
         assert_eq!(Millis(999).to_string(), "999 ms");
+        assert_eq!(Bytes::mib(64).to_string(), "64 MiB");
         assert_eq!(Millis(3210).to_string(), "3.21 s");
+        assert_eq!(Millis(3009).to_string(), "3 s");
     }
 }

@@ -1,1 +1,26 @@
-//! x
+//! End-to-end tests: the real daemon, the real CLI, real packages, as root and as a user.
+
+/// Makes a test of each `fn name(who: Who)` for a daemon of root and one of a user.
+macro_rules! as_root_and_user {
+    ($($name:ident),* $(,)?) => {
+        mod root {
+            $(#[test] fn $name() {
+                if piston_tests::Who::Root.possible() { super::$name(piston_tests::Who::Root); }
+            })*
+        }
+        mod user {
+            $(#[test] fn $name() {
+                if piston_tests::Who::User.possible() { super::$name(piston_tests::Who::User); }
+            })*
+        }
+    };
+}
+
+mod cli;
+mod contract;
+mod execute;
+mod filesystem;
+mod isolation;
+mod packages;
+mod recovery;
+mod tidy;

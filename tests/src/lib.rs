@@ -1,1 +1,31 @@
-//! x
+//! Harness of the end-to-end tests: real binaries, real packages, real sockets.
+//!
+//! A [`Daemon`] is a `pistond serve` of its own, started as root or as an unprivileged user, with
+//! its data in a temporary directory; dropping it ends it and removes everything. [`packages`]
+//! makes real packages from this machine once for each build of the daemon. Nothing here knows
+//! what the daemon should answer.
+
+mod daemon;
+pub mod http;
+pub mod packages;
+pub mod require;
+
+use std::path::PathBuf;
+
+pub use daemon::{Daemon, Who, free_port};
+
+/// The folder of the binaries that cargo built beside the running test.
+///
+/// # Panics
+/// When a binary is missing: the tests need `cargo build --workspace --bins` first.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/test");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace --bins` first (contrib/test.sh does)",
+        path.display()
+    );
+    path
+}

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The binary `piston`: see [`piston_client::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    piston_client::cli::main()
+}

@@ -9,8 +9,18 @@ use crate::api::{InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime
 use crate::error::{Error, TransportError};
 use crate::http::{Body, Download, Method, Source};
 use crate::ids::{Language, PackageRef};
+use crate::units::Bytes;
 
 use super::{Call, Client, path, with_query};
+
+/// A package file that the daemon sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFile {
+    /// The file name that the daemon gave it, a plain name without a directory.
+    pub name: Option<String>,
+    /// Its length.
+    pub length: Bytes,
+}
 
 impl Client {
     /// `GET /packages`: what is installed.
@@ -94,26 +104,28 @@ impl Client {
 
     /// `POST /make`: makes a package, and what it depends on, and installs them.
     pub async fn make(&self, request: &MakeRequest) -> Result<MakeReply, Error> {
-        self.call(make_call(MakeRequest {
+        self.call(make_call(&MakeRequest {
             install: true,
             ..request.clone()
         }))
         .await
     }
 
-    /// `POST /make` without installing: writes the package file to `writer`, and returns its
-    /// length.
+    /// `POST /make` without installing: writes the package file to `writer`.
     pub async fn make_file(
         &self,
         request: &MakeRequest,
         writer: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<u64, Error> {
-        let call = make_call(MakeRequest {
+    ) -> Result<MadeFile, Error> {
+        let call = make_call(&MakeRequest {
             install: false,
             ..request.clone()
         });
         match self.connection.download(call.0, writer).await? {
-            Download::Done(length) => Ok(length),
+            Download::Done { length, name } => Ok(MadeFile {
+                name,
+                length: Bytes(length),
+            }),
             Download::Refused(reply) => {
                 let reply = self.accept(reply)?;
                 Err(self
@@ -124,7 +136,7 @@ impl Client {
     }
 }
 
-fn make_call(request: MakeRequest) -> Call {
+fn make_call(request: &MakeRequest) -> Call {
     Call::new(Method::Post, path(&["make"]))
         .json(&request)
         .work()

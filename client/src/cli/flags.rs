@@ -1,0 +1,267 @@
+//! The command line as it is typed: commands, flags, help. No logic beyond reading words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::Host;
+use crate::ids::{JobId, Language};
+use crate::units::{Bytes, Millis};
+
+use super::plan::{EnvVar, PackageWord};
+
+/// Runs programs in any language, sandboxed, through the Piston daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "piston",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
+First steps:
+  pistond serve                              start a daemon (in another terminal)
+  piston package from-host python --install  make a package of this machine's Python
+  piston run hello.py                        run a program in it
+
+Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help."
+)]
+pub(super) struct Cli {
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        help_heading = "Global options",
+        help = "The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else the \
+                socket of your own daemon, else the system's]"
+    )]
+    pub(super) host: Option<Host>,
+
+    /// Print JSON for programs
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a program
+    ///
+    /// Sends the file to the daemon, runs it in a sandbox, and ends as it ended: the same output,
+    /// byte for byte, and the same exit code.
+    Run(Run),
+    /// Install, make and remove packages
+    #[command(subcommand, visible_alias = "packages")]
+    Package(Package),
+    /// Configure repositories, see what they have
+    #[command(subcommand, visible_alias = "repos")]
+    Repo(Repo),
+    /// See and kill running jobs
+    #[command(subcommand, visible_alias = "jobs")]
+    Job(Job),
+    /// Show whether the daemon is well, and what its host lacks
+    Status,
+}
+
+/// Flags of `piston run`; what it is about stands at [`Command::Run`], which clap shows.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "piston run [OPTIONS] LANG[@RANGE] FILE [ARGS]...\n       \
+                      piston run [OPTIONS] FILE [ARGS]...",
+    after_help = "\
+Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
+Unless it is a terminal, standard input is read to its end and given to the program.
+
+Examples:
+  piston run hello.py                       the language is known by the ending
+  piston run python@3.11 hello.py one two   a version, arguments
+  echo 'print(6 * 7)' | piston run python -
+  sort words | piston run --timeout 1s --memory 64M count.c
+  piston run --file util.py --env LANG=C main.py
+
+Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
+125 when piston could not run it."
+)]
+pub(super) struct Run {
+    /// Language (with a version or range), file, and the program's arguments
+    #[arg(
+        value_name = "WORD",
+        required = true,
+        trailing_var_arg = true,
+        hide = true
+    )]
+    pub(super) words: Vec<String>,
+
+    /// Send this file along (more than once for more); it is found beside the program
+    #[arg(long = "file", short, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+
+    /// Give the program this file as its standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) stdin: Option<PathBuf>,
+
+    /// Kill it after this time, e.g. 500ms, 3s
+    #[arg(long, short, value_name = "TIME")]
+    pub(super) timeout: Option<Millis>,
+
+    /// Let it use this much memory, e.g. 64M
+    #[arg(long, short, value_name = "SIZE")]
+    pub(super) memory: Option<Bytes>,
+
+    /// Set a variable of its environment (more than once for more)
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<EnvVar>,
+
+    /// Say on standard error what it used: time, processor, memory
+    #[arg(long)]
+    pub(super) stats: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Package {
+    /// List what is installed
+    #[command(visible_alias = "ls")]
+    List,
+    /// Install a package from a repository, with what it depends on
+    #[command(after_help = "\
+Examples:
+  piston package install python
+  piston package install python@3.11
+  piston package install python '>=3.9 <4' --repo mine")]
+    Install(Install),
+    /// Remove a package
+    #[command(visible_alias = "rm")]
+    Remove(Remove),
+    /// Show a package: what it runs, what it is made of, who needs it
+    Info {
+        /// Package, with a version or without
+        #[arg(value_name = "NAME[@VERSION]")]
+        package: PackageWord,
+    },
+    /// Install a package file
+    Upload {
+        /// A `.pkg.tar.gz`
+        file: PathBuf,
+    },
+    /// Make a package of what the daemon's own machine has
+    #[command(after_help = "\
+Knows python, bash, gcc (c and c++) and base. Without -o the package is installed, and `base`
+with it when that is missing.
+
+Examples:
+  piston package from-host python --install
+  piston package from-host python --program /opt/python3.13/bin/python3
+  piston package from-host base -o packages/ && piston repo index packages/")]
+    FromHost(FromHost),
+    /// Remove dependencies that nothing needs any more
+    Gc,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    /// Package, with a version or range or without
+    #[arg(value_name = "NAME[@RANGE]")]
+    pub(super) package: PackageWord,
+    /// Version or range, e.g. 3.11, ^3.9, '>=3 <4' [default: the newest]
+    pub(super) range: Option<String>,
+    /// Only from this repository
+    #[arg(long, value_name = "NAME", default_value = "all")]
+    pub(super) repo: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// Package, with its version when several are installed
+    #[arg(value_name = "NAME[@VERSION]")]
+    pub(super) package: PackageWord,
+    /// Remove what depends on it as well
+    #[arg(long)]
+    pub(super) cascade: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FromHost {
+    /// What to make: python, bash, gcc, base
+    #[arg(value_name = "NAME")]
+    pub(super) name: Language,
+    /// Start from this program rather than the one on the daemon's PATH
+    #[arg(long, value_name = "PATH")]
+    pub(super) program: Option<String>,
+    /// Write the package file here (a file, or a directory) rather than installing it
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Install it (the default)
+    #[arg(long, conflicts_with = "output")]
+    pub(super) install: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Repo {
+    /// List the configured repositories
+    #[command(visible_alias = "ls")]
+    List,
+    /// Add a repository and download its index
+    #[command(after_help = "\
+Examples:
+  piston repo add mine https://packages.example.org/index.yaml
+  piston repo add local ./packages          a folder with an index made by `piston repo index`")]
+    Add {
+        /// What to call it
+        name: String,
+        /// http://, https:// or file:// URL of its index, or a path on the daemon's machine
+        #[arg(value_name = "URL|PATH")]
+        url: String,
+    },
+    /// Forget a repository; what was installed from it stays
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Download indexes again
+    Sync {
+        /// Only this repository's
+        #[arg(default_value = "all")]
+        name: String,
+    },
+    /// List what repositories offer
+    Packages {
+        /// Only this repository
+        #[arg(default_value = "all")]
+        repo: String,
+        /// Download the index first
+        #[arg(long)]
+        sync: bool,
+        /// Only packages whose name or alias contains this
+        #[arg(long, short, value_name = "TEXT")]
+        query: Option<String>,
+    },
+    /// Write the index of a folder of package files (runs `pistond index`)
+    Index(Index),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Index {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Passed on to `pistond index`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) rest: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Job {
+    /// List what runs and what waits
+    #[command(visible_alias = "ls")]
+    List,
+    /// Kill a job
+    Kill {
+        /// Its id
+        id: JobId,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Tests of the command line as it is typed, and of the help that it shows.
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn run(words: &[&str]) -> Run {
+    let all = ["piston", "run"].iter().chain(words);
+    match Cli::try_parse_from(all).expect("good flags").command {
+        Command::Run(run) => run,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_follows_the_program_is_the_programs() {
+    let flags = run(&[
+        "--timeout",
+        "3s",
+        "python",
+        "x.py",
+        "--json",
+        "-h",
+        "--",
+        "-x",
+    ]);
+    assert_eq!(flags.words, ["python", "x.py", "--json", "-h", "--", "-x"]);
+    assert_eq!(flags.timeout, Some(Millis(3000)));
+    assert_eq!(run(&["x.py", "--help"]).words, ["x.py", "--help"]);
+    assert_eq!(run(&["python", "-"]).words, ["python", "-"]);
+    assert_eq!(run(&["-"]).words, ["-"]);
+}
+
+#[test]
+fn an_unknown_option_before_the_program_is_refused() {
+    let error = Cli::try_parse_from(["piston", "run", "--tiemout", "3s", "python", "x.py"])
+        .expect_err("no such option");
+    assert!(error.to_string().contains("--timeout"), "{error}");
+}
+
+#[test]
+fn global_options_stand_anywhere_before_the_program() {
+    for words in [
+        vec!["piston", "--json", "--host", "unix:///s", "status"],
+        vec!["piston", "status", "--host", "unix:///s", "--json"],
+        vec!["piston", "run", "--json", "--host", "unix:///s", "x.py"],
+    ] {
+        let cli = Cli::try_parse_from(words).expect("good flags");
+        assert!(cli.json);
+        assert_eq!(cli.host, Some("unix:///s".parse().unwrap()));
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_with_the_right_form() {
+    let check = |words: &[&str], text: &str| {
+        let error = Cli::try_parse_from(words).expect_err("wrong").to_string();
+        assert!(error.contains(text), "{error}");
+    };
+    check(
+        &["piston", "--host", "ftp://x", "status"],
+        "unix:///path/to/piston.sock",
+    );
+    check(
+        &["piston", "run", "--timeout", "soon", "x.py"],
+        "1500ms, 3s",
+    );
+    check(&["piston", "run", "--memory", "lots", "x.py"], "64M");
+    check(&["piston", "run", "--env", "NAME", "x.py"], "NAME=VALUE");
+    check(&["piston", "package", "install", "Python"], "a-z 0-9");
+    check(
+        &[
+            "piston",
+            "package",
+            "from-host",
+            "a",
+            "--install",
+            "-o",
+            "f",
+        ],
+        "cannot be used",
+    );
+    check(&["piston", "job", "kill", "7"], "32 lower-case hex digits");
+    check(&["piston", "run"], "required");
+}
+
+fn help(words: &[&str]) -> String {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut command = &mut command;
+    for word in words {
+        command = command.find_subcommand_mut(word).expect("a command");
+    }
+    command.render_help().to_string()
+}
+
+#[test]
+fn the_help_is_this() {
+    insta::assert_snapshot!(help(&[]), @"
+    Runs programs in any language, sandboxed, through the Piston daemon
+
+    Usage: piston [OPTIONS] <COMMAND>
+
+    Commands:
+      run      Run a program
+      package  Install, make and remove packages [alias: packages]
+      repo     Configure repositories, see what they have [alias: repos]
+      job      See and kill running jobs [alias: jobs]
+      status   Show whether the daemon is well, and what its host lacks
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
+                            the socket of your own daemon, else the system's]
+          --json            Print JSON for programs
+
+    First steps:
+      pistond serve                              start a daemon (in another terminal)
+      piston package from-host python --install  make a package of this machine's Python
+      piston run hello.py                        run a program in it
+
+    Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help.
+    ");
+}
+
+#[test]
+fn the_help_of_run_is_this() {
+    insta::assert_snapshot!(help(&["run"]), @"
+    Run a program
+
+    Usage: piston run [OPTIONS] LANG[@RANGE] FILE [ARGS]...
+           piston run [OPTIONS] FILE [ARGS]...
+
+    Options:
+      -f, --file <FILE>       Send this file along (more than once for more); it is found beside the
+                              program
+          --stdin <FILE>      Give the program this file as its standard input
+      -t, --timeout <TIME>    Kill it after this time, e.g. 500ms, 3s
+      -m, --memory <SIZE>     Let it use this much memory, e.g. 64M
+      -e, --env <NAME=VALUE>  Set a variable of its environment (more than once for more)
+          --stats             Say on standard error what it used: time, processor, memory
+      -h, --help              Print help (see more with '--help')
+
+    Global options:
+          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
+                            the socket of your own daemon, else the system's]
+          --json            Print JSON for programs
+
+    Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
+    Unless it is a terminal, standard input is read to its end and given to the program.
+
+    Examples:
+      piston run hello.py                       the language is known by the ending
+      piston run python@3.11 hello.py one two   a version, arguments
+      echo 'print(6 * 7)' | piston run python -
+      sort words | piston run --timeout 1s --memory 64M count.c
+      piston run --file util.py --env LANG=C main.py
+
+    Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
+    125 when piston could not run it.
+    ");
+}
+
+#[test]
+fn the_help_of_package_is_this() {
+    insta::assert_snapshot!(help(&["package"]), @"
+    Install, make and remove packages
+
+    Usage: piston package [OPTIONS] <COMMAND>
+
+    Commands:
+      list       List what is installed [alias: ls]
+      install    Install a package from a repository, with what it depends on
+      remove     Remove a package [alias: rm]
+      info       Show a package: what it runs, what it is made of, who needs it
+      upload     Install a package file
+      from-host  Make a package of what the daemon's own machine has
+      gc         Remove dependencies that nothing needs any more
+      help       Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+
+    Global options:
+          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
+                            the socket of your own daemon, else the system's]
+          --json            Print JSON for programs
+    ");
+}
+
+#[test]
+fn the_help_of_repo_is_this() {
+    insta::assert_snapshot!(help(&["repo"]), @"
+    Configure repositories, see what they have
+
+    Usage: piston repo [OPTIONS] <COMMAND>
+
+    Commands:
+      list      List the configured repositories [alias: ls]
+      add       Add a repository and download its index
+      remove    Forget a repository; what was installed from it stays [alias: rm]
+      sync      Download indexes again
+      packages  List what repositories offer
+      index     Write the index of a folder of package files (runs `pistond index`)
+      help      Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+
+    Global options:
+          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
+                            the socket of your own daemon, else the system's]
+          --json            Print JSON for programs
+    ");
+}
+
+#[test]
+fn the_help_of_the_other_commands_names_every_option() {
+    for words in [
+        &["package", "install"][..],
+        &["package", "remove"],
+        &["package", "from-host"],
+        &["repo", "add"],
+        &["repo", "packages"],
+        &["job", "kill"],
+        &["status"],
+    ] {
+        let text = help(words);
+        assert!(text.contains("--host") && text.contains("--json"), "{text}");
+    }
+}

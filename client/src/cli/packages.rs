@@ -1,0 +1,387 @@
+//! `piston package`: what is installed, and how it gets there and away.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::fs::File;
+
+use crate::api::{
+    AvailablePackage, Code, InstallReply, InstallState, InstalledPackage, MakeRequest,
+    UninstallReply,
+};
+use crate::ids::PackageRef;
+use crate::{Client, Error};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::flags::{FromHost, Install, Package, Remove};
+use super::plan::PackageWord;
+use super::render::{Screen, Table, Tone};
+
+/// Performs one command of the group.
+pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) -> Result<Exit> {
+    match command {
+        Package::List => list(client, screen).await?,
+        Package::Install(flags) => install(client, flags, screen).await?,
+        Package::Remove(flags) => remove(client, &flags, screen).await?,
+        Package::Info { package } => info(client, &package, screen).await?,
+        Package::Upload { file } => {
+            screen.progress(format!("sending {} ...", file.display()));
+            let reply = client.upload(&file).await?;
+            screen.show(&reply, install_text)?;
+        }
+        Package::FromHost(flags) => from_host(client, flags, screen).await?,
+        Package::Gc => {
+            let reply = client.gc().await?;
+            screen.show(&reply, |reply| removed_text(reply, "nothing is left over"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(client: &Client, screen: &Screen) -> Result<()> {
+    let packages = client.packages().await?;
+    screen.show(&packages, |packages| {
+        if packages.is_empty() {
+            return "no packages are installed\n\
+                    make one of what this machine has: \
+                    `piston package from-host python --install`\n\
+                    or see what repositories offer: `piston repo packages --sync`"
+                .to_owned();
+        }
+        let mut table = Table::new(["PACKAGE", "VERSION", "RUNS", "SIZE", "FROM"]);
+        for package in packages {
+            table.row(&[
+                package.language.to_string(),
+                package.version.to_string(),
+                joined(&package.runtimes, "-"),
+                package.image_bytes.to_string(),
+                origin(package),
+            ]);
+        }
+        screen.table(&table)
+    })
+}
+
+fn origin(package: &InstalledPackage) -> String {
+    let from = package.repository.as_deref().unwrap_or("made here");
+    if package.requested {
+        from.to_owned()
+    } else {
+        format!("{from}, as a dependency")
+    }
+}
+
+/// Things with commas, or what stands for none of them.
+fn joined<T: ToString>(things: &[T], none: &str) -> String {
+    if things.is_empty() {
+        return none.to_owned();
+    }
+    things
+        .iter()
+        .map(T::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+async fn install(client: &Client, flags: Install, screen: &Screen) -> Result<()> {
+    let PackageWord { name, range } = flags.package;
+    let range = match (range, flags.range) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::new("two versions are given")
+                .next("write either NAME@RANGE or NAME RANGE")
+                .into());
+        }
+        (range, other) => range.or(other).unwrap_or_else(|| "*".to_owned()),
+    };
+    screen.progress(format!("installing {name} ..."));
+    let reply = client.install(&flags.repo, &name, &range).await?;
+    screen.show(&reply, install_text)
+}
+
+fn install_text(reply: &InstallReply) -> String {
+    let with = match reply.dependencies.as_slice() {
+        [] => String::new(),
+        dependencies => format!(", with {}", joined(dependencies, "")),
+    };
+    match reply.state {
+        InstallState::Installed => format!("installed {}{with}", reply.package),
+        InstallState::AlreadyInstalled => format!("{} is installed already", reply.package),
+    }
+}
+
+async fn remove(client: &Client, flags: &Remove, screen: &Screen) -> Result<()> {
+    let package = match flags.package.exact() {
+        Some(package) => package,
+        None => only_version(client, &flags.package).await?,
+    };
+    let reply = if flags.cascade {
+        client.uninstall_cascade(&package).await?
+    } else {
+        client.uninstall(&package).await?
+    };
+    screen.show(&reply, |reply| removed_text(reply, "nothing was removed"))
+}
+
+/// The installed version of a package that was named without one.
+async fn only_version(client: &Client, word: &PackageWord) -> Result<PackageRef> {
+    if let Some(range) = &word.range {
+        return Err(Failure::new(format!("`{range}` is not an exact version"))
+            .next(format!(
+                "see the versions with `piston package info {}`",
+                word.name
+            ))
+            .into());
+    }
+    let installed = client.package_versions(&word.name).await?;
+    match installed.as_slice() {
+        [] => Err(
+            Failure::new(format!("no package {} is installed", word.name))
+                .next("see what is with `piston package list`")
+                .into(),
+        ),
+        [package] => Ok(PackageRef::new(
+            package.language.clone(),
+            package.version.clone(),
+        )),
+        several => {
+            let versions: Vec<_> = several.iter().map(|package| &package.version).collect();
+            Err(
+                Failure::new(format!("several versions of {} are installed", word.name))
+                    .next(format!(
+                        "name one with {}@VERSION: {}",
+                        word.name,
+                        joined(&versions, "")
+                    ))
+                    .into(),
+            )
+        }
+    }
+}
+
+fn removed_text(reply: &UninstallReply, nothing: &str) -> String {
+    match reply.removed.as_slice() {
+        [] => nothing.to_owned(),
+        removed => format!("removed {}", joined(removed, "")),
+    }
+}
+
+async fn info(client: &Client, word: &PackageWord, screen: &Screen) -> Result<()> {
+    let installed = match word.exact() {
+        Some(package) => client.package(&package).await.map(|package| vec![package]),
+        None => client.package_versions(&word.name).await,
+    };
+    match installed {
+        Ok(packages) if !packages.is_empty() => screen.show(&packages, |packages| {
+            let texts: Vec<String> = packages.iter().map(|p| info_text(p, screen)).collect();
+            texts.join("\n")
+        }),
+        Err(error) if error.code() != Some(Code::PackageNotFound) => Err(error.into()),
+        _ => offered(client, word, screen).await,
+    }
+}
+
+fn info_text(package: &InstalledPackage, screen: &Screen) -> String {
+    let mut table = Table::default();
+    let name = format!("{} {}", package.language, package.version);
+    let mut line = |label: &str, value: String| table.row(&[label.to_owned(), value]);
+    line(
+        "runs",
+        joined(&package.runtimes, "nothing: other packages build on it"),
+    );
+    line(
+        "image",
+        format!("{}, sha256 {}", package.image_bytes, package.image),
+    );
+    line("from", origin(package));
+    if let Some(author) = &package.author {
+        line("author", author.clone());
+    }
+    if let Some(platform) = &package.build_platform {
+        line("built for", platform.clone());
+    }
+    line("mounted at", package.mount.clone());
+    line("view", package.view.clone());
+    line("layers", joined(&package.layers, "-"));
+    line("needed by", joined(&package.dependents, "no other package"));
+    for note in &package.notes {
+        line("note", note.clone());
+    }
+    format!(
+        "{}\n{}",
+        screen.tone(Tone::Head, &name),
+        screen.table(&table)
+    )
+}
+
+/// What repositories have of a package that is not installed.
+async fn offered(client: &Client, word: &PackageWord, screen: &Screen) -> Result<()> {
+    let packages = match client.available_versions("all", &word.name).await {
+        Ok(packages) if !packages.is_empty() => packages,
+        Err(error) if !is_absence(&error) => return Err(error.into()),
+        _ => {
+            return Err(
+                Failure::new(format!("no package {} is installed or offered", word.name))
+                    .next("see what is with `piston package list`, `piston repo packages --sync`")
+                    .into(),
+            );
+        }
+    };
+    screen.show(&packages, |packages| {
+        let install = format!("not installed; `piston package install {}`", word.name);
+        format!("{}{install}", available_table(packages, screen))
+    })
+}
+
+fn is_absence(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(Code::PackageNotAvailable | Code::PackageNotFound | Code::RepositoryNotFound)
+    )
+}
+
+/// What repositories list.
+pub(super) fn available_table(packages: &[AvailablePackage], screen: &Screen) -> String {
+    let mut table = Table::new([
+        "PACKAGE",
+        "VERSION",
+        "REPOSITORY",
+        "SIZE",
+        "NEEDS",
+        "INSTALLED",
+    ]);
+    for package in packages {
+        let needs: Vec<String> = package
+            .dependencies
+            .iter()
+            .map(|(name, range)| format!("{name} {range}"))
+            .collect();
+        let size = if package.size.0 == 0 {
+            "?".to_owned()
+        } else {
+            package.size.to_string()
+        };
+        table.row(&[
+            package.language.to_string(),
+            package.version.to_string(),
+            package.repository.clone(),
+            size,
+            joined(&needs, "-"),
+            if package.installed { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    screen.table(&table)
+}
+
+async fn from_host(client: &Client, flags: FromHost, screen: &Screen) -> Result<()> {
+    let request = MakeRequest {
+        program: flags.program,
+        ..MakeRequest::host(flags.name)
+    };
+    screen.progress(format!(
+        "making {} of what the daemon's machine has ...",
+        request.name
+    ));
+    if let Some(output) = flags.output {
+        return make_file(client, &request, &output, screen).await;
+    }
+    let reply = client.make(&request).await?;
+    screen.show(&reply, |reply| {
+        format!(
+            "made and installed {}",
+            joined(&reply.installed, "nothing new")
+        )
+    })
+}
+
+/// Writes the package file under a name of its own first: nobody takes half a file for a package.
+async fn make_file(
+    client: &Client,
+    request: &MakeRequest,
+    output: &Path,
+    screen: &Screen,
+) -> Result<()> {
+    let unwritable =
+        |path: &Path, error| Failure::new(format!("can't write {}", path.display())).because(error);
+    let directory = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if directory {
+        std::fs::create_dir_all(output).map_err(|error| unwritable(output, error))?;
+    }
+    let part = if directory {
+        output.join(format!(".{}.part", request.name))
+    } else {
+        output.with_added_extension("part")
+    };
+    let mut file = File::create(&part)
+        .await
+        .map_err(|error| unwritable(&part, error))?;
+    let guard = RemoveOnDrop(part);
+    let made = client.make_file(request, &mut file).await?;
+    file.sync_all()
+        .await
+        .map_err(|error| unwritable(&guard.0, error))?;
+    let target = match (directory, made.name) {
+        (true, Some(name)) => output.join(name),
+        (true, None) => output.join(format!("{}.pkg.tar.gz", request.name)),
+        (false, _) => output.to_owned(),
+    };
+    std::fs::rename(&guard.0, &target).map_err(|error| unwritable(&target, error))?;
+    let result = json!({ "file": target, "bytes": made.length });
+    screen.show(&result, |_| {
+        format!("wrote {} ({})", target.display(), made.length)
+    })
+}
+
+/// Takes a half-written file away, unless it was renamed.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        // It is not there when all went well.
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(word: &str) -> PackageRef {
+        word.parse::<PackageWord>()
+            .ok()
+            .and_then(|word| word.exact())
+            .expect("a package")
+    }
+
+    #[test]
+    fn an_installation_says_what_came_along() {
+        let reply = |state, dependencies: &[&str]| InstallReply {
+            package: package("python-3.11.2"),
+            state,
+            dependencies: dependencies.iter().map(|word| package(word)).collect(),
+        };
+        let new = reply(InstallState::Installed, &["base-12.0.0", "ssl-3.0.0"]);
+        assert_eq!(
+            install_text(&new),
+            "installed python-3.11.2, with base-12.0.0, ssl-3.0.0"
+        );
+        let old = reply(InstallState::AlreadyInstalled, &[]);
+        assert_eq!(install_text(&old), "python-3.11.2 is installed already");
+    }
+
+    #[test]
+    fn a_removal_says_what_went() {
+        let reply = UninstallReply {
+            removed: vec![package("b-1.0.0"), package("a-1.0.0")],
+        };
+        assert_eq!(removed_text(&reply, ""), "removed b-1.0.0, a-1.0.0");
+        let none = UninstallReply {
+            removed: Vec::new(),
+        };
+        assert_eq!(
+            removed_text(&none, "nothing is left over"),
+            "nothing is left over"
+        );
+    }
+}

@@ -1,0 +1,480 @@
+//! The binary `piston` against a daemon of this test: what a person or a script sees of it.
+//!
+//! The daemon here answers from a table; that the real one answers alike is tested with the whole.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use piston_client::api::{Code, ExecuteRequest, Problem};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// `METHOD path` with the status and body of its reply.
+type Route = (&'static str, u16, Vec<u8>);
+
+/// `METHOD path` with the body of each request.
+type Requests = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// A daemon that answers from a table, and keeps what it was sent.
+struct Daemon {
+    directory: TempDir,
+    requests: Requests,
+}
+
+impl Daemon {
+    fn new(routes: Vec<Route>) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let requests = Requests::default();
+        let listener = UnixListener::bind(directory.path().join("s")).expect("a free path");
+        let kept = Arc::clone(&requests);
+        // It ends with the process of the test.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                // The client may close whenever it likes.
+                drop(answer(stream.expect("a client"), &routes, &kept));
+            }
+        });
+        Self {
+            directory,
+            requests,
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}/s", self.directory.path().display())
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    fn piston(&self, words: &[&str]) -> Output {
+        self.piston_with(words, b"")
+    }
+
+    fn piston_with(&self, words: &[&str], stdin: &[u8]) -> Output {
+        piston(&self.address(), words, stdin)
+    }
+
+    /// The last request to a path that ends so.
+    fn sent(&self, line: &str) -> Vec<u8> {
+        let requests = self.requests.lock().expect("not poisoned");
+        let found = requests.iter().rev().find(|(sent, _)| sent == line);
+        found
+            .unwrap_or_else(|| panic!("no {line} in {requests:?}"))
+            .1
+            .clone()
+    }
+}
+
+/// Answers one request and closes: as much of HTTP as the client has a right to expect.
+fn answer(stream: UnixStream, routes: &[Route], requests: &Requests) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut first, mut line) = (String::new(), String::new());
+    reader.read_line(&mut first)?;
+    let mut body = Vec::new();
+    while reader.read_line(&mut line)? > 2 {
+        if let Some(length) = line.strip_prefix("content-length: ") {
+            body.resize(length.trim_end().parse().expect("a length"), 0);
+        }
+        line.clear();
+    }
+    reader.read_exact(&mut body)?;
+    let line = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    let route = routes.iter().find(|(known, ..)| *known == line);
+    let (status, reply) = match route {
+        Some((_, status, reply)) => (*status, reply.clone()),
+        None => problem(Code::NotFound, &line),
+    };
+    requests.lock().expect("not poisoned").push((line, body));
+    let mut stream = reader.into_inner();
+    let length = reply.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(&reply)
+}
+
+fn problem(code: Code, detail: &str) -> (u16, Vec<u8>) {
+    (
+        code.status(),
+        serde_json::to_vec(&Problem::new(code, detail)).expect("plain data"),
+    )
+}
+
+fn ok(line: &'static str, reply: &Value) -> Route {
+    (line, 200, reply.to_string().into_bytes())
+}
+
+fn piston(address: &str, words: &[&str], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_piston"))
+        .args(words)
+        .env("PISTON_HOST", address)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("piston starts");
+    // A command that does not read its input may be gone already.
+    drop(child.stdin.take().expect("piped").write_all(stdin));
+    child.wait_with_output().expect("piston ends")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+const EXECUTE: &str = "POST /api/v3/packages/python/%2A/execute";
+
+fn runtimes() -> Route {
+    let runtime = |language: &str, version: &str, aliases: &[&str], package: &str| {
+        json!({"language": language, "version": version, "aliases": aliases,
+               "package": package, "compiled": false})
+    };
+    ok(
+        "GET /api/v3/runtimes",
+        &json!([
+            runtime("python", "3.11.2", &["py"], "python"),
+            runtime("c", "12.2.0", &[], "gcc")
+        ]),
+    )
+}
+
+fn stage(stdout: &str, stderr: &str, code: Option<i32>, more: &Value) -> Value {
+    let mut stage = json!({"stdout": stdout, "stderr": stderr, "output": stdout, "code": code,
+        "signal": null, "status": null, "message": null, "wall_time_ms": 12, "cpu_time_ms": 8,
+        "memory_bytes": 1_048_576, "truncated": false});
+    let more = more.as_object().expect("fields").clone();
+    stage.as_object_mut().expect("fields").extend(more);
+    stage
+}
+
+fn job(stages: Value) -> Value {
+    let mut job = json!({"id": "00000000000000000000000000000001", "language": "python",
+        "version": "3.11.2", "cache": "miss",
+        "timings": {"queue_us": 1, "sandbox_us": 2, "collect_us": 3}});
+    let Value::Object(stages) = stages else {
+        panic!("fields")
+    };
+    job.as_object_mut().expect("fields").extend(stages);
+    job
+}
+
+#[test]
+fn run_passes_bytes_and_the_exit_code_through() {
+    // Base64 of "a\0\xff" and "\xfe".
+    let run = stage("YQD/", "/g==", Some(7), &json!({"status": "RE"}));
+    let daemon = Daemon::new(vec![runtimes(), ok(EXECUTE, &job(json!({ "run": run })))]);
+    let file = daemon.file("hello.py", b"print(1)");
+    let output = daemon.piston_with(&["run", "py", &file, "-x", "--json"], b"in\xff");
+    assert_eq!(output.stdout, b"a\0\xff");
+    assert_eq!(output.stderr, b"\xfe");
+    assert_eq!(output.status.code(), Some(7));
+    let request: ExecuteRequest = serde_json::from_slice(&daemon.sent(EXECUTE)).expect("a request");
+    assert_eq!(request.language, Some("python".parse().unwrap()));
+    assert_eq!(request.files[0].name.as_deref(), Some("hello.py"));
+    assert_eq!(request.args, ["-x", "--json"]);
+    assert_eq!(request.stdin, Some((&b"in\xff"[..]).into()));
+}
+
+#[test]
+fn run_tells_limits_and_signals_on_standard_error() {
+    let run = stage(
+        "",
+        "",
+        None,
+        &json!({"signal": "SIGKILL", "status": "TO", "wall_time_ms": 3002}),
+    );
+    let daemon = Daemon::new(vec![runtimes(), ok(EXECUTE, &job(json!({ "run": run })))]);
+    let file = daemon.file("hello.py", b"while True: pass");
+    let output = daemon.piston(&["run", "--timeout", "3s", "--stats", &file]);
+    assert_eq!(output.status.code(), Some(137));
+    insta::assert_snapshot!(text(&output.stderr), @"
+    piston: killed: time limit 3 s
+    piston: run: 3 s on the clock, 8 ms of processor, 1 MiB of memory
+    ");
+}
+
+#[test]
+fn a_program_that_does_not_compile_shows_the_compiler_on_standard_error() {
+    let line = "POST /api/v3/packages/gcc/12.x/execute";
+    // Base64 of "main.c:1: no\n".
+    let compile = stage(
+        "bWFpbi5jOjE6IG5vCg==",
+        "",
+        Some(1),
+        &json!({"status": "RE"}),
+    );
+    let daemon = Daemon::new(vec![
+        runtimes(),
+        ok(line, &job(json!({ "compile": compile }))),
+    ]);
+    let output = daemon.piston_with(&["run", "c@12.x", "-"], b"int main");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(
+        text(&output.stderr),
+        "main.c:1: no\npiston: the program does not compile\n"
+    );
+}
+
+#[test]
+fn run_in_json_is_the_reply_and_still_the_exit_code() {
+    let run = stage("hi\n", "", Some(3), &json!({"status": "RE"}));
+    let daemon = Daemon::new(vec![runtimes(), ok(EXECUTE, &job(json!({ "run": run })))]);
+    let output = daemon.piston_with(&["--json", "run", "python", "-"], b"print(1)");
+    assert_eq!(output.status.code(), Some(3));
+    let reply: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(reply["run"]["stdout"], "hi\n");
+}
+
+#[test]
+fn a_language_that_is_missing_gets_advice() {
+    let daemon = Daemon::new(vec![runtimes()]);
+    let output = daemon.piston_with(&["run", "pyhton", "-"], b"print(1)");
+    assert_eq!(output.status.code(), Some(125));
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: language `pyhton` is not installed
+     next: did you mean `python`?
+           see what can be installed: `piston repo packages --sync`
+           installed are: c, python
+    ");
+}
+
+#[test]
+fn a_refused_job_is_our_failure_with_the_daemons_words() {
+    let (status, body) = problem(Code::LimitTooHigh, "limits.run.wall_time_ms: at most 3000");
+    let daemon = Daemon::new(vec![runtimes(), (EXECUTE, status, body)]);
+    let output = daemon.piston_with(&["run", "-t", "9s", "python", "-"], b"");
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(
+        text(&output.stderr),
+        "error: limits.run.wall_time_ms: at most 3000\n"
+    );
+    let output = daemon.piston_with(&["run", "--json", "python", "-"], b"");
+    let account: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(account["problem"]["code"], "limit_too_high");
+}
+
+#[test]
+fn a_version_that_is_missing_says_what_is_asked_for() {
+    let line = "POST /api/v3/packages/python/4.x/execute";
+    let (status, body) = problem(Code::PackageNotFound, "python: installed is 3.11.2");
+    let daemon = Daemon::new(vec![runtimes(), (line, status, body)]);
+    let output = daemon.piston_with(&["run", "python@4.x", "-"], b"");
+    assert_eq!(output.status.code(), Some(125));
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: python: installed is 3.11.2
+     next: see what is installed with `piston package list`
+    ");
+}
+
+#[test]
+fn no_daemon_says_how_to_start_one() {
+    for words in [&["status"][..], &["run", "python", "-"]] {
+        let output = piston("unix:///nowhere/piston.sock", words, b"");
+        assert_eq!(output.status.code(), Some(125));
+        assert_eq!(
+            text(&output.stderr),
+            "error: can't reach the daemon at unix:///nowhere/piston.sock: No such file or \
+             directory (os error 2)\n next: start a daemon with `pistond serve`, or name another \
+             daemon with --host or $PISTON_HOST\n"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_address_says_how_it_is_written() {
+    let output = piston("localhost:2000", &["status"], b"");
+    assert_eq!(output.status.code(), Some(125));
+    let text = text(&output.stderr);
+    assert!(
+        text.contains("`localhost:2000`") && text.contains("http://host:port"),
+        "{text}"
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_our_failures_and_help_is_none() {
+    let code = |words: &[&str]| piston("unix:///nowhere/s", words, b"").status.code();
+    for help in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["--version"],
+        &["help", "repo", "add"],
+    ] {
+        assert_eq!(code(help), Some(0), "{help:?}");
+    }
+    for mistake in [
+        &[][..],
+        &["frobnicate"],
+        &["run"],
+        &["run", "--bogus", "x.py"],
+        &["run", "no-such-file.py"],
+    ] {
+        assert_eq!(code(mistake), Some(125), "{mistake:?}");
+    }
+}
+
+/// `piston ... | head` ends without a word when `head` has enough.
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let daemon = Daemon::new(vec![runtimes(), ok("GET /api/v3/packages", &json!([]))]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_piston"))
+        .args(["package", "list"])
+        .env("PISTON_HOST", daemon.address())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("piston starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("piston ends");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+fn installed(requested: bool) -> Value {
+    json!([{
+        "language": "python", "version": "3.11.2", "image": "ab".repeat(32),
+        "image_bytes": 94_371_840, "repository": "mine", "requested": requested, "mount": "/",
+        "view": "views/python/3.11.2",
+        "layers": [{"language": "base", "version": "12.0.0"},
+                   {"language": "python", "version": "3.11.2"}],
+        "dependents": [], "runtimes": ["python"], "cache": "none", "installed_at": 1
+    }])
+}
+
+#[test]
+fn packages_are_listed_shown_and_removed() {
+    let removed = json!({"removed": [{"language": "python", "version": "3.11.2"}]});
+    let daemon = Daemon::new(vec![
+        ok("GET /api/v3/packages", &installed(false)),
+        ok("GET /api/v3/packages/python", &installed(true)),
+        ok("DELETE /api/v3/packages/python/3.11.2", &removed),
+    ]);
+    insta::assert_snapshot!(text(&daemon.piston(&["package", "list"]).stdout), @"
+    PACKAGE  VERSION  RUNS    SIZE    FROM
+    python   3.11.2   python  90 MiB  mine, as a dependency
+    ");
+    insta::assert_snapshot!(text(&daemon.piston(&["package", "info", "python"]).stdout), @"
+    python 3.11.2
+    runs        python
+    image       90 MiB, sha256 abababababababababababababababababababababababababababababababab
+    from        mine
+    mounted at  /
+    view        views/python/3.11.2
+    layers      base-12.0.0, python-3.11.2
+    needed by   no other package
+    ");
+    let output = daemon.piston(&["package", "remove", "python"]);
+    assert_eq!(text(&output.stdout), "removed python-3.11.2\n");
+    let output = daemon.piston(&["package", "remove", "python@3"]);
+    assert!(text(&output.stderr).starts_with("error: `3` is not an exact version\n"));
+    let output = daemon.piston(&["package", "list", "--json"]);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON"),
+        installed(false)
+    );
+}
+
+#[test]
+fn a_package_is_installed_by_range_from_a_repository() {
+    let line = "POST /api/v3/repos/mine/packages/python/%3E%3D3%20%3C4/install";
+    let reply = json!({"package": {"language": "python", "version": "3.11.2"},
+        "state": "installed", "dependencies": [{"language": "base", "version": "12.0.0"}]});
+    let daemon = Daemon::new(vec![ok(line, &reply)]);
+    for words in [
+        &["package", "install", "python", ">=3 <4", "--repo", "mine"][..],
+        &["package", "install", "python@>=3 <4", "--repo", "mine"],
+    ] {
+        let output = daemon.piston(words);
+        assert_eq!(text(&output.stderr), "");
+        assert_eq!(
+            text(&output.stdout),
+            "installed python-3.11.2, with base-12.0.0\n"
+        );
+    }
+}
+
+#[test]
+fn a_package_from_the_host_goes_to_a_file_whole_or_not_at_all() {
+    let daemon = Daemon::new(vec![("POST /api/v3/make", 200, b"package".to_vec())]);
+    let target = daemon.directory.path().join("out/python.pkg.tar.gz");
+    let folder = format!("{}/", target.parent().expect("a folder").display());
+    let words = ["package", "from-host", "python", "-o"];
+    let output = daemon.piston(&[&words[..], &[&folder]].concat());
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(
+        text(&output.stdout),
+        format!("wrote {} (7 B)\n", target.display())
+    );
+    assert_eq!(std::fs::read(&target).expect("a file"), b"package");
+
+    let (status, body) = problem(Code::CannotMake, "this host has no python");
+    let daemon = Daemon::new(vec![("POST /api/v3/make", status, body)]);
+    let target = daemon.directory.path().join("p");
+    let output = daemon.piston(&[&words[..], &[target.to_str().expect("UTF-8")]].concat());
+    assert_eq!(text(&output.stderr), "error: this host has no python\n");
+    assert_eq!(output.status.code(), Some(125));
+    let left: Vec<_> = std::fs::read_dir(daemon.directory.path())
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["s"]);
+}
+
+#[test]
+fn a_repository_is_added_by_its_folder_and_looked_into() {
+    let state = json!({"name": "local", "url": "file:///x", "packages": 2});
+    let daemon = Daemon::new(vec![
+        ok("PUT /api/v3/repos/local", &state),
+        ok("GET /api/v3/repos/local", &state),
+        ok("GET /api/v3/repos/local/packages?sync=true", &json!([])),
+    ]);
+    let index = daemon.file("index.yaml", b"");
+    let folder = daemon.directory.path().to_str().expect("UTF-8");
+    let output = daemon.piston(&["repo", "add", "local", folder]);
+    assert_eq!(text(&output.stderr), "");
+    insta::assert_snapshot!(text(&output.stdout), @"
+    REPOSITORY  PACKAGES  SYNCED  URL        PROBLEM
+    local       2         never   file:///x
+    ");
+    let sent: Value = serde_json::from_slice(&daemon.sent("PUT /api/v3/repos/local")).unwrap();
+    let real = std::fs::canonicalize(index).expect("a path");
+    assert_eq!(sent["url"], format!("file://{}", real.display()));
+}
+
+#[test]
+fn index_becomes_pistond_found_on_the_path() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    // A copy, so that no `pistond` of the build lies beside it.
+    let own = folder.path().join("bin/piston");
+    let other = folder.path().join("path/pistond");
+    for path in [&own, &other] {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a directory");
+    }
+    std::fs::copy(env!("CARGO_BIN_EXE_piston"), &own).expect("a copy");
+    let piston = |path: PathBuf| {
+        let words = ["repo", "index", "DIR", "--key", "K"];
+        Command::new(&own)
+            .args(words)
+            .env("PATH", path)
+            .output()
+            .expect("piston runs")
+    };
+    let output = piston(folder.path().join("empty"));
+    assert!(text(&output.stderr).contains("install `pistond` beside `piston`"));
+    std::fs::write(&other, "#!/bin/sh\necho \"$@\"\nexit 3\n").expect("a script");
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let output = piston(folder.path().join("path"));
+    assert_eq!(text(&output.stdout), "index DIR --key K\n");
+    assert_eq!(output.status.code(), Some(3));
+}

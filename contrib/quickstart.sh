@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a Python program run in a sandbox: builds, starts a daemon (rootless
+# when you are not root), packs this machine's Python, installs it and runs a program in it.
+#
+# Run it again at any time: it reuses what is there. `contrib/quickstart.sh stop` ends the daemon.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+if [ "$(id -u)" = 0 ]; then
+    socket=/run/piston/piston.sock
+    state=/var/lib/piston
+else
+    # Without a login session there is no runtime directory: make one of our own.
+    export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp/piston-$(id -u)}"
+    [ -d "$XDG_RUNTIME_DIR" ] || install -d -m 700 "$XDG_RUNTIME_DIR"
+    socket=$XDG_RUNTIME_DIR/piston/piston.sock
+    state=${XDG_DATA_HOME:-$HOME/.local/share}/piston
+fi
+export PISTON_HOST=unix://$socket
+log=$state/quickstart.log
+pidfile=$state/quickstart.pid
+
+if [ "${1:-}" = stop ]; then
+    [ -f "$pidfile" ] && kill "$(cat "$pidfile")" && rm "$pidfile" && echo "Stopped."
+    exit
+fi
+
+for tool in cargo cc; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "$tool is missing: install Rust from https://rustup.rs and a C compiler (Debian: apt-get install gcc)." >&2
+        exit 1
+    fi
+done
+
+say "Building (the first time takes some minutes)"
+cargo build --release --locked -p pistond -p piston-client
+bin=$(cargo metadata --format-version 1 --no-deps --offline |
+    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+
+say "What this machine offers"
+"$bin/pistond" check
+
+say "Starting the daemon"
+if "$bin/piston" status >/dev/null 2>&1; then
+    echo "One is running already on $socket"
+else
+    install -d -m 700 "$state"
+    nohup "$bin/pistond" serve >"$log" 2>&1 </dev/null &
+    echo $! >"$pidfile"
+    for _ in $(seq 100); do
+        "$bin/piston" status >/dev/null 2>&1 && break
+        kill -0 "$(cat "$pidfile")" 2>/dev/null || { cat "$log" >&2; exit 1; }
+        sleep 0.1
+    done
+    "$bin/piston" status >/dev/null || { cat "$log" >&2; exit 1; }
+    echo "Running as process $(cat "$pidfile"), its log is $log"
+fi
+
+say "Packing and installing this machine's Python"
+if "$bin/piston" package list | grep -q '^python '; then
+    echo "Installed already"
+elif command -v python3 >/dev/null; then
+    "$bin/piston" package from-host python --install
+else
+    echo "There is no python3 on this machine: install one (Debian: apt-get install python3) and run this again." >&2
+    exit 1
+fi
+
+say "Running a program in it"
+program=$(mktemp --suffix .py)
+trap 'rm -f "$program"' EXIT
+cat >"$program" <<'PYTHON'
+import os, platform, sys
+
+print(f"Hello from Python {platform.python_version()}, sandboxed.")
+print(f"I am process {os.getpid()}, user {os.getuid()}, on host {platform.node()!r};")
+print(f"my input was {sys.stdin.read().strip()!r}, my directory holds {os.listdir()}.")
+PYTHON
+echo '$ echo "some input" | piston run python '"$(basename "$program")"
+echo "some input" | "$bin/piston" run python "$program"
+
+say "What to try next"
+cat <<TXT
+  export PATH="$bin:\$PATH" PISTON_HOST=$PISTON_HOST
+  piston run python YOUR_FILE.py
+  piston package from-host gcc --install      # C and C++, when this machine has gcc
+  piston package list
+  curl --unix-socket $socket -H 'Content-Type: application/json' \\
+       -d '{"code": "print(6 * 7)"}' http://piston/api/v3/packages/python/*/execute
+  contrib/quickstart.sh stop                  # ends the daemon, keeps what is installed
+TXT

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Passes all tests on a fresh machine that has Rust.
+#
+# As root it installs what the tests need; otherwise it says what is missing. Tests of the root
+# mode can't run without root: they are then named as skipped, never silently.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+# command -> Debian package that brings it
+needs=(mksquashfs:squashfs-tools setpriv:util-linux pgrep:procps python3:python3 gcc:gcc g++:g++ curl:curl cc:gcc)
+missing=()
+for need in "${needs[@]}"; do
+    command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Installing ${missing[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    else
+        echo "The tests need these packages, please install them: ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+if [ ! -c /dev/fuse ]; then
+    if [ "$(id -u)" != 0 ] || ! modprobe fuse 2>/dev/null; then
+        echo "The tests need /dev/fuse: load the kernel module with 'modprobe fuse'." >&2
+        exit 1
+    fi
+fi
+if [ "$(id -u)" != 0 ]; then
+    export PISTON_TEST_ALLOW_SKIP="${PISTON_TEST_ALLOW_SKIP:+$PISTON_TEST_ALLOW_SKIP,}root"
+    say "Not root: tests of the root mode are skipped (PISTON_TEST_ALLOW_SKIP=$PISTON_TEST_ALLOW_SKIP)"
+fi
+
+say "Building"
+cargo build --locked --workspace --bins --tests
+
+say "Documentation tests"
+cargo test --locked --workspace --doc --quiet
+
+say "Tests"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --workspace "$@"
+else
+    # One process for each crate instead of one for each test; the same tests.
+    cargo test --locked --workspace --lib --bins --tests "$@" -- --test-threads=2
+fi

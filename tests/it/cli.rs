@@ -1,0 +1,149 @@
+//! The command line as a person uses it.
+
+use std::process::{Command, Output};
+
+use piston_tests::{Daemon, Who, binary, packages};
+
+as_root_and_user!(
+    a_program_runs_with_its_input_and_exit_code,
+    packages_are_made_listed_and_removed,
+);
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn a_program_runs_with_its_input_and_exit_code(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let script = daemon.folder().join("program.sh");
+    std::fs::write(&script, "cat; echo \"$@\"; echo oops >&2; exit 9").expect("script");
+    let path = script.to_string_lossy();
+    let output = daemon.cli(&["run", "bash", &path, "one", "--two"], b"input\n");
+    assert_eq!(out(&output), "input\none --two\n");
+    assert_eq!(err(&output), "oops\n");
+    assert_eq!(output.status.code(), Some(9));
+    let output = daemon.cli(&["run", "bash", "-"], b"printf '\\xff\\x01'; kill -TERM $$");
+    assert_eq!(output.stdout, b"\xff\x01");
+    assert_eq!(output.status.code(), Some(128 + 15), "{}", err(&output));
+    // What is wrong and what to do.
+    let output = daemon.cli(&["run", "bsh", &path], b"");
+    assert!(err(&output).contains("bash"), "{}", err(&output));
+    let output = daemon.cli(&["run", "python", &path], b"");
+    assert!(
+        err(&output).contains("from-host python"),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(output.status.code(), Some(125));
+    let output = daemon.cli(&["run", "bash", "/nowhere/x.sh"], b"");
+    assert!(err(&output).contains("/nowhere/x.sh"), "{}", err(&output));
+    let output = daemon.cli(&["status"], b"");
+    assert!(
+        output.status.success() && out(&output).contains("bash"),
+        "{}{}",
+        out(&output),
+        err(&output)
+    );
+}
+
+fn packages_are_made_listed_and_removed(who: Who) {
+    let daemon = Daemon::start(who);
+    let output = daemon.cli(&["package", "from-host", "bash", "--install"], b"");
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        err(&output),
+        daemon.log()
+    );
+    let listed = out(&daemon.cli(&["package", "list"], b""));
+    assert!(
+        listed.contains("bash") && listed.contains("base"),
+        "{listed}"
+    );
+    let json = daemon.cli(&["package", "list", "--json"], b"");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(2), "{json}");
+    let output = daemon.cli(&["package", "remove", "base"], b"");
+    assert!(!output.status.success());
+    assert!(err(&output).contains("bash-"), "{}", err(&output));
+    let output = daemon.cli(&["package", "remove", "bash"], b"");
+    assert!(output.status.success(), "{}", err(&output));
+    // A repository of a folder, through the CLI alone.
+    let folder = daemon.folder().join("repo");
+    std::fs::create_dir(&folder).expect("folder");
+    for name in ["base", "bash"] {
+        let file = packages::file(name);
+        std::fs::copy(&file, folder.join(file.file_name().expect("a name"))).expect("copy");
+    }
+    daemon.who().own(&folder);
+    let path = folder.to_string_lossy().into_owned();
+    let output = daemon.cli(&["repo", "index", &path], b"");
+    assert!(output.status.success(), "{}", err(&output));
+    let output = daemon.cli(
+        &["repo", "add", "local", &format!("{path}/index.yaml")],
+        b"",
+    );
+    assert!(output.status.success(), "{}", err(&output));
+    let output = daemon.cli(&["package", "install", "bash@5.x"], b"");
+    assert!(output.status.success(), "{}", err(&output));
+    let output = daemon.cli(&["run", "bash", "-"], b"echo installed");
+    assert_eq!(out(&output), "installed\n", "{}", err(&output));
+}
+
+#[test]
+fn a_missing_daemon_is_named_with_the_way_to_start_one() {
+    let output = Command::new(binary("piston"))
+        .args(["--host", "unix:///nowhere/piston.sock", "status"])
+        .output()
+        .expect("piston");
+    assert_eq!(output.status.code(), Some(125), "{}", err(&output));
+    let text = err(&output);
+    assert!(
+        text.contains("/nowhere/piston.sock") && text.contains("pistond serve"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_configuration_is_checked_by_line() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("piston.toml");
+    let pistond = |arguments: &[&str]| {
+        Command::new(binary("pistond"))
+            .args(arguments)
+            .output()
+            .expect("pistond")
+    };
+    let path = file.to_string_lossy().into_owned();
+    let default = pistond(&["config", "default"]);
+    assert!(default.status.success());
+    std::fs::write(&file, &default.stdout).expect("file");
+    let checked = pistond(&["config", "check", "--config", &path]);
+    assert!(checked.status.success(), "{}", err(&checked));
+    std::fs::write(&file, "# comment\n[http]\nmax_bodyy = 1\n").expect("file");
+    let checked = pistond(&["config", "check", "--config", &path]);
+    assert!(!checked.status.success());
+    let text = err(&checked);
+    assert!(
+        text.contains("line 3") && text.contains("max_bodyy"),
+        "{text}"
+    );
+}
+
+#[test]
+fn check_says_what_the_host_offers() {
+    let output = Command::new(binary("pistond"))
+        .arg("check")
+        .output()
+        .expect("pistond");
+    let text = out(&output);
+    assert!(output.status.success(), "{text}{}", err(&output));
+    for word in ["fuse", "user", "seccomp", "cgroup"] {
+        assert!(text.to_lowercase().contains(word), "no {word}: {text}");
+    }
+}

@@ -1,0 +1,29 @@
+//! What a test needs of the machine. A missing thing fails the test with the remedy, unless
+//! `PISTON_TEST_ALLOW_SKIP` (a comma-separated list) names it; then the skip is printed.
+
+use nix::unistd::geteuid;
+
+/// Whether the test may go on: true when `met`, false when a skip of `name` is allowed.
+///
+/// # Panics
+/// When the thing is missing and may not be skipped.
+#[must_use]
+pub fn that(name: &str, met: bool, remedy: &str) -> bool {
+    if met {
+        return true;
+    }
+    let allowed = std::env::var("PISTON_TEST_ALLOW_SKIP").unwrap_or_default();
+    assert!(
+        allowed.split(',').any(|word| word == name),
+        "this test needs {name}: {remedy} (or allow the skip: PISTON_TEST_ALLOW_SKIP={name})"
+    );
+    #[expect(clippy::print_stdout, reason = "a skip must be seen")]
+    let () = println!("skipped: needs {name}");
+    false
+}
+
+/// The test runs as root.
+#[must_use]
+pub fn root() -> bool {
+    that("root", geteuid().is_root(), "run the tests as root")
+}
