@@ -167,7 +167,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML, or holds an unknown key or a value of the wrong kind.
-    #[error("{path}:{line}: {message}")]
+    #[error("{path}: line {line}: {message}")]
     File {
         /// The file.
         path: PathBuf,
@@ -187,7 +187,7 @@ pub enum ConfigError {
     /// A value is outside its bounds.
     #[error("{place}: {key}: {message}")]
     Value {
-        /// `FILE:LINE`, or that it came from the environment or a flag.
+        /// The file and line, or that it came from the environment or a flag.
         place: String,
         /// The key, with its sections.
         key: String,
@@ -264,20 +264,20 @@ fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 
 fn apply_flags(raw: &mut Raw, flags: &Flags) {
     if let Some(socket) = &flags.socket {
-        raw.server.socket = Some(socket.clone());
+        raw.http.socket = Some(socket.clone());
     }
     if let Some(data) = &flags.data {
         raw.data.directory = Some(data.clone());
     }
     if !flags.listen.is_empty() {
-        raw.server.listen = Some(flags.listen.clone());
+        raw.http.listen = Some(flags.listen.clone());
     }
 }
 
 /// Names the line of a bad value, when the file is where it was written.
 fn place(bad: BadValue, file: Option<&Path>, text: &str) -> ConfigError {
     let place = match (file, locate::find(text, &bad.key)) {
-        (Some(path), Some(line)) => format!("{}:{line}", path.display()),
+        (Some(path), Some(line)) => format!("{}: line {line}", path.display()),
         _ => "from the environment or a flag".to_owned(),
     };
     ConfigError::Value {

@@ -129,7 +129,11 @@ impl Daemon {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
         let file = folder.path().join("piston.toml");
         let mount = folder.path().join("run/fs");
-        fs::write(&file, format!("{config}\n[filesystem]\nmount = {mount:?}\n")).expect("configuration");
+        fs::write(
+            &file,
+            format!("{config}\n[filesystem]\nmount = {mount:?}\n"),
+        )
+        .expect("configuration");
         for name in ["run", "home"] {
             fs::create_dir(folder.path().join(name)).expect("folder");
             who.own(&folder.path().join(name));

@@ -19,9 +19,7 @@ const VARIABLES: [(&str, Apply); 24] = [
     ("PISTON_LOG_LEVEL", |raw, text| {
         set(&mut raw.log_level, &text.to_lowercase())
     }),
-    ("PISTON_SOCKET", |raw, text| {
-        set(&mut raw.server.socket, text)
-    }),
+    ("PISTON_SOCKET", |raw, text| set(&mut raw.http.socket, text)),
     ("PISTON_BIND_ADDRESS", listen),
     ("PISTON_LISTEN", listen),
     ("PISTON_DATA_DIRECTORY", |raw, text| {
@@ -144,7 +142,7 @@ fn listen(raw: &mut Raw, text: &str) -> Result<(), String> {
             .parse()
             .map_err(|_| format!("`{address}` is not ADDRESS:PORT, write 127.0.0.1:2000"))
     });
-    raw.server.listen = Some(addresses.collect::<Result<_, _>>()?);
+    raw.http.listen = Some(addresses.collect::<Result<_, _>>()?);
     Ok(())
 }
 

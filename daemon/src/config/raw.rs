@@ -19,7 +19,7 @@ use serde::de::{Deserializer, Error, Visitor};
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
     pub(crate) log_level: Option<String>,
-    pub(crate) server: RawServer,
+    pub(crate) http: RawHttp,
     pub(crate) data: RawData,
     pub(crate) filesystem: RawFilesystem,
     pub(crate) jobs: RawJobs,
@@ -32,7 +32,7 @@ pub struct Raw {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawServer {
+pub(crate) struct RawHttp {
     pub(crate) socket: Option<PathBuf>,
     pub(crate) socket_mode: Option<Mode>,
     pub(crate) socket_group: Option<String>,

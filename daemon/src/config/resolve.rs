@@ -7,7 +7,7 @@ use std::time::Duration;
 use piston_client::units::{Bytes, Millis};
 
 use super::paths::{Host, Paths};
-use super::raw::{Raw, RawFilesystem, RawJobs, RawRepository, RawServer, Size, Time};
+use super::raw::{Raw, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time};
 use super::{
     BadValue, Config, Filesystem, Jobs, Privilege, Server, SocketGroup, WithoutSandbox, limits,
 };
@@ -23,7 +23,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
     )?;
     Ok(Config {
         log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
-        server: server(raw.server, host.privilege, paths)?,
+        server: server(raw.http, host.privilege, paths)?,
         data: absolute(&["data", "directory"], raw.data.directory, &paths.data)?,
         filesystem: filesystem(raw.filesystem, host.cpus, paths)?,
         jobs: jobs(&raw.jobs)?,
@@ -34,8 +34,8 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
     })
 }
 
-fn server(raw: RawServer, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {
-    let key = |name| ["server", name];
+fn server(raw: RawHttp, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {
+    let key = |name| ["http", name];
     let second = Duration::from_secs(1);
     let hour = Duration::from_hours(1);
     let socket = absolute(&key("socket"), raw.socket, &paths.socket)?;

@@ -87,7 +87,7 @@ fn the_default_file_names_every_key() {
 #[test]
 fn a_later_source_wins() {
     let text =
-        "[server]\nsocket = \"/file\"\n[data]\ndirectory = \"/file\"\n[jobs]\nmax_concurrent = 1\n";
+        "[http]\nsocket = \"/file\"\n[data]\ndirectory = \"/file\"\n[jobs]\nmax_concurrent = 1\n";
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_bytes()).expect("written");
     let flags = Flags {
@@ -109,19 +109,19 @@ fn an_error_of_the_file_names_its_line() {
     let check = |text: &str, line: usize, word: &str| {
         let error = load_text(text, &[]).expect_err(text).to_string();
         assert!(
-            error.contains(&format!(":{line}: ")),
+            error.contains(&format!(": line {line}: ")),
             "{text:?} gives {error}"
         );
         assert!(error.contains(word), "{text:?} gives {error}");
     };
     check("log_level = \"info\"\n\nlog_levle = 1", 3, "log_levle");
-    check("[server]\nmax_body = \"1X\"", 2, "1X");
-    check("[server]\nsocket_mode = \"999\"", 2, "999");
-    check("[server\n", 1, "");
+    check("[http]\nmax_body = \"1X\"", 2, "1X");
+    check("[http]\nsocket_mode = \"999\"", 2, "999");
+    check("[http\n", 1, "");
     check(
-        "[server]\nsocket = \"relative\"",
+        "[http]\nsocket = \"relative\"",
         2,
-        "server.socket: `relative` is not an absolute path",
+        "http.socket: `relative` is not an absolute path",
     );
     check("\n[jobs]\nmax_concurrent = 0", 3, "not between 1 and");
     check("[limits.run]\nmemory = 0", 2, "limits.run.memory");

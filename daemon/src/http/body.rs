@@ -150,15 +150,14 @@ fn broken(error: &axum::Error) -> Error {
     Error::caused_by(Code::MalformedRequest, error)
 }
 
-/// Parses JSON. Text that is not JSON is malformed, JSON that does not fit is not acceptable; both
-/// say where and what.
+/// Parses JSON; an error says where, and names a field that is not known.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let (code, what) = match error.classify() {
-            serde_json::error::Category::Data => (Code::InvalidField, "the body is not acceptable"),
-            _ => (Code::MalformedRequest, "the body is not JSON"),
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "the body can't be read",
+            _ => "the body is not JSON",
         };
-        Error::new(code, format!("{what}: {error}"))
+        Error::new(Code::MalformedRequest, format!("{what}: {error}"))
     })
 }
 
@@ -177,17 +176,48 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Params<T> {
     }
 }
 
-/// Parameters in the query, parsed; unknown ones are refused by the types.
+/// Parameters in the query; every one that a handler does not take is refused.
 #[derive(Debug)]
-pub struct Query<T>(pub T);
+pub struct Query(Vec<(String, String)>);
 
-impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
+impl FromRequestParts<Arc<App>> for Query {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
         match axum::extract::Query::from_request_parts(parts, app).await {
-            Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(error) => Err(Error::new(Code::InvalidField, error.body_text())),
+            Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
+            Err(error) => Err(Error::new(Code::MalformedRequest, error.body_text())),
+        }
+    }
+}
+
+impl Query {
+    /// Takes a parameter out.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(given, _)| given == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Takes a parameter out that is `true` or `false`, the latter when it is not given.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Error> {
+        match self.text(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                let text = format!("`{name}` is `{other}`, write `true` or `false`");
+                Err(Error::new(Code::MalformedRequest, text))
+            }
+        }
+    }
+
+    /// Refuses what is left.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let text = format!("`{name}` is not a parameter here, or is given twice");
+                Err(Error::new(Code::MalformedRequest, text))
+            }
         }
     }
 }

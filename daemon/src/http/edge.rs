@@ -133,7 +133,7 @@ fn check_host(app: &App, request: &Request) -> Result<(), Error> {
     if is_own_name(&host, &app.config().server.hosts) {
         return Ok(());
     }
-    let text = format!("`{host}` is not a name of this daemon; `server.hosts` lists those it has");
+    let text = format!("`{host}` is not a name of this daemon; `http.hosts` lists those it has");
     Err(Error::new(Code::Forbidden, text))
 }
 

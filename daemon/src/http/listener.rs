@@ -45,7 +45,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The configured group does not exist.
-    #[error("there is no group `{group}`; create it, or change server.socket_group")]
+    #[error("there is no group `{group}`; create it, or change http.socket_group")]
     NoGroup {
         /// The group.
         group: String,

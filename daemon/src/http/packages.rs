@@ -6,7 +6,6 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use piston_client::api::{Code, InstallReply, InstallState, InstalledPackage};
 use piston_client::ids::{Language, PackageRef};
-use serde::Deserialize;
 
 use super::app::App;
 use super::body::{self, Params, Query};
@@ -76,21 +75,15 @@ pub(super) fn installed(installed: &InstallReply) -> Reply {
     reply::json_with(status, installed)
 }
 
-/// Query of an uninstallation.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Uninstall {
-    #[serde(default)]
-    cascade: bool,
-}
-
 /// `DELETE /packages/{package}/{version}[?cascade=true]`.
 pub(super) async fn uninstall(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
-    Query(Uninstall { cascade }): Query<Uninstall>,
+    mut query: Query,
 ) -> Reply {
     let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
+    let cascade = query.flag("cascade")?;
+    query.finish()?;
     let packages = Arc::clone(&app.engine().await?.packages);
     let work = async move { packages.uninstall(&package, cascade).await };
     reply::json(&app.detached(work).await?)

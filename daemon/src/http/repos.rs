@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use piston_client::api::{AvailablePackage, Code, RepositorySettings};
 use piston_client::ids::{Language, Version};
-use serde::Deserialize;
 
 use super::app::App;
 use super::body::{self, Json, Params, Query};
@@ -47,26 +46,20 @@ pub(super) async fn remove(State(app): State<Arc<App>>, Params(name): Params<Str
     reply::nothing()
 }
 
-/// Query of a listing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Listing {
-    sync: bool,
-    q: Option<String>,
-    language: Option<String>,
-}
-
 /// `GET /repos/{repo}/packages[?sync=true&q=&language=]`.
 pub(super) async fn packages(
     State(app): State<Arc<App>>,
     Params(repository): Params<String>,
-    Query(listing): Query<Listing>,
+    mut query: Query,
 ) -> Reply {
-    let mut found = available(&app, repository, listing.sync).await?;
-    if let Some(word) = listing.q.map(|word| word.to_lowercase()) {
+    let (sync, word) = (query.flag("sync")?, query.text("q"));
+    let language = query.text("language");
+    query.finish()?;
+    let mut found = available(&app, repository, sync).await?;
+    if let Some(word) = word.map(|word| word.to_lowercase()) {
         found.retain(|package| names(package).any(|name| name.contains(&word)));
     }
-    if let Some(language) = listing.language {
+    if let Some(language) = language {
         found.retain(|package| names(package).any(|name| name == language));
     }
     reply::json(&found)

@@ -131,14 +131,14 @@ async fn every_refusal_is_a_problem_that_names_what_is_wrong() {
         ),
         (
             post(EXECUTE, "{\"cod\": 1}"),
-            422,
-            "invalid_field",
+            400,
+            "malformed_request",
             "unknown field `cod`",
         ),
         (
             post(EXECUTE, "{\"code\": 1}"),
-            422,
-            "invalid_field",
+            400,
+            "malformed_request",
             "line 1 column 10",
         ),
         (
@@ -167,8 +167,8 @@ async fn every_refusal_is_a_problem_that_names_what_is_wrong() {
         ),
         (
             ask(Method::DELETE, "/api/v3/packages/x/1.0.0?cascad=true"),
-            422,
-            "invalid_field",
+            400,
+            "malformed_request",
             "cascad",
         ),
         (post(EXECUTE, "{}"), 503, "starting", "starting"),
