@@ -36,7 +36,7 @@ impl Times {
 }
 
 fn chroot(root: &Path, program: &[&str]) {
-    let status = Command::new("chroot")
+    let status = Command::new("/usr/sbin/chroot")
         .arg(root)
         .args(program)
         .env_clear()

@@ -262,6 +262,10 @@ fn v2_validates_in_the_released_order_with_the_released_texts() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one daemon, one promise of v2 after the other"
+)]
 fn v2_answers_as_the_released_piston_does() {
     let (daemon, tcp) = with_tcp(Who::User);
     packages::install(&daemon, &["bash", "gcc"]);

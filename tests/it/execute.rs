@@ -51,7 +51,7 @@ fn python_runs_with_its_standard_library_and_native_modules(who: Who) {
     let broken = json!({"files": [{"name": "dir/oops.py", "content": "1/0"}]});
     let run = &daemon.execute("python", &broken)["run"];
     let stderr = run["stderr"].as_str().expect("text");
-    assert!(stderr.contains("File \"dir/oops.py\", line 1"), "{stderr}");
+    assert!(stderr.contains("dir/oops.py\", line 1"), "{stderr}");
     assert!(
         stderr.ends_with("ZeroDivisionError: division by zero\n"),
         "{stderr}"

@@ -33,7 +33,10 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("redb", &["daemon/src/store.rs", "daemon/src/store/"]),
-    ("reqwest", &["daemon/src/packages/fetch.rs"]),
+    (
+        "reqwest",
+        &["daemon/src/packages/fetch.rs", "daemon/src/packages/fetch/"],
+    ),
     ("axum", &["daemon/src/http.rs", "daemon/src/http/"]),
     (
         "hyper",
@@ -46,16 +49,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("hyperlocal", &["client/src/http.rs", "client/src/http/"]),
     ("object", &["daemon/src/packages/make/elf.rs"]),
-    ("nodejs_semver", &["daemon/src/packages/range.rs"]),
+    ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];
 
 /// Files that may hold unsafe code, each with its reason at its top.
-const UNSAFE: &[&str] = &[
-    "daemon/src/sandbox/launcher.rs",
-    "daemon/src/sandbox/init.rs",
-    "daemon/src/sandbox/program.rs",
-    "daemon/src/sandbox/sys.rs",
-];
+const UNSAFE: &[&str] = &["daemon/src/sandbox/sys.rs"];
 
 /// The only places that derive serde: one for each outside format.
 const SERDE: &[&str] = &[
@@ -67,12 +65,15 @@ const SERDE: &[&str] = &[
     "daemon/src/config.rs",
     "daemon/src/config/",
     "daemon/src/packages/index.rs",
+    "daemon/src/packages/index/",
     "daemon/src/packages/info.rs",
     "daemon/src/packages/make/",
     "daemon/src/packages/verify.rs",
     "daemon/src/store/records.rs",
     "daemon/src/sandbox/spec.rs",
+    "daemon/src/sandbox/error.rs",
     "daemon/src/sandbox/message.rs",
+    "daemon/src/sandbox/host/probe.rs",
 ];
 
 fn root() -> PathBuf {

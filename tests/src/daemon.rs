@@ -131,7 +131,7 @@ impl Daemon {
         let mount = folder.path().join("run/fs");
         fs::write(
             &file,
-            format!("{config}\n[filesystem]\nmount = {mount:?}\n"),
+            format!("{config}\n[filesystem]\nmount = \"{}\"\n", mount.display()),
         )
         .expect("configuration");
         for name in ["run", "home"] {
