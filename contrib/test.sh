@@ -9,7 +9,11 @@ cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 
 # command -> Debian package that brings it
-needs=(mksquashfs:squashfs-tools setpriv:util-linux pgrep:procps python3:python3 gcc:gcc g++:g++ curl:curl cc:gcc)
+needs=(
+    mksquashfs:squashfs-tools fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
+    python3:python3 gcc:gcc g++:g++ curl:curl
+)
+PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for need in "${needs[@]}"; do
     command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
@@ -41,10 +45,31 @@ cargo build --locked --workspace --bins --tests
 say "Documentation tests"
 cargo test --locked --workspace --doc --quiet
 
+# Runs the tests that a nextest filter selects; without nextest all tests of a cargo target share
+# one process instead of having one each.
+run_tests() {
+    local filter=$1
+    shift
+    if cargo nextest --version >/dev/null 2>&1; then
+        "${as[@]}" cargo nextest run --locked --workspace -E "$filter" "$@"
+    elif [ "$filter" = "$mounts" ]; then
+        "${as[@]}" cargo test --locked --workspace --test mounts "$@"
+    elif [ "$filter" = "not ($mounts)" ]; then
+        "${as[@]}" cargo test --locked --workspace --lib --bins "$@"
+        "${as[@]}" cargo test --locked --workspace --test '[!m]*' "$@"
+    else
+        "${as[@]}" cargo test --locked --workspace --lib --bins --tests "$@"
+    fi
+}
+
 say "Tests"
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --workspace "$@"
+mounts="binary(mounts)"
+as=()
+if [ "$(id -u)" = 0 ]; then
+    run_tests 'all()' "$@"
 else
-    # One process for each crate instead of one for each test; the same tests.
-    cargo test --locked --workspace --lib --bins --tests "$@" -- --test-threads=2
+    run_tests "not ($mounts)" "$@"
+    # The filesystem's own tests mount: a user may do that in a user namespace of his.
+    as=(unshare --user --map-root-user --mount)
+    run_tests "$mounts" "$@"
 fi

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Scratch, is_mounted, mount, noise, require_fuse, run, shell};
+use crate::support::{Scratch, is_mounted, machine_root, mount, noise, require_fuse, run, shell};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_piston-fs");
 
@@ -162,6 +162,9 @@ fn mount_as_a_user(prefix: &str, look: &str) -> String {
 
 #[test]
 fn an_ordinary_user_mounts_in_a_user_namespace_of_his_own() {
+    if !machine_root() {
+        return;
+    }
     let printed = mount_as_a_user(
         "unshare --user --map-root-user --mount",
         "cat file; stat -c ' %u %g' file; grep -o \"$PWD fuse.piston\" /proc/self/mounts | cut -d' ' -f2
@@ -174,12 +177,18 @@ fn an_ordinary_user_mounts_in_a_user_namespace_of_his_own() {
 
 #[test]
 fn an_ordinary_user_mounts_with_the_set_user_id_helper() {
+    if !machine_root() {
+        return;
+    }
     let printed = mount_as_a_user("", "cat file; stat -c ' %u %g' file");
     assert_eq!(printed, "content 77 88\n");
 }
 
 #[test]
 fn a_packed_directory_mounts_as_the_same_tree() {
+    if !machine_root() {
+        return;
+    }
     require_fuse();
     let scratch = Scratch::new();
     scratch.write("tree/dir/text", "text\n".repeat(100_000));

@@ -24,6 +24,23 @@ pub(crate) fn require_fuse() {
     }
 }
 
+/// Whether the test is root of the whole machine, who owns other users' files and makes devices;
+/// false where `PISTON_TEST_ALLOW_SKIP` names `root`, as contrib/test.sh does for other users.
+#[must_use]
+pub(crate) fn machine_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("proc");
+    if map.split_whitespace().eq(["0", "0", "4294967295"]) && nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    let allowed = std::env::var("PISTON_TEST_ALLOW_SKIP").unwrap_or_default();
+    assert!(
+        allowed.split(',').any(|word| word == "root"),
+        "this test needs root, or PISTON_TEST_ALLOW_SKIP=root"
+    );
+    println!("skipped: needs root");
+    false
+}
+
 /// A directory that other users may search, and that goes away with the test.
 pub(crate) struct Scratch {
     dir: tempfile::TempDir,
