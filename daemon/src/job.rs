@@ -146,7 +146,7 @@ impl Runner {
         self.admit_and_run(request).instrument(span).await
     }
 
-    async fn admit_and_run(&self, request: Request) -> Result<Outcome, JobError> {
+    async fn admit_and_run(&self, mut request: Request) -> Result<Outcome, JobError> {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
@@ -161,6 +161,7 @@ impl Runner {
             () = ticket.killed() => return Ok(Outcome::killed_in_queue(&request)),
             () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
         };
+        let files = std::mem::take(&mut request.files);
         let mut job = Job {
             launcher,
             ids,
@@ -172,7 +173,7 @@ impl Runner {
             },
             request: &request,
         };
-        let outcome = job.stages(&mut ticket).await;
+        let outcome = job.stages(files, &mut ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
         Ok(outcome)
     }
@@ -189,19 +190,18 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn stages(&mut self, ticket: &mut Ticket) -> Outcome {
+    async fn stages(&mut self, mut files: Vec<WorkspaceFile>, ticket: &mut Ticket) -> Outcome {
         let mut outcome = Outcome::of(self.request);
-        let mut files = self.request.workspace_files();
         if self.request.installed().compile.is_some() {
             ticket.set(State::Compile);
-            let finished = self.stage(StageKind::Compile, files, ticket).await;
+            let finished = self.stage(StageKind::Compile, files.clone(), ticket).await;
             let succeeded = finished.outcome.verdict.is_none();
             outcome.compile = Some(finished.outcome);
             if !succeeded {
                 outcome.timings = self.timings;
                 return outcome;
             }
-            files = self.request.carried_over(finished.files);
+            files = request::carried_over(files, finished.files);
         }
         ticket.set(State::Run);
         let finished = self.stage(StageKind::Run, files, ticket).await;

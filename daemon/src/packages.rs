@@ -34,7 +34,6 @@ mod version;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use piston_client::api;
@@ -229,26 +228,6 @@ impl Packages {
             installed,
             similar: error::similar(name, names),
         }
-    }
-
-    /// Installs the newest match from a repository (or `all`) with its dependencies.
-    pub async fn install(
-        &self,
-        repository: &str,
-        package: &Language,
-        range: &VersionRange,
-    ) -> Result<api::InstallReply, PackagesError> {
-        self.install_listed(repository, package, range).await
-    }
-
-    /// Installs a package file (moved into the data directory); dependencies must be installed.
-    /// `requested`: asked for by name, rather than as a dependency.
-    pub async fn install_file(
-        &self,
-        file: PathBuf,
-        requested: bool,
-    ) -> Result<api::InstallReply, PackagesError> {
-        self.install_upload(file, requested).await
     }
 
     /// Uninstalls a package; with `cascade`, what depends on it as well.

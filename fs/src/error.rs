@@ -1,10 +1,7 @@
-//! What can go wrong with one request, and the errno that says so.
-//!
-//! Owns the one table from error to errno. Does not log: `fuse.rs` does, once per damaged file.
+//! What can go wrong with one request. The errno of each is in `fuse/convert.rs`; it is logged in
+//! `fuse.rs`, once per damaged file.
 
 use std::sync::Arc;
-
-use fuser::Errno;
 
 use crate::image::ImageError;
 
@@ -47,54 +44,4 @@ pub(crate) enum FsError {
     /// A bug of ours, contained to this request.
     #[error("request panicked: {0}")]
     Panicked(String),
-}
-
-impl FsError {
-    /// What the caller's system call fails with.
-    pub(crate) fn errno(&self) -> Errno {
-        match self {
-            // As the kernel answers a search in a removed directory that is still open.
-            Self::Gone => Errno::ENOENT,
-            Self::Stale => Errno::ESTALE,
-            Self::NotDirectory => Errno::ENOTDIR,
-            Self::IsDirectory => Errno::EISDIR,
-            // What readlink(2) says of something that is not a symlink.
-            Self::WrongKind => Errno::EINVAL,
-            Self::NoAttribute => Errno::NO_XATTR,
-            Self::Range => Errno::ERANGE,
-            Self::ReadOnly => Errno::EROFS,
-            Self::NotNeeded => Errno::ENOSYS,
-            Self::Image(_) | Self::Inconsistent(_) | Self::Panicked(_) => Errno::EIO,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_error_has_the_errno_that_a_kernel_filesystem_would_give() {
-        let damaged = FsError::Image(Arc::new(ImageError::Block {
-            path: "x.squashfs".into(),
-            start: 96,
-            reason: "too short".into(),
-        }));
-        for (error, errno) in [
-            (FsError::Gone, 2),
-            (FsError::Stale, 116),
-            (FsError::NotDirectory, 20),
-            (FsError::IsDirectory, 21),
-            (FsError::WrongKind, 22),
-            (FsError::NoAttribute, 61),
-            (FsError::Range, 34),
-            (FsError::ReadOnly, 30),
-            (FsError::NotNeeded, 38),
-            (damaged, 5),
-            (FsError::Inconsistent("short"), 5),
-            (FsError::Panicked("oops".into()), 5),
-        ] {
-            assert_eq!(i32::from(error.errno()), errno, "{error:?}");
-        }
-    }
 }

@@ -30,7 +30,7 @@ use fuser::{
 use crate::error::FsError;
 use crate::ino::Ino;
 use crate::vfs::{Item, Scratch, Vfs};
-use convert::{BLOCK_SIZE, attr, file_type, no_entry, reply_xattr};
+use convert::{BLOCK_SIZE, attr, errno, file_type, no_entry, reply_xattr};
 
 /// How long the kernel may keep names, also of what is not there, and attributes.
 const FOR_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
@@ -94,7 +94,7 @@ impl Fuse {
         let answer = answer.unwrap_or_else(|panic| Err(FsError::Panicked(panic_text(&*panic))));
         answer.map_err(|error| {
             self.log(ino, &error);
-            error.errno()
+            errno(&error)
         })
     }
 
@@ -132,7 +132,7 @@ impl Fuse {
     /// The errno of a request that is refused whatever it holds.
     fn refuse(&self, error: &FsError) -> Errno {
         self.vfs.counters().request();
-        error.errno()
+        errno(error)
     }
 
     fn read_only(&self) -> Errno {

@@ -19,10 +19,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use self::blocks::Decoder;
-use self::bytes::{to_u32, to_usize};
 use self::format::NONE;
 use self::index::{Fragment, Node, RegularFile, Tables, Tag};
 use crate::node::{Attr, Kind};
+use crate::num::{to_u32, to_usize};
 
 /// Every how many data blocks the start of one is kept, so that none has to be summed up from
 /// the first block of its file.

@@ -18,6 +18,7 @@ mod cache;
 mod error;
 mod fuse;
 mod ino;
+mod num;
 mod owners;
 mod vfs;
 mod view;

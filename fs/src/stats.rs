@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::num::to_u64;
+
 /// Counters since the mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -40,8 +42,7 @@ impl Counters {
 
     /// A reply to a read with this many bytes.
     pub(crate) fn read(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.read_bytes.fetch_add(to_u64(bytes), Ordering::Relaxed);
     }
 
     /// One block inflated.

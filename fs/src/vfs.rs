@@ -28,6 +28,7 @@ use crate::error::FsError;
 use crate::ino::{Ino, Numbers};
 use crate::layer::{Listing as _, Placed};
 use crate::node::{Attr, Kind};
+use crate::num::to_u64;
 use crate::owners::Owners;
 use crate::stats::{Counters, Stats};
 use crate::view::{self, PlacedListing, View, ViewError};
@@ -282,11 +283,10 @@ impl Vfs {
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
         let totals = self.totals();
-        let cached = self.cache.bytes();
         Stats {
             nodes: totals.nodes,
             table_bytes: totals.table_bytes,
-            cached_bytes: u64::try_from(cached).unwrap_or(u64::MAX),
+            cached_bytes: to_u64(self.cache.bytes()),
             ..self.counters.read_all()
         }
     }

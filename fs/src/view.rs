@@ -18,6 +18,7 @@ mod tests;
 pub(crate) use merge::{Merged, PlacedListing, ViewError, merge};
 
 use crate::image::ImageNode;
+use crate::num::to_usize;
 
 /// A directory of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl View {
 
     /// What is known of a directory.
     pub(crate) fn dir(&self, dir: DirIndex) -> DirInfo {
-        let row = &self.dirs[index(dir.0)];
+        let row = &self.dirs[to_usize(dir.0)];
         let (first, end) = self.range(dir);
         let name_bytes = self.name_start(end) - self.name_start(first);
         DirInfo {
@@ -149,8 +150,8 @@ impl View {
         let mut names = Vec::new();
         let mut at = dir;
         while at != DirIndex::ROOT {
-            let row = &self.dirs[index(at.0)];
-            names.push(String::from_utf8_lossy(self.name(index(row.entry))));
+            let row = &self.dirs[to_usize(at.0)];
+            names.push(String::from_utf8_lossy(self.name(to_usize(row.entry))));
             at = DirIndex(row.parent);
         }
         names.reverse();
@@ -163,7 +164,7 @@ impl View {
         let entry = (0..self.entries.len().saturating_sub(1)).find(found)?;
         let dir = self
             .dirs
-            .partition_point(|row| index(row.first) <= entry)
+            .partition_point(|row| to_usize(row.first) <= entry)
             .checked_sub(1)?;
         let parent = self.path(DirIndex(count(dir)));
         let name = String::from_utf8_lossy(self.name(entry));
@@ -176,10 +177,10 @@ impl View {
 
     /// The rows of a directory's entries: from the first to before the next directory's first.
     fn range(&self, dir: DirIndex) -> (usize, usize) {
-        let dir = index(dir.0);
-        let first = index(self.dirs[dir].first);
+        let dir = to_usize(dir.0);
+        let first = to_usize(self.dirs[dir].first);
         let end = match self.dirs.get(dir + 1) {
-            Some(next) => index(next.first),
+            Some(next) => to_usize(next.first),
             None => self.entries.len() - 1,
         };
         (first, end)
@@ -187,7 +188,7 @@ impl View {
 
     /// Where an entry's name starts; the table ends with a row that only says where the last ends.
     fn name_start(&self, entry: usize) -> usize {
-        index(self.entries[entry].name)
+        to_usize(self.entries[entry].name)
     }
 
     fn name(&self, entry: usize) -> &[u8] {
@@ -205,11 +206,6 @@ impl View {
             })
         }
     }
-}
-
-/// A table position as an index; tables are kept below 2^32 rows by [`merge()`].
-fn index(row: u32) -> usize {
-    usize::try_from(row).expect("usize has at least 32 bits on Linux")
 }
 
 /// A table length as it is stored.

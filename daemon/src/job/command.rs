@@ -5,9 +5,7 @@
 use super::request::Request;
 use super::stage::StageKind;
 use crate::packages::Entry;
-
-/// Where commands are found when the package says nothing.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::packages::environment::DEFAULT_PATH;
 
 /// The argv of a stage. A compile stage is given all code files, a run stage the main one and the
 /// program's arguments.

@@ -13,6 +13,8 @@ use piston_client::api;
 use piston_client::units::{Bytes, Millis};
 
 use crate::packages::ProvidedRuntime;
+use crate::packages::info::LIMIT_NAMES;
+use crate::sandbox::Rlimits;
 
 /// Limits in force for one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,22 +74,8 @@ pub struct Overrides(pub Stages<api::Limits>);
 
 /// Why a table of limits by the released Piston's names is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the name of a limit, expected one of {known}", known = RELEASED_NAMES.join(", "))]
+#[error("`{0}` is not the name of a limit, expected one of {known}", known = LIMIT_NAMES.join(", "))]
 pub struct UnknownLimit(pub String);
-
-/// The released Piston's names of limits.
-pub const RELEASED_NAMES: [&str; 10] = [
-    "compile_timeout",
-    "run_timeout",
-    "compile_cpu_time",
-    "run_cpu_time",
-    "compile_memory_limit",
-    "run_memory_limit",
-    "max_process_count",
-    "max_open_files",
-    "max_file_size",
-    "output_max_size",
-];
 
 impl Overrides {
     /// Reads limits by the released Piston's names. A negative number means "none" there: the
@@ -274,6 +262,20 @@ impl Limits {
             }
         }
         Ok(self.with(asked))
+    }
+}
+
+/// The part that the kernel enforces.
+impl From<&Limits> for Rlimits {
+    fn from(limits: &Limits) -> Self {
+        let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
+        Self {
+            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
+            data_bytes: limits.memory.0,
+            processes: limits.processes,
+            open_files: limits.open_files,
+            file_size: limits.file_size.0,
+        }
     }
 }
 

@@ -97,7 +97,8 @@ pub struct Request {
     pub outputs: GlobSet,
     /// Which files a compile stage leaves for the run stage; empty means all.
     artifacts: GlobSet,
-    files: Vec<WorkspaceFile>,
+    /// The submitted files, as the first stage finds them.
+    pub files: Vec<WorkspaceFile>,
     lease: Lease,
 }
 
@@ -200,25 +201,22 @@ impl Request {
         &self.lease.installed
     }
 
-    /// The submitted files, as the first stage finds them.
-    pub fn workspace_files(&self) -> Vec<WorkspaceFile> {
-        self.files.clone()
-    }
-
     /// Tells which files a compile stage leaves for the run stage.
     pub fn artifact_filter(&self) -> Box<dyn Fn(&JobPath) -> bool + Send> {
         let artifacts = self.artifacts.clone();
         Box::new(move |path| artifacts.is_empty() || artifacts.is_match(path.as_str()))
     }
+}
 
-    /// What the run stage finds: the submitted files, and over them what compiling left.
-    pub fn carried_over(&self, artifacts: Vec<WorkspaceFile>) -> Vec<WorkspaceFile> {
-        let mut by_path: BTreeMap<JobPath, WorkspaceFile> = BTreeMap::new();
-        for file in self.files.iter().cloned().chain(artifacts) {
-            by_path.insert(file.path.clone(), file);
-        }
-        by_path.into_values().collect()
-    }
+/// What the run stage finds: the submitted files, and over them what compiling left.
+pub fn carried_over(
+    submitted: Vec<WorkspaceFile>,
+    artifacts: Vec<WorkspaceFile>,
+) -> Vec<WorkspaceFile> {
+    let all = submitted.into_iter().chain(artifacts);
+    let by_path: BTreeMap<JobPath, WorkspaceFile> =
+        all.map(|file| (file.path.clone(), file)).collect();
+    by_path.into_values().collect()
 }
 
 #[cfg(test)]

@@ -43,8 +43,9 @@ pub(super) fn is_listed_as(slot: &Slot, entry: &Entry) -> bool {
 }
 
 impl Packages {
-    /// See [`Packages::install_file`].
-    pub(super) async fn install_upload(
+    /// Installs a package file (moved into the data directory); dependencies must be installed.
+    /// `requested`: asked for by name, rather than as a dependency.
+    pub async fn install_file(
         &self,
         file: PathBuf,
         requested: bool,
@@ -70,8 +71,8 @@ impl Packages {
         Ok(reply(package, new))
     }
 
-    /// See [`Packages::install`].
-    pub(super) async fn install_listed(
+    /// Installs the newest match from a repository (or `all`) with its dependencies.
+    pub async fn install(
         &self,
         repository: &str,
         package: &Language,

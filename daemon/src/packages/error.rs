@@ -14,10 +14,11 @@ use piston_fs::mount::MountError;
 use super::archive::ArchiveError;
 use super::environment::EnvironmentError;
 use super::fetch::FetchError;
-use super::files::{PathError, chain};
+use super::files::PathError;
 use super::index::IndexError;
 use super::info::InfoError;
 use super::resolve::ResolveError;
+use crate::error::chain;
 use crate::store::StoreError;
 
 /// Why an operation on packages fails; [`Self::code`] is what a client sees.
@@ -309,7 +310,7 @@ pub(crate) fn similar<'a>(name: &str, there: impl Iterator<Item = &'a str>) -> V
 }
 
 /// Levenshtein distance of two short words.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, c) in a.chars().take(64).enumerate() {

@@ -162,7 +162,7 @@ impl Fetcher {
                 .read_timeout(self.patience.silence)
                 .redirect(redirect::Policy::custom(redirected))
                 .build()
-                .map_err(|error| super::files::chain(&error))
+                .map_err(|error| crate::error::chain(&error))
         };
         self.client.get_or_init(make).as_ref().map_err(Clone::clone)
     }

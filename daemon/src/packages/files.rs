@@ -49,18 +49,6 @@ impl<T> AtPath<T> for io::Result<T> {
     }
 }
 
-/// An error with all its causes in one line, for the places where a text leaves the daemon.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// Counts and hashes (sha256) what is read through it.
 #[derive(Debug)]
 pub(crate) struct Hashing<R> {
@@ -206,7 +194,7 @@ mod tests {
     #[test]
     fn an_error_names_the_file_and_the_chain_names_the_cause() {
         let error = read_bounded(Path::new("/nonexistent/file"), 10).unwrap_err();
-        let text = chain(&error);
+        let text = crate::error::chain(&error);
         assert!(
             text.starts_with("cannot open /nonexistent/file: "),
             "{text}"

@@ -15,18 +15,18 @@ use super::version::VersionRange;
 /// Longest `pkg-info.json` that is read.
 pub const MAX_INFO_BYTES: u64 = 1 << 20;
 
-/// Limits that a package may override, by the released Piston's names.
-const LIMIT_NAMES: [&str; 10] = [
-    "compile_cpu_time",
-    "compile_memory_limit",
+/// Limits that a package or the operator may set for a language, by the released Piston's names.
+pub const LIMIT_NAMES: [&str; 10] = [
     "compile_timeout",
-    "max_file_size",
-    "max_open_files",
-    "max_process_count",
-    "output_max_size",
-    "run_cpu_time",
-    "run_memory_limit",
     "run_timeout",
+    "compile_cpu_time",
+    "run_cpu_time",
+    "compile_memory_limit",
+    "run_memory_limit",
+    "max_process_count",
+    "max_open_files",
+    "max_file_size",
+    "output_max_size",
 ];
 
 /// The metadata of a package, checked.

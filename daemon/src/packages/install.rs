@@ -24,6 +24,7 @@ use super::installed::Slot;
 use super::resolve::{self, Candidate, Catalog, Place, Shelf};
 use super::state::Ready;
 use super::verify::{Verifier, VerifyError};
+use crate::error::chain;
 use crate::store::records::PackageRecord;
 
 /// First bytes of a squashfs image.
@@ -147,7 +148,7 @@ impl Unpacked {
     /// Takes metadata and scripts from the image where the package file has none.
     fn complete(self, index: PathBuf, content_bytes: u64) -> Result<Checked, PackagesError> {
         let image = Image::open(&self.image, &index)
-            .map_err(|error| PackagesError::refused(&self.name(), files::chain(&error)))?;
+            .map_err(|error| PackagesError::refused(&self.name(), chain(&error)))?;
         let (info, info_json) = if let Some(info) = self.info {
             info
         } else {
@@ -327,7 +328,7 @@ fn small_file(image: &Image, name: &str, limit: u64) -> Result<Option<Vec<u8>>, 
     while let Some(extent) = image.extent(node, offset) {
         image
             .read_block(&extent.block, &mut block)
-            .map_err(|error| refused(files::chain(&error)))?;
+            .map_err(|error| refused(chain(&error)))?;
         let start = usize::try_from(extent.skip).unwrap_or(usize::MAX);
         let piece = block
             .get(start..)

@@ -13,6 +13,7 @@ use piston_client::ids::{Digest, Language, PackageRef};
 use tokio::sync::Notify;
 
 use super::info::{self, PackageInfo};
+use super::view::view_path;
 use crate::store::records::PackageRecord;
 
 /// An installed package, as jobs and listings need it. Immutable; shared.
@@ -93,7 +94,7 @@ impl Installed {
             record.compile.as_ref(),
         );
         Self {
-            view: format!("views/{}/{}", package.language, package.version),
+            view: view_path(package),
             runtimes: runtimes(info, run.is_some()),
             environment: record.environment.clone(),
             cache: info.cache.unwrap_or(if compile.is_some() {

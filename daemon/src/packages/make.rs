@@ -20,6 +20,7 @@ pub use self::elf::ElfError;
 pub use self::error::MakeError;
 use self::host::{Host, base, bash, gcc, python};
 use self::package::Draft;
+use super::error::distance;
 
 /// A package file that was made.
 #[derive(Debug, Clone)]
@@ -42,11 +43,6 @@ const KNOWN: [(&str, &[&str]); 4] = [
         &["py", "python2", "python3", "py3", "cpython"],
     ),
 ];
-
-/// Names of the packages that can be made from a host.
-pub fn known() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(name, _)| *name)
-}
 
 /// Makes the package `name` from the host into the directory `out`.
 ///
@@ -75,7 +71,7 @@ fn unknown(name: &str) -> MakeError {
     let meant = KNOWN
         .iter()
         .find(|(known, words)| words.contains(&name) || distance(known, name) <= known.len() / 3);
-    let all: Vec<_> = known().collect();
+    let all = KNOWN.map(|(name, _)| name);
     let hint = match meant {
         Some((meant, _)) => format!("did you mean `{meant}`?"),
         None => format!("what can be made is {}", all.join(", ")),
@@ -84,21 +80,6 @@ fn unknown(name: &str) -> MakeError {
         name: name.to_owned(),
         hint,
     }
-}
-
-/// How many letters must change, come or go to make one word of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::error::PackagesError;
 use super::list;
 use super::state::State;
 
-/// See [`Packages::uninstall`].
+/// Uninstalls a package; with `cascade`, what depends on it as well.
 pub(super) fn uninstall(
     state: &State,
     package: &PackageRef,
@@ -34,7 +34,7 @@ pub(super) fn uninstall(
     Ok(UninstallReply { removed })
 }
 
-/// See [`Packages::gc`].
+/// Removes dependencies that nothing needs and nobody asked for.
 pub(super) fn gc(state: &State) -> Result<UninstallReply, PackagesError> {
     let changing = state.change();
     let all = state.registry.all();

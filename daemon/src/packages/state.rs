@@ -20,6 +20,7 @@ use super::files::{self, AtPath as _, PathError};
 use super::info::PackageInfo;
 use super::installed::{Installed, Registry, Slot};
 use super::view::{self, Layers, Part, Publish};
+use crate::error::chain;
 use crate::store::records::PackageRecord;
 use crate::store::{Changes, Store};
 
@@ -153,7 +154,7 @@ impl State {
                 reason: format!("its layer {layer} is not installed"),
             })?;
             let part = self.part(record, info).map_err(|error| {
-                let reason = format!("its layer {layer}: {}", files::chain(&error));
+                let reason = format!("its layer {layer}: {}", chain(&error));
                 PackagesError::Unpublished {
                     package: package.clone(),
                     reason,
@@ -171,7 +172,7 @@ impl State {
             .map_err(failed)?;
         let published = self
             .publisher
-            .publish(&view_path(package), &self.layers.view(&parts));
+            .publish(&view::view_path(package), &self.layers.view(&parts));
         published.map_err(|error| {
             self.unpublish_path(&alone);
             failed(error)
@@ -179,13 +180,13 @@ impl State {
     }
 
     fn unpublish(&self, package: &PackageRef) {
-        self.unpublish_path(&view_path(package));
+        self.unpublish_path(&view::view_path(package));
         self.unpublish_path(&view::package_path(package));
     }
 
     fn unpublish_path(&self, path: &str) {
         if let Err(error) = self.publisher.unpublish(path) {
-            tracing::warn!(path, error = %files::chain(&error), "not unpublished");
+            tracing::warn!(path, error = %chain(&error), "not unpublished");
         }
     }
 
@@ -229,7 +230,7 @@ impl State {
         for path in [self.data.image(image), self.data.index(image)] {
             if let Err(error) = files::remove_if_there(&path) {
                 // The next start sweeps it.
-                tracing::warn!(error = %files::chain(&error), "image stays");
+                tracing::warn!(error = %chain(&error), "image stays");
             }
         }
     }
@@ -371,11 +372,6 @@ impl Changing<'_> {
         }));
         Ok(())
     }
-}
-
-/// Where a package's view is shown.
-fn view_path(package: &PackageRef) -> String {
-    format!("views/{}/{}", package.language, package.version)
 }
 
 fn parse_info(record: &PackageRecord) -> Result<PackageInfo, super::info::InfoError> {

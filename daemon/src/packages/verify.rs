@@ -191,7 +191,7 @@ fn report(image: &Path, index: &Path) -> Report {
             nodes: verified.nodes,
             content_bytes: verified.content_bytes,
         },
-        Err(error) => Report::Refused(super::files::chain(&error)),
+        Err(error) => Report::Refused(crate::error::chain(&error)),
     }
 }
 

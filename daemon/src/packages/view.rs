@@ -152,6 +152,11 @@ impl Layers {
     }
 }
 
+/// Where a package's view is shown.
+pub(crate) fn view_path(package: &PackageRef) -> String {
+    format!("views/{}/{}", package.language, package.version)
+}
+
 /// Where a package's image alone is shown.
 pub(crate) fn package_path(package: &PackageRef) -> String {
     format!("packages/{}/{}", package.language, package.version)

@@ -26,6 +26,13 @@ use super::program::{self, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 
+/// Namespaces of every job besides those of its pids and its user.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWCGROUP)
+    .union(CloneFlags::CLONE_NEWNET);
+
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
 
@@ -101,14 +108,7 @@ fn start(
 
     let spec = read_spec(files.spec)?;
     let program = Program::prepare(&spec, common.ids)?;
-    nix::sched::unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWCGROUP
-            | CloneFlags::CLONE_NEWNET,
-    )
-    .step("namespaces")?;
+    nix::sched::unshare(NAMESPACES).step("namespaces")?;
     super::network::loopback_up().step("loopback")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
     common.template.enter(&spec.view, &files.workspace)?;

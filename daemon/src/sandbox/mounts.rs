@@ -76,8 +76,7 @@ impl Template {
     /// Moves this process into a mount namespace of its own, whose root is the launcher's.
     pub(super) fn build(fs: &Path) -> Result<Self, Failure> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).step("mount namespace")?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", private).step("private mounts")?;
+        keep_mounts_private().step("private mounts")?;
         let fs_tree = clone_tree(CWD, fs, Recursive::Yes).step("bind the filesystem")?;
         let proc_tree = clone_tree(CWD, "/proc", Recursive::Yes).step("bind /proc")?;
         let root =
@@ -120,7 +119,7 @@ impl Template {
         for (source, target) in WORKSPACE_MOUNTS {
             let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
             let step = format!("mount /{target}");
-            attach(&tree, &mount_point(&root, target).step(&step)?).step(&step)?;
+            attach(&tree, &open_beneath(&root, target).step(&step)?).step(&step)?;
         }
         self.mount_proc(&root)?;
         pivot_into(&root)
@@ -137,13 +136,13 @@ impl Template {
         let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&root, "", CWD, "/root", empty_path).step("bind the view")?;
         // `/dev` is moved by name; a symlink there is refused here.
-        mount_point(&root, "dev").step("mount /dev")?;
+        open_beneath(&root, "dev").step("mount /dev")?;
         Ok(root)
     }
 
     /// Mounts a proc of this PID namespace, masked.
     fn mount_proc(&self, root: &OwnedFd) -> Result<(), Failure> {
-        let target = mount_point(root, "proc").step("mount /proc")?;
+        let target = open_beneath(root, "proc").step("mount /proc")?;
         let proc = new_mount("proc", &[], NOSUID | NODEV | NOEXEC).step("mount /proc")?;
         attach(&proc, &target).step("mount /proc")?;
         let sys = clone_tree(&proc, "sys", Recursive::No).step("mask /proc")?;
@@ -215,11 +214,6 @@ fn make_device(dev: &OwnedFd, name: &str, device: rustix::fs::Dev) -> io::Result
     }
 }
 
-/// A directory of a view that something is to be mounted on.
-fn mount_point(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
-    open_beneath(root, path)
-}
-
 /// Opens a directory beneath another, without following any link.
 fn open_beneath(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(
@@ -263,6 +257,12 @@ fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 
+/// Lets no mount of this mount namespace show in another, nor the other way round.
+pub(super) fn keep_mounts_private() -> io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
 /// A detached tmpfs.
 pub(super) fn new_tmpfs(
     options: &[(&str, &str)],
@@ -299,8 +299,7 @@ pub(super) fn try_proc() -> Result<(), Failure> {
 
 /// Mounts a fresh proc over `/proc`, in a mount namespace of this process alone.
 pub(super) fn mount_proc_over_host() -> Result<(), Failure> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).step("private mounts")?;
+    keep_mounts_private().step("private mounts")?;
     let proc = new_mount("proc", &[], NOSUID | NODEV | NOEXEC).step("mount a fresh proc")?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&proc, "", CWD, "/proc", flags).step("mount a fresh proc")

@@ -8,10 +8,9 @@ use std::fmt;
 use std::io;
 
 use nix::sched::CloneFlags;
-use rustix::mount::MountPropagationFlags;
 use rustix::thread::CapabilitySet;
 
-use super::idmap;
+use super::{idmap, mounts};
 
 /// First host id of the slots, out of the way of people, services and subordinate ranges.
 const FIRST_SLOT_ID: u32 = 0x7000_0000;
@@ -38,11 +37,6 @@ pub enum Privilege {
 }
 
 impl Privilege {
-    /// Whether it runs without root.
-    pub fn is_rootless(self) -> bool {
-        matches!(self, Self::Rootless { .. })
-    }
-
     /// First host uid and gid for slots, as [`super::Launcher::start`] and
     /// [`super::Workspace::new`] take it.
     pub fn ids(self) -> Option<u32> {
@@ -162,8 +156,7 @@ fn may_make_namespaces() -> bool {
 fn enter_namespaces(uid: u32, gid: u32) -> io::Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     idmap::write_maps("/proc/self", &format!("0 {uid} 1"), &format!("0 {gid} 1"))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    Ok(rustix::mount::mount_change("/", private)?)
+    mounts::keep_mounts_private()
 }
 
 /// Where the slots' ids can start in this user namespace.

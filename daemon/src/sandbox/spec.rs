@@ -6,8 +6,6 @@ use std::time::Duration;
 use piston_client::units::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::job::limits::Limits;
-
 /// One of the places in which jobs run at once: decides the host uid of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(pub u32);
@@ -40,19 +38,6 @@ pub struct Rlimits {
     pub open_files: u64,
     /// `RLIMIT_FSIZE` in bytes.
     pub file_size: u64,
-}
-
-impl From<&Limits> for Rlimits {
-    fn from(limits: &Limits) -> Self {
-        let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
-        Self {
-            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
-            data_bytes: limits.memory.0,
-            processes: limits.processes,
-            open_files: limits.open_files,
-            file_size: limits.file_size.0,
-        }
-    }
 }
 
 /// Standard streams of a stage.
@@ -88,30 +73,4 @@ pub struct Exit {
     /// Peak resident memory of the largest process of the tree. A lower bound of the tree's peak:
     /// without a cgroup nothing counts the sum.
     pub memory: Bytes,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_is_rounded_up_to_whole_seconds() {
-        let check = |time: Duration, seconds: u64| {
-            let limits = Limits {
-                wall_time: Duration::from_secs(3),
-                cpu_time: time,
-                memory: Bytes::mib(512),
-                output: Bytes::mib(1),
-                processes: 64,
-                open_files: 2048,
-                file_size: Bytes(10_000_000),
-                disk: Bytes::mib(64),
-            };
-            assert_eq!(Rlimits::from(&limits).cpu_seconds, seconds, "{time:?}");
-        };
-        check(Duration::from_secs(3), 3);
-        check(Duration::from_millis(3001), 4);
-        check(Duration::from_millis(1), 1);
-        check(Duration::MAX, u64::MAX);
-    }
 }

@@ -1,11 +1,12 @@
 //! What the walk and the writer share of squashfs 4.0: the superblock and the packed words.
 //!
 //! The superblock's fields are backhand's [`SuperBlock`]; the 96 bytes are decoded and encoded
-//! here, because backhand's own reader also follows what they point to. Checks nothing but what
+//! here, because backhand's own reader also follows what they point to. The only module that
+//! names backhand. Checks nothing but what
 //! is needed to know that these bytes are a superblock; [`super::verify`] does the rest.
 
-use backhand::SuperBlock;
 use backhand::compression::Compressor;
+pub(crate) use backhand::{Flags, SuperBlock};
 
 use super::bytes::Bytes;
 

@@ -37,8 +37,8 @@ mod check;
 mod file;
 pub(super) mod record;
 
-use super::bytes::to_usize;
 use super::format::Codec;
+use crate::num::to_usize;
 pub(crate) use check::block_end;
 pub(crate) use file::{LoadError, load, write};
 pub(crate) use record::{

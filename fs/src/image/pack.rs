@@ -21,11 +21,9 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use backhand::{Flags, SuperBlock};
-
 use self::compress::Encoder;
-use super::bytes::{to_u64, to_usize};
-use super::format::{self, MAGIC, NO_TABLE, SUPERBLOCK_SIZE};
+use super::format::{self, Flags, MAGIC, NO_TABLE, SUPERBLOCK_SIZE, SuperBlock};
+use crate::num::{to_u64, to_usize};
 
 /// Bytes of a full data block: large enough to compress well, small enough to read at random.
 const BLOCK_SIZE: u32 = 128 << 10;

@@ -25,8 +25,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::bytes::{to_u32, to_u64};
 use super::index::{self, Facts};
+use crate::num::{to_u32, to_u64};
 pub use error::VerifyError;
 use metadata::Source;
 use superblock::Layout;

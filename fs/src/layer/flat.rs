@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::memory::{Entries, Entry, MemoryTree};
 use crate::image::ImageNode;
 use crate::node::{Attr, Kind};
+use crate::num::{to_u64, to_usize};
 
 /// One node.
 #[derive(Debug)]
@@ -71,9 +72,7 @@ impl FlatTree {
     }
 
     fn node(&self, node: ImageNode) -> Option<&FlatNode> {
-        usize::try_from(node.0)
-            .ok()
-            .and_then(|index| self.nodes.get(index))
+        self.nodes.get(to_usize(node.0))
     }
 
     /// Number of nodes.
@@ -84,7 +83,7 @@ impl FlatTree {
     /// Sum of the file lengths.
     pub(crate) fn content_bytes(&self) -> u64 {
         let files = self.nodes.iter().map(|node| match node {
-            FlatNode::File { bytes, .. } => length(bytes),
+            FlatNode::File { bytes, .. } => to_u64(bytes.len()),
             FlatNode::Directory(_) | FlatNode::Symlink(_) => 0,
         });
         files.sum()
@@ -94,7 +93,7 @@ impl FlatTree {
     pub(crate) fn attr(&self, node: ImageNode) -> Attr {
         let (kind, mode, nlink) = match self.node(node) {
             Some(FlatNode::File { mode, bytes }) => {
-                let size = length(bytes);
+                let size = to_u64(bytes.len());
                 (Kind::File { size }, *mode, 1)
             }
             Some(FlatNode::Symlink(_)) => (Kind::Symlink, 0o777, 1),
@@ -133,10 +132,6 @@ impl FlatTree {
             _ => &[],
         }
     }
-}
-
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::error::FsError;
 use crate::image::{Extent, Image, ImageNode};
 use crate::layer::{Contents, Listing as _};
 use crate::node::Kind;
+use crate::num::{to_u64, to_usize};
 use crate::stats::Counters;
 
 /// Buffers of one thread, reused from request to request.
@@ -62,7 +63,7 @@ struct Piece {
 impl Piece {
     /// Whether it is all that the block holds, and the block is this file's alone.
     fn is_whole_block(&self) -> bool {
-        !self.extent.fragment && self.range == (0..size(self.extent.block.length))
+        !self.extent.fragment && self.range == (0..to_usize(self.extent.block.length))
     }
 
     fn is_hole(&self) -> bool {
@@ -122,7 +123,7 @@ impl ImageFile<'_> {
         scratch: &'a mut Scratch,
     ) -> Result<Bytes<'a>, FsError> {
         let first = self.piece(offset, end)?;
-        if offset + length(first.range.len()) == end {
+        if offset + to_u64(first.range.len()) == end {
             return self.read_one(first, scratch);
         }
         let Scratch { answer, block } = scratch;
@@ -130,7 +131,7 @@ impl ImageFile<'_> {
         let mut at = offset;
         while at < end {
             let piece = self.piece(at, end)?;
-            at += length(piece.range.len());
+            at += to_u64(piece.range.len());
             self.append(&piece, answer, block)?;
         }
         Ok(Bytes::Here(answer))
@@ -176,11 +177,11 @@ impl ImageFile<'_> {
         let extent = extent.ok_or(FsError::Inconsistent("no block for a part of a file"))?;
         let within = size_of_u64(offset % u64::from(self.image.block_size()));
         let wanted = size_of_u64(end - offset);
-        let len = size(extent.len).saturating_sub(within).min(wanted);
+        let len = to_usize(extent.len).saturating_sub(within).min(wanted);
         if len == 0 {
             return Err(FsError::Inconsistent("a block that ends before its file"));
         }
-        let start = size(extent.skip) + within;
+        let start = to_usize(extent.skip) + within;
         Ok(Piece {
             extent,
             range: start..start + len,
@@ -193,7 +194,7 @@ impl ImageFile<'_> {
             start: extent.block.start,
         };
         self.reader.cache.get(key, || {
-            let mut block = Vec::with_capacity(size(extent.block.length));
+            let mut block = Vec::with_capacity(to_usize(extent.block.length));
             self.inflate(extent, &mut block)?;
             // Inflating takes room for a full block, which a fragment need not be.
             block.shrink_to_fit();
@@ -218,15 +219,7 @@ fn range(offset: u64, end: u64) -> Range<usize> {
     size_of_u64(offset)..size_of_u64(end)
 }
 
-fn size(bytes: u32) -> usize {
-    usize::try_from(bytes).expect("usize has at least 32 bits on Linux")
-}
-
 /// A length in memory; saturates where memory can't hold so much anyway.
 fn size_of_u64(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@ use crate::image::ImageNode;
 use crate::ino::{Ino, Numbers};
 use crate::layer::{Contents, Layer, Listing as _};
 use crate::node::{Attr, Kind};
+use crate::num::{to_u64, to_usize};
 use crate::view::{Child, DirIndex, LayerNode, View};
 
 /// A layer's contents with numbers for its nodes: node `n` is `first + n` in every view.
@@ -54,8 +55,7 @@ impl Published {
     }
 
     fn source(&self, layer: u32) -> &Arc<Source> {
-        let layer = usize::try_from(layer).expect("usize has at least 32 bits on Linux");
-        &self.sources[layer]
+        &self.sources[to_usize(layer)]
     }
 
     /// What an entry of the view leads to.
@@ -114,7 +114,7 @@ impl Found<'_> {
                 let attr = source.contents.attr(node);
                 let size = match attr.kind {
                     Kind::File { size } => size,
-                    Kind::Symlink => length(source.contents.symlink(node).len()),
+                    Kind::Symlink => to_u64(source.contents.symlink(node).len()),
                     _ => 0,
                 };
                 Stat {
@@ -281,7 +281,7 @@ impl State {
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals {
             bytes: 0,
-            nodes: length(self.names.count()),
+            nodes: to_u64(self.names.count()),
             table_bytes: 0,
         };
         for run in &self.runs {
@@ -292,7 +292,7 @@ impl State {
                     totals.bytes = totals.bytes.saturating_add(bytes);
                 }
                 Run::View(published) => {
-                    totals.table_bytes += length(published.view.table_bytes());
+                    totals.table_bytes += to_u64(published.view.table_bytes());
                 }
             }
         }
@@ -330,8 +330,4 @@ fn names_stat(dir: &NameDir) -> Stat {
         },
         size: 4096,
     }
-}
-
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{DirIndex, DirRow, EntryRow, LayerNode, NO_LAYER, View, index};
+use super::{DirIndex, DirRow, EntryRow, LayerNode, NO_LAYER, View};
 use crate::image::ImageNode;
 use crate::layer::Listing;
 use crate::node::Kind;
+use crate::num::to_usize;
 
 /// How many overlapping names are told.
 const OVERLAPS: usize = 100;
@@ -103,7 +104,7 @@ impl<'a, L: Listing> Merger<'a, L> {
         self.add_directory(DirIndex::ROOT, 0, parts)?;
         let mut dir = 0;
         while let Some(parts) = self.pending.pop_front() {
-            self.dirs[index(dir)].first = row(self.entries.len())?;
+            self.dirs[to_usize(dir)].first = row(self.entries.len())?;
             let slots = self.slots(DirIndex(dir), &parts);
             self.add_entries(DirIndex(dir), slots)?;
             dir += 1;
@@ -113,7 +114,7 @@ impl<'a, L: Listing> Merger<'a, L> {
 
     /// What a layer brings to the directory `depth` names down its way.
     fn part(&self, layer: u32, depth: usize) -> Part {
-        let here = depth == self.layers[index(layer)].at.len();
+        let here = depth == self.layers[to_usize(layer)].at.len();
         if here {
             Part::Inside(LayerNode { layer, node: ROOT })
         } else {
@@ -128,13 +129,13 @@ impl<'a, L: Listing> Merger<'a, L> {
         for part in parts {
             match *part {
                 Part::Toward { layer, depth } => {
-                    let name = self.layers[index(layer)].at[depth];
+                    let name = self.layers[to_usize(layer)].at[depth];
                     let part = self.part(layer, depth + 1);
                     self.put_directory(dir, &mut slots, name, part);
                 }
                 Part::Inside(from) => {
                     entries.clear();
-                    let listing: &'a L = self.layers[index(from.layer)].listing;
+                    let listing: &'a L = self.layers[to_usize(from.layer)].listing;
                     listing.entries(from.node, &mut entries);
                     self.hide(listing, &mut entries, &mut slots);
                     for &(name, node) in &entries {
@@ -217,7 +218,7 @@ impl<'a, L: Listing> Merger<'a, L> {
 
     /// Notes that an entry of `layer` hides another layer's.
     fn tell(&mut self, dir: DirIndex, name: &[u8], layer: u32) {
-        let on_purpose = self.layers[index(layer)].listing.is_synthetic();
+        let on_purpose = self.layers[to_usize(layer)].listing.is_synthetic();
         if !on_purpose && self.hidden.len() < OVERLAPS {
             self.hidden.push((dir, name.into()));
         }
@@ -235,7 +236,7 @@ impl<'a, L: Listing> Merger<'a, L> {
                     let entry = row(self.entries.len())?;
                     self.add_entry_row(NO_LAYER, row(self.dirs.len())?)?;
                     self.add_directory(dir, entry, parts)?;
-                    self.dirs[index(dir.0)].nlink += 1;
+                    self.dirs[to_usize(dir.0)].nlink += 1;
                 }
             }
             self.names.extend_from_slice(name);
@@ -272,22 +273,11 @@ impl<'a, L: Listing> Merger<'a, L> {
 
     /// The uppermost layer's directory that says something of owner and mode.
     fn origin(&self, parts: &[Part]) -> Option<LayerNode> {
-        let inside = parts.iter().rev().filter_map(|part| match part {
+        let mut inside = parts.iter().rev().filter_map(|part| match part {
             Part::Inside(from) => Some(*from),
             Part::Toward { .. } => None,
         });
-        inside
-            .into_iter()
-            .find(|from| !self.layers[index(from.layer)].listing.is_synthetic())
-    }
-}
-
-impl<L> std::fmt::Debug for Merger<'_, L> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Merger")
-            .field("dirs", &self.dirs.len())
-            .field("entries", &self.entries.len())
-            .finish_non_exhaustive()
+        inside.find(|from| !self.layers[to_usize(from.layer)].listing.is_synthetic())
     }
 }
 

@@ -56,7 +56,7 @@ impl Numbered {
 impl Listing for Numbered {
     fn attr(&self, node: ImageNode) -> Attr {
         Attr {
-            kind: self.nodes[index(node.0)].0,
+            kind: self.nodes[to_usize(node.0)].0,
             mode: self.mode,
             uid: 0,
             gid: 0,
@@ -66,7 +66,7 @@ impl Listing for Numbered {
     }
 
     fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
-        let entries = self.nodes[index(dir.0)].1.iter();
+        let entries = self.nodes[to_usize(dir.0)].1.iter();
         out.extend(entries.map(|(name, node)| (name.as_slice(), *node)));
     }
 
@@ -160,12 +160,12 @@ fn walk(view: &View) -> Paths {
     let mut pending = vec![(Vec::new(), DirIndex::ROOT)];
     while let Some((path, dir)) = pending.pop() {
         let info = view.dir(dir);
-        let origin = info.origin.map(|from| index(from.layer));
+        let origin = info.origin.map(|from| to_usize(from.layer));
         seen.insert(path.clone(), Seen::Directory(origin));
         let names: Vec<_> = view.list(dir, 0).map(|(name, _)| name.to_vec()).collect();
         assert!(names.is_sorted(), "entries are sorted");
-        assert_eq!(index(info.entries), names.len());
-        assert_eq!(index(info.name_bytes), names.concat().len());
+        assert_eq!(to_usize(info.entries), names.len());
+        assert_eq!(to_usize(info.name_bytes), names.concat().len());
         let mut subdirectories = 0;
         for (name, child) in view.list(dir, 0) {
             assert_eq!(view.find(dir, name), Some(child));
@@ -177,7 +177,7 @@ fn walk(view: &View) -> Paths {
                     pending.push((below, inside));
                 }
                 Child::Leaf(leaf) => {
-                    seen.insert(below, Seen::File(index(leaf.layer)));
+                    seen.insert(below, Seen::File(to_usize(leaf.layer)));
                 }
             }
         }

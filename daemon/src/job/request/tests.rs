@@ -64,7 +64,7 @@ fn request(body: &str) -> Result<Request, RequestError> {
 
 fn names(request: &Request) -> Vec<String> {
     request
-        .workspace_files()
+        .files
         .iter()
         .map(|file| file.path.as_str().to_owned())
         .collect()
@@ -196,7 +196,8 @@ fn what_compiling_left_goes_over_the_submitted_files() {
         mode,
         bytes: b"new".to_vec(),
     };
-    let carried = request.carried_over(vec![artifact("b", 0o755), artifact("c", 0o755)]);
+    let left = vec![artifact("b", 0o755), artifact("c", 0o755)];
+    let carried = carried_over(request.files, left);
     let seen: Vec<_> = carried
         .iter()
         .map(|file| (file.path.as_str(), file.mode, &file.bytes[..]))

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use nix::sched::CloneFlags;
 use piston_client::api::Mechanism;
 use rustix::mount::MountAttrFlags;
 use rustix::net::RecvFlags;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::error::{Failure, Step as _};
 use super::super::seccomp::Filter;
 use super::super::sys::{self, Forked, OneThread, Recursive};
-use super::super::{idmap, message, mounts, network, rootless};
+use super::super::{idmap, init, message, mounts, network, rootless};
 use super::{PROBE_SUBCOMMAND, missing, present};
 
 /// What came of one mechanism.
@@ -165,14 +164,7 @@ fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
 }
 
 fn try_namespaces() -> Result<(), Failure> {
-    nix::sched::unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWCGROUP
-            | CloneFlags::CLONE_NEWNET,
-    )
-    .step("unshare")?;
+    nix::sched::unshare(init::NAMESPACES).step("unshare")?;
     network::loopback_up().step("loopback")
 }
 

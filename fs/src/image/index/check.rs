@@ -3,8 +3,8 @@
 //! Runs on what the walk found and on what was loaded, so neither has to be trusted by readers.
 
 use super::{Directory, Entry, Fragment, Node, RegularFile, Tables, Tag, slice};
-use crate::image::bytes::{to_u32, to_usize};
 use crate::image::format::{self, NONE};
+use crate::num::{to_u32, to_usize};
 
 /// What an invariant that does not hold is called.
 type Fault = String;

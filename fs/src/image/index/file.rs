@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::record::Record;
 use super::{Facts, Tables};
-use crate::image::bytes::{Bytes, to_u64};
+use crate::image::bytes::Bytes;
 use crate::image::format::Codec;
+use crate::num::to_u64;
 
 const MAGIC: [u8; 8] = *b"PSTNIDX\0";
 const VERSION: u32 = 1;
@@ -102,13 +103,11 @@ fn encode(tables: &Tables) -> Vec<u8> {
     places.push((body.len(), tables.text.len()));
     body.extend_from_slice(&tables.text);
 
-    let mut header = encode_header(&tables.facts, &places);
-    let mut sum = libdeflater::Crc::new();
-    sum.update(&header[CHECKED_FROM..]);
-    sum.update(&body);
-    header[12..CHECKED_FROM].copy_from_slice(&sum.sum().to_le_bytes());
-    header.append(&mut body);
-    header
+    let mut bytes = encode_header(&tables.facts, &places);
+    bytes.append(&mut body);
+    let sum = libdeflater::crc32(&bytes[CHECKED_FROM..]);
+    bytes[12..CHECKED_FROM].copy_from_slice(&sum.to_le_bytes());
+    bytes
 }
 
 fn put_table<R: Record>(body: &mut Vec<u8>, places: &mut Vec<(usize, usize)>, table: &[R]) {

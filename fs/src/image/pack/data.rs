@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::compress::{Packed, Pool};
 use super::{BLOCK_SIZE, Compressor, Content, Node, Output, PackError, Source, count};
-use crate::image::bytes::{to_u64, to_usize};
 use crate::image::format::data_word_of;
+use crate::num::{to_u64, to_usize};
 
 /// sha256 of a file's bytes.
 type Hash = [u8; 32];

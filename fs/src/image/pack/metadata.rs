@@ -1,8 +1,8 @@
 //! Metadata blocks: bytes go in, compressed blocks of 8 KiB come out.
 
 use super::compress::Encoder;
-use crate::image::bytes::to_u64;
 use crate::image::format::{METADATA_SIZE, metadata_header_of};
+use crate::num::to_u64;
 
 /// A table of metadata blocks in the making.
 pub(super) struct Writer {

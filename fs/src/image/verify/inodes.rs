@@ -7,9 +7,10 @@
 use super::VerifyError;
 use super::metadata::{Source, Table};
 use super::superblock::Layout;
-use crate::image::bytes::{Bytes, to_u32, to_u64, to_usize};
+use crate::image::bytes::Bytes;
 use crate::image::format::{self, NONE, SUPERBLOCK_SIZE};
 use crate::image::index::{Span, Tag, block_end};
+use crate::num::{to_u32, to_u64, to_usize};
 
 /// The inodes of an image, in the order of the table.
 #[derive(Debug, Default)]

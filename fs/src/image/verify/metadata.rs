@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::VerifyError;
 use crate::image::blocks::Decoder;
-use crate::image::bytes::{Bytes, to_u64};
+use crate::image::bytes::Bytes;
 use crate::image::format::{Codec, METADATA_SIZE, SUPERBLOCK_SIZE, metadata_header};
+use crate::num::to_u64;
 
 /// The image file, how much of it counts, and how much of its metadata may still be inflated.
 pub(super) struct Source<'a> {

@@ -3,12 +3,11 @@
 //! Owns the rules on where tables may lie: inodes, then directories, then everything else, each
 //! within the bytes that the superblock says are used, which are within the file.
 
-use backhand::SuperBlock;
-
 use super::metadata::Source;
 use super::{Bounds, VerifyError, xattrs};
-use crate::image::bytes::{Bytes, to_u64, to_usize};
-use crate::image::format::{self, Codec, NO_TABLE, NotSuperblock, SUPERBLOCK_SIZE};
+use crate::image::bytes::Bytes;
+use crate::image::format::{self, Codec, NO_TABLE, NotSuperblock, SUPERBLOCK_SIZE, SuperBlock};
+use crate::num::{to_u64, to_usize};
 
 /// Where the image's tables are, and the small ones themselves.
 #[derive(Debug)]

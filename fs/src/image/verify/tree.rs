@@ -11,11 +11,12 @@ use super::listing::{RUN_MAX, Run, entry_fields, run_header};
 use super::metadata::{Source, Table};
 use super::superblock::Layout;
 use super::{Bounds, VerifyError};
-use crate::image::bytes::{Bytes, to_u32, to_u64, to_usize};
+use crate::image::bytes::Bytes;
 use crate::image::format::{self, NONE};
 use crate::image::index::{
     Directory, Entry, Facts, Fragment, Node, NodeXattrs, RegularFile, Span, Tables, Tag, Xattr,
 };
+use crate::num::{to_u32, to_u64, to_usize};
 
 /// An inode that has no node number yet.
 const UNSEEN: u32 = u32::MAX;

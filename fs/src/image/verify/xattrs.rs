@@ -2,12 +2,11 @@
 //!
 //! Attributes of a namespace that Linux does not know are left out, as the kernel does.
 
-use backhand::SuperBlock;
-
 use super::VerifyError;
 use super::metadata::{Source, Table};
-use crate::image::bytes::{Bytes, to_u64, to_usize};
-use crate::image::format::{Codec, METADATA_SIZE, NAME_MAX, NO_TABLE};
+use crate::image::bytes::Bytes;
+use crate::image::format::{Codec, METADATA_SIZE, NAME_MAX, NO_TABLE, SuperBlock};
+use crate::num::{to_u64, to_usize};
 
 /// Longest value that Linux allows.
 const VALUE_MAX: u32 = 65536;

@@ -191,7 +191,7 @@ fn files_input_and_arguments_are_taken_as_the_original_does() {
     assert_eq!(draft.args, ["a", "1"]);
     let request = request::Request::try_from(draft).expect("accepted");
     assert_eq!(request.code, ["file1.code", "file2.code", "z.c"]);
-    assert_eq!(request.workspace_files()[0].bytes, [0, 1]);
+    assert_eq!(request.files[0].bytes, [0, 1]);
     // Also nothing ends in a newline.
     assert_eq!(Wire::check(&good()).expect("accepted").stdin(), b"\n");
 }
