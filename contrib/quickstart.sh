@@ -12,10 +12,9 @@ if [ "$(id -u)" = 0 ]; then
     socket=/run/piston/piston.sock
     state=/var/lib/piston
 else
-    # Without a login session there is no runtime directory: make one of our own.
-    export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp/piston-$(id -u)}"
-    [ -d "$XDG_RUNTIME_DIR" ] || install -d -m 700 "$XDG_RUNTIME_DIR"
-    socket=$XDG_RUNTIME_DIR/piston/piston.sock
+    # Where `pistond` and `piston` look by themselves, with a login session and without one.
+    socket=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/piston}
+    socket=${socket:-/tmp/piston-$(id -u)}/piston.sock
     state=${XDG_DATA_HOME:-$HOME/.local/share}/piston
 fi
 export PISTON_HOST=unix://$socket
@@ -23,8 +22,22 @@ log=$state/quickstart.log
 pidfile=$state/quickstart.pid
 
 if [ "${1:-}" = stop ]; then
-    [ -f "$pidfile" ] && kill "$(cat "$pidfile")" && rm "$pidfile" && echo "Stopped."
+    pid=$(cat "$pidfile" 2>/dev/null) || pid=
+    # A number that another program has by now is not ours to end.
+    if [ -z "$pid" ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != pistond ]; then
+        rm -f "$pidfile"
+        echo "No daemon of this script is running."
+        exit
+    fi
+    kill "$pid"
+    # It lets running jobs end first, and only then gives its directory up.
+    while grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status" 2>/dev/null; do sleep 0.1; done
+    rm -f "$pidfile"
+    echo "Stopped."
     exit
+elif [ $# -gt 0 ]; then
+    echo "usage: contrib/quickstart.sh [stop]" >&2
+    exit 2
 fi
 
 for tool in cargo cc; do
@@ -88,6 +101,6 @@ cat <<TXT
   piston package from-host gcc --install      # C and C++, when this machine has gcc
   piston package list
   curl --unix-socket $socket -H 'Content-Type: application/json' \\
-       -d '{"code": "print(6 * 7)"}' http://piston/api/v3/packages/python/*/execute
+       -d '{"code": "print(6 * 7)"}' 'http://piston/api/v3/packages/python/*/execute'
   contrib/quickstart.sh stop                  # ends the daemon, keeps what is installed
 TXT
