@@ -21,6 +21,7 @@ mod contract;
 mod execute;
 mod filesystem;
 mod isolation;
+mod limits;
 mod packages;
 mod recovery;
 mod tidy;

@@ -14,7 +14,7 @@ use piston_client::units::{Bytes, Millis};
 
 use crate::packages::ProvidedRuntime;
 use crate::packages::info::LIMIT_NAMES;
-use crate::sandbox::Rlimits;
+use crate::sandbox::{Rlimits, TreeLimits};
 
 /// Limits in force for one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +266,15 @@ impl Limits {
 }
 
 /// The part that the kernel enforces.
+impl From<&Limits> for TreeLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            memory: limits.memory.0,
+            cpu: u64::try_from(limits.cpu_time.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 impl From<&Limits> for Rlimits {
     fn from(limits: &Limits) -> Self {
         let part = u64::from(limits.cpu_time.subsec_nanos() > 0);

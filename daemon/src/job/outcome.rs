@@ -40,6 +40,8 @@ pub enum Verdict {
     WallTime,
     /// Out of time on the processors.
     CpuTime,
+    /// Out of memory.
+    MemoryLimit,
     /// Standard output over its limit.
     StdoutLimit,
     /// Standard error over its limit.
@@ -57,6 +59,7 @@ impl Verdict {
             Self::ExitCode(_) => Status::RuntimeError,
             Self::Signal(_) => Status::Signalled,
             Self::WallTime | Self::CpuTime => Status::TimedOut,
+            Self::MemoryLimit => Status::MemoryLimit,
             Self::StdoutLimit => Status::StdoutLimit,
             Self::StderrLimit => Status::StderrLimit,
             Self::Killed => Status::Killed,
@@ -71,6 +74,7 @@ impl Verdict {
             Self::Signal(number) => format!("Caught fatal signal {number}"),
             Self::WallTime => "Time limit exceeded (wall clock)".to_owned(),
             Self::CpuTime => "Time limit exceeded".to_owned(),
+            Self::MemoryLimit => "memory limit exceeded".to_owned(),
             Self::StdoutLimit => "stdout length exceeded".to_owned(),
             Self::StderrLimit => "stderr length exceeded".to_owned(),
             Self::Killed => "Cancelled".to_owned(),
@@ -148,6 +152,7 @@ mod tests {
             (Verdict::Signal(11), "SG", "Caught fatal signal 11"),
             (Verdict::CpuTime, "TO", "Time limit exceeded"),
             (Verdict::WallTime, "TO", "Time limit exceeded (wall clock)"),
+            (Verdict::MemoryLimit, "ML", "memory limit exceeded"),
             (Verdict::StdoutLimit, "OL", "stdout length exceeded"),
             (Verdict::StderrLimit, "EL", "stderr length exceeded"),
             (Verdict::Killed, "KL", "Cancelled"),

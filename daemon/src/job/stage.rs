@@ -23,7 +23,8 @@ use super::request::Request;
 use super::{Timings, command};
 use crate::packages::Entry;
 use crate::sandbox::{
-    Ended, Exit, JobPath, Launcher, Running, SandboxError, Spec, Stdio, Workspace, WorkspaceFile,
+    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Workspace,
+    WorkspaceFile,
 };
 use crate::shutdown::Shutdown;
 
@@ -144,6 +145,7 @@ impl Stage<'_> {
             ),
             env: command::environment(self.request),
             rlimits: self.limits().into(),
+            tree: self.limits().into(),
             slot: self.slot.slot().0,
         })
     }
@@ -240,6 +242,15 @@ struct End {
     captured: Captured,
 }
 
+impl From<Over> for Verdict {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Memory => Self::MemoryLimit,
+            Over::CpuTime => Self::CpuTime,
+        }
+    }
+}
+
 impl From<Name> for Verdict {
     fn from(name: Name) -> Self {
         match name {
@@ -258,7 +269,9 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
         captured,
     } = end;
     let out_of_cpu = exit.cpu_time >= limits.cpu_time || exit.ended == Ended::Signalled(SIGXCPU);
-    let over = killed_for.or(out_of_cpu.then_some(Verdict::CpuTime));
+    let over = killed_for
+        .or(exit.over.map(Verdict::from))
+        .or(out_of_cpu.then_some(Verdict::CpuTime));
     let (code, signal, verdict) = match (over, exit.ended) {
         (Some(verdict), _) => (None, Some(SIGKILL), Some(verdict)),
         (None, Ended::Exited(0)) => (Some(0), None, None),

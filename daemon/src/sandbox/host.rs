@@ -108,9 +108,11 @@ fn memory_limit() -> Mechanism {
         name: "memory_limit".to_owned(),
         available: true,
         required: false,
-        detail: "each process by RLIMIT_DATA, files by the size of the workspace; the sum over a \
-                 job's processes, and memory they share, are not limited"
-            .to_owned(),
+        detail:
+            "each process by RLIMIT_DATA, the sum over a job's processes by looking at it every \
+                 20 ms, files by the size of the workspace; memory that no process has mapped is \
+                 not counted"
+                .to_owned(),
         remedy: None,
     }
 }

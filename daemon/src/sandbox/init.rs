@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
@@ -25,6 +25,7 @@ use super::message::{self, JobFds, KILL, Report};
 use super::program::{self, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
+use super::tally::{Figures, Tally};
 
 /// Namespaces of every job besides those of its pids and its user.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
@@ -58,7 +59,7 @@ pub(super) fn run(
             stdio,
         };
         match start(thread, common, files, &control, launcher) {
-            Ok(started) => attend(&started, &control),
+            Ok(mut started) => attend(&mut started, &control),
             Err(failure) => message::send(&control, &Report::Failed(failure), &[]),
         }
     }));
@@ -80,6 +81,8 @@ struct Started {
     at: Duration,
     /// Tells of dead children.
     children: SignalFd,
+    /// What the tree uses.
+    tally: Tally,
 }
 
 /// Builds the sandbox and starts the program; returns when exec has succeeded.
@@ -116,7 +119,12 @@ fn start(
 
     let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
     message::send(control, &Report::Ready, &[]).step("report")?;
-    Ok(Started { pid, at, children })
+    Ok(Started {
+        pid,
+        at,
+        children,
+        tally: Tally::new(spec.tree, at),
+    })
 }
 
 /// Closes this process's copy of the launcher's socket, by putting nothing in its place.
@@ -165,15 +173,17 @@ fn execute(
     Ok((pid, at))
 }
 
-/// Reaps until the program has ended, kills what is left, and reports. Kills on request; returns
-/// at once when the daemon is gone.
-fn attend(started: &Started, control: &OwnedFd) -> io::Result<()> {
+/// Reaps until the program has ended, kills what is left, and reports. Kills on request, and when
+/// the tree is over a limit; returns at once when the daemon is gone.
+fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
     loop {
         let mut ready = [
             PollFd::new(control, PollFlags::IN),
             PollFd::new(&started.children, PollFlags::IN),
         ];
-        match poll(&mut ready, None) {
+        let rest = started.tally.rest(monotonic()?);
+        let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
+        match poll(&mut ready, rest.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -191,7 +201,11 @@ fn attend(started: &Started, control: &OwnedFd) -> io::Result<()> {
             let wall = monotonic()?.saturating_sub(started.at);
             kill_all();
             reap_until(0, WaitOptions::empty())?;
-            return message::send(control, &end(status, wall)?, &[]);
+            let figures = started.tally.finish()?;
+            return message::send(control, &end(status, wall, figures), &[]);
+        }
+        if started.tally.look(monotonic()?)? {
+            kill_all();
         }
     }
 }
@@ -217,25 +231,19 @@ fn reap_until(pid: i32, options: WaitOptions) -> io::Result<Option<WaitStatus>> 
 }
 
 /// The last report, after everything was reaped.
-fn end(status: WaitStatus, wall: Duration) -> io::Result<Report> {
+fn end(status: WaitStatus, wall: Duration, figures: Figures) -> Report {
     let ended = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Ended::Exited(code),
         (None, signal) => Ended::Signalled(signal.unwrap_or(libc::SIGKILL)),
     };
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
-    let nanoseconds = |time: nix::sys::time::TimeVal| {
-        let micros = nix::sys::time::TimeValLike::num_microseconds(&time);
-        u64::try_from(micros).unwrap_or(0).saturating_mul(1000)
-    };
-    Ok(Report::Ended {
+    let Figures { over, cpu, memory } = figures;
+    Report::Ended {
         ended,
+        over,
         wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
-        cpu: nanoseconds(usage.user_time()).saturating_add(nanoseconds(usage.system_time())),
-        // In KiB.
-        memory: u64::try_from(usage.max_rss())
-            .unwrap_or(0)
-            .saturating_mul(1024),
-    })
+        cpu,
+        memory,
+    }
 }
 
 /// The monotonic clock.

@@ -20,7 +20,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
-use super::spec::Ended;
+use super::spec::{Ended, Over};
 
 /// What the daemon tells an init that is to kill its tree and report.
 pub(super) const KILL: &[u8] = b"kill";
@@ -58,11 +58,13 @@ pub(super) enum Report {
     Ended {
         /// How the program ended.
         ended: Ended,
+        /// The limit for which init killed the tree.
+        over: Option<Over>,
         /// Nanoseconds from exec to the end of the program.
         wall: u64,
-        /// Nanoseconds of user and system time of all that was reaped.
+        /// Nanoseconds of user and system time of the tree.
         cpu: u64,
-        /// Bytes of the largest process.
+        /// Bytes at the peak of the tree.
         memory: u64,
     },
 }

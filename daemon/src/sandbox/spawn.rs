@@ -284,6 +284,7 @@ impl Running {
                 Ok(Some((
                     Report::Ended {
                         ended,
+                        over,
                         wall,
                         cpu,
                         memory,
@@ -292,6 +293,7 @@ impl Running {
                 ))) => {
                     return Ok(Exit {
                         ended,
+                        over,
                         wall_time: Duration::from_nanos(wall),
                         cpu_time: Duration::from_nanos(cpu),
                         memory: Bytes(memory),

@@ -21,6 +21,8 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Limits that the kernel enforces through rlimits.
     pub rlimits: Rlimits,
+    /// Limits on the sums over all its processes.
+    pub tree: TreeLimits,
     /// Which slot it runs in.
     pub slot: u32,
 }
@@ -38,6 +40,24 @@ pub struct Rlimits {
     pub open_files: u64,
     /// `RLIMIT_FSIZE` in bytes.
     pub file_size: u64,
+}
+
+/// What all processes of a stage may use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeLimits {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Nanoseconds of processor time.
+    pub cpu: u64,
+}
+
+/// A limit on a sum that a stage exceeded, for which its tree was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Over {
+    /// Memory.
+    Memory,
+    /// Processor time.
+    CpuTime,
 }
 
 /// Standard streams of a stage.
@@ -65,12 +85,14 @@ pub enum Ended {
 pub struct Exit {
     /// How the program itself ended.
     pub ended: Ended,
+    /// The limit for which its tree was killed.
+    pub over: Option<Over>,
     /// From the program's start to its end.
     pub wall_time: Duration,
     /// User and system time of every process of the tree, save for children that their parent
     /// told the kernel to discard (`SIGCHLD` ignored): only a cgroup counts those.
     pub cpu_time: Duration,
-    /// Peak resident memory of the largest process of the tree. A lower bound of the tree's peak:
-    /// without a cgroup nothing counts the sum.
+    /// Peak memory of the tree: the highest sum seen of what its processes held besides files, and
+    /// at least the peak resident memory of the largest one.
     pub memory: Bytes,
 }

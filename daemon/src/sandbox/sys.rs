@@ -6,7 +6,7 @@
 //! function here that creates a process.
 #![expect(
     unsafe_code,
-    reason = "fork, clone, mount_setattr, seccomp, signal dispositions and _exit have no safe wrapper"
+    reason = "fork, clone, mount_setattr, seccomp, kcmp, signal dispositions and _exit have no safe wrapper"
 )]
 
 use std::io;
@@ -203,6 +203,14 @@ pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Whether two processes have one address space. False where the kernel does not tell.
+pub(super) fn share_memory(one: i32, other: i32) -> bool {
+    const KCMP_VM: libc::c_int = 1;
+    let none: libc::c_ulong = 0;
+    // SAFETY: kcmp takes numbers only and changes nothing.
+    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, none, none) == 0 }
 }
 
 /// Registers a descriptor with the runtime. Nobody may take it out of the `AsyncFd` by swapping.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use piston_client::units::Bytes;
 use pistond::sandbox::{
-    Ended, Exit, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, Workspace,
+    Ended, Exit, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, TreeLimits, Workspace,
 };
 
 /// Programs of the view.
@@ -225,6 +225,10 @@ pub(crate) fn command(argv: &[&str]) -> Spec {
             processes: 64,
             open_files: 256,
             file_size: 4 << 20,
+        },
+        tree: TreeLimits {
+            memory: 256 << 20,
+            cpu: 10_000_000_000,
         },
         slot: 1,
     }

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use nix::libc::SIGKILL;
 use piston_client::api::{Code, Status};
 use piston_client::ids::Language;
 use piston_client::units::{Bytes, Millis};
@@ -18,7 +19,7 @@ use super::super::body;
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
-use crate::job::outcome::StageOutcome;
+use crate::job::outcome::{StageOutcome, Verdict};
 use crate::job::request::{CodeFiles, Draft, DraftFile, FileForm};
 use crate::job::{Outcome, request};
 use crate::packages::{Lease, VersionRange};
@@ -346,6 +347,11 @@ impl From<Outcome> for Reply2 {
 impl From<&StageOutcome> for Stage {
     fn from(stage: &StageOutcome) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = match stage.verdict {
+            // The released Piston has no word for it: there the kernel kills such a program.
+            Some(Verdict::MemoryLimit) => Some(Verdict::Signal(SIGKILL)),
+            ref verdict => verdict.clone(),
+        };
         Self {
             signal: stage.signal_name(),
             stdout: text(&stage.stdout),
@@ -353,8 +359,8 @@ impl From<&StageOutcome> for Stage {
             code: stage.code,
             output: text(&stage.output),
             memory: Some(stage.memory),
-            message: stage.message(),
-            status: stage.status(),
+            message: said.as_ref().map(Verdict::message),
+            status: said.as_ref().map(Verdict::status),
             cpu_time: Some(stage.cpu_time.into()),
             wall_time: Some(stage.wall_time.into()),
         }

@@ -22,6 +22,7 @@ fn an_end_is_judged_by_what_brought_it_about() {
         let cpu_time = Duration::from_millis(cpu);
         let exit = Exit {
             ended,
+            over: None,
             wall_time: cpu_time,
             cpu_time,
             memory: Bytes(0),

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::job::outcome::Verdict;
 use crate::job::request::tests::{lease, policy};
 
 fn draft_with(body: &Value, policy: &LimitPolicy) -> Result<Draft, Error> {

@@ -1,0 +1,297 @@
+//! What a job's whole tree uses: summed by init over the proc of its own PID namespace.
+//!
+//! Resource limits bind single processes; the sums over a tree are limited here. A job that ends
+//! before [`FIRST`] costs nothing; a longer one is looked at every [`INTERVAL`], and less often
+//! when looking takes long.
+//!
+//! Memory is what processes have in their address spaces besides files: anonymous, shared and
+//! swapped-out pages. The kernel tells that of each process at once; pages that several have in
+//! common are counted once for each, though, so when such a sum would be the highest yet it is
+//! replaced by the true one, which the kernel has to walk page tables for.
+//! Not counted: files in the workspace (they have a bound of their own) and memory that is in no
+//! address space, such as an unmapped memfd.
+//!
+//! This decides when a tree is over its limits; killing it is init's.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use super::spec::{Over, TreeLimits};
+use super::sys;
+
+/// When a job is looked at first, after its start.
+const FIRST: Duration = Duration::from_millis(15);
+
+/// How long after a look the next one comes.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A look that takes long is followed by this many times its length without one.
+const REST: u32 = 9;
+
+/// The sums of one tree.
+#[derive(Debug)]
+pub(super) struct Tally {
+    limits: TreeLimits,
+    /// Nanoseconds of one unit of processor time in proc.
+    tick: u64,
+    /// When to look next, on the monotonic clock; none after a limit was exceeded.
+    due: Option<Duration>,
+    /// The limit that was exceeded.
+    over: Option<Over>,
+    /// Highest sum of memory seen, in bytes.
+    memory: u64,
+    /// Highest sum of processor time seen, in nanoseconds.
+    cpu: u64,
+}
+
+/// The figures of a tree that is dead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    /// The limit that it exceeded.
+    pub(super) over: Option<Over>,
+    /// Nanoseconds of user and system time.
+    pub(super) cpu: u64,
+    /// Bytes at the peak.
+    pub(super) memory: u64,
+}
+
+impl Tally {
+    /// The tally of a tree that was started at `start`.
+    pub(super) fn new(limits: TreeLimits, start: Duration) -> Self {
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+        let ticks = ticks.ok().flatten().and_then(|n| u64::try_from(n).ok());
+        Self {
+            limits,
+            tick: 1_000_000_000 / ticks.unwrap_or(100).max(1),
+            due: Some(start.saturating_add(FIRST)),
+            over: None,
+            memory: 0,
+            cpu: 0,
+        }
+    }
+
+    /// How long to wait before [`Tally::look`] is called again; none for ever.
+    pub(super) fn rest(&self, now: Duration) -> Option<Duration> {
+        self.due.map(|due| due.saturating_sub(now))
+    }
+
+    /// Looks at the tree when that is due. True when it has just been found over a limit.
+    pub(super) fn look(&mut self, now: Duration) -> io::Result<bool> {
+        if self.due.is_none_or(|due| now < due) {
+            return Ok(false);
+        }
+        let processes = processes()?;
+        self.count_cpu(&processes)?;
+        self.count_memory(processes)?;
+        self.over = if self.memory > self.limits.memory {
+            Some(Over::Memory)
+        } else if self.cpu >= self.limits.cpu {
+            Some(Over::CpuTime)
+        } else {
+            None
+        };
+        let done = super::init::monotonic()?;
+        let pause = INTERVAL.max(done.saturating_sub(now).saturating_mul(REST));
+        self.due = match self.over {
+            None => Some(done.saturating_add(pause)),
+            Some(_) => None,
+        };
+        Ok(self.over.is_some())
+    }
+
+    /// Figures of the tree, all of which has been reaped.
+    pub(super) fn finish(&self) -> io::Result<Figures> {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        // In KiB.
+        let largest = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
+        Ok(Figures {
+            over: self.over,
+            cpu: self.cpu.max(cpu_of(&usage)),
+            memory: self.memory.max(largest),
+        })
+    }
+
+    /// Dead children that were reaped, by init or by others, and all that is alive.
+    fn count_cpu(&mut self, processes: &[Process]) -> io::Result<()> {
+        let reaped = cpu_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
+        let ticks: u64 = processes.iter().map(|process| process.ticks).sum();
+        let sum = ticks.saturating_mul(self.tick).saturating_add(reaped);
+        self.cpu = self.cpu.max(sum);
+        Ok(())
+    }
+
+    fn count_memory(&mut self, processes: Vec<Process>) -> io::Result<()> {
+        let rough: u64 = processes.iter().map(|process| process.memory).sum();
+        if rough <= self.memory {
+            return Ok(());
+        }
+        let sum = if processes.len() > 1 {
+            shared_once_steadily(processes)?
+        } else {
+            rough
+        };
+        self.memory = self.memory.max(sum);
+        Ok(())
+    }
+}
+
+/// User and system time in nanoseconds.
+fn cpu_of(usage: &Usage) -> u64 {
+    let nanoseconds = |time: TimeVal| {
+        u64::try_from(time.num_microseconds())
+            .unwrap_or(0)
+            .saturating_mul(1000)
+    };
+    nanoseconds(usage.user_time()).saturating_add(nanoseconds(usage.system_time()))
+}
+
+/// What proc tells of one process.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    /// Processor time of its threads and of children that it has reaped.
+    ticks: u64,
+    /// Bytes of its address space that are in memory or in swap and are no file's.
+    memory: u64,
+    /// Bytes of its address space.
+    size: u64,
+}
+
+/// Every process of the namespace but init. One that ends meanwhile is left out.
+fn processes() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if pid == 1 {
+            continue;
+        }
+        // Bytes: a program may call itself anything.
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        found.push(process(pid, &stat, &status));
+    }
+    Ok(found)
+}
+
+fn process(pid: i32, stat: &[u8], status: &[u8]) -> Process {
+    let status = String::from_utf8_lossy(status);
+    Process {
+        pid,
+        ticks: ticks(&String::from_utf8_lossy(stat)),
+        memory: kibibytes(&status, &["RssAnon:", "RssShmem:", "VmSwap:"]),
+        size: kibibytes(&status, &["VmSize:"]),
+    }
+}
+
+/// `utime`, `stime`, `cutime` and `cstime` of `/proc/PID/stat`. The name before them may hold
+/// anything, parentheses too.
+fn ticks(stat: &str) -> u64 {
+    const FIRST_TIME: usize = 11;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields
+        .split_ascii_whitespace()
+        .skip(FIRST_TIME)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum()
+}
+
+/// The sum, in bytes, of lines like `RssAnon:    1234 kB`.
+fn kibibytes(text: &str, names: &[&str]) -> u64 {
+    let value = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let named = words.next().is_some_and(|name| names.contains(&name));
+        let number = words.next().filter(|_| named)?;
+        number.parse::<u64>().ok()
+    };
+    text.lines()
+        .filter_map(value)
+        .fold(0_u64, u64::saturating_add)
+        .saturating_mul(1024)
+}
+
+/// The memory of all, every page counted once. A page's share changes when one of those who have
+/// it ends or forks, and shares of different moments add up to too much: then it is done again.
+fn shared_once_steadily(mut processes: Vec<Process>) -> io::Result<u64> {
+    const ATTEMPTS: usize = 3;
+    let living = |all: &[Process]| -> Vec<i32> {
+        let alive = all.iter().filter(|process| process.size > 0);
+        alive.map(|process| process.pid).collect()
+    };
+    let mut lowest = u64::MAX;
+    for _ in 0..ATTEMPTS {
+        lowest = lowest.min(shared_once(&processes));
+        let after = self::processes()?;
+        if living(&after) == living(&processes) {
+            break;
+        }
+        processes = after;
+    }
+    Ok(lowest)
+}
+
+/// The memory of all at about this moment, every page counted once.
+fn shared_once(processes: &[Process]) -> u64 {
+    let mut sum: u64 = 0;
+    for (index, process) in processes.iter().enumerate() {
+        // A child of vfork has the very address space of its parent until it executes.
+        let borrowed = processes[..index]
+            .iter()
+            .any(|other| other.size == process.size && sys::share_memory(other.pid, process.pid));
+        if borrowed {
+            continue;
+        }
+        let path = format!("/proc/{}/smaps_rollup", process.pid);
+        let exact = std::fs::read_to_string(path).map_or(process.memory, |text| {
+            kibibytes(&text, &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"])
+        });
+        sum = sum.saturating_add(exact);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_parentheses_does_not_shift_the_times() {
+        let stat = "7 (a) R 1 (b)) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
+        assert_eq!(ticks(stat), 100);
+        assert_eq!(ticks("7 (cut off) S 1 7"), 0);
+        assert_eq!(ticks(""), 0);
+    }
+
+    #[test]
+    fn memory_is_what_is_no_files() {
+        let status = "Name:\tRssAnon: 5\nVmSize:\t    9000 kB\nVmRSS:\t     700 kB\n\
+                      RssAnon:\t     100 kB\nRssFile:\t     500 kB\nRssShmem:\t     20 kB\n\
+                      VmSwap:\t       3 kB\n";
+        let seen = process(7, b"", status.as_bytes());
+        assert_eq!(seen.memory, 123 << 10);
+        assert_eq!(seen.size, 9000 << 10);
+        assert_eq!(
+            process(8, b"", b""),
+            Process {
+                pid: 8,
+                ..Process::default()
+            }
+        );
+    }
+
+    #[test]
+    fn this_very_process_is_seen_and_its_memory_counted_once() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let all = processes().unwrap();
+        let mine = all.iter().find(|process| process.pid == me).unwrap();
+        assert!(mine.memory > 0 && mine.size > mine.memory);
+        let exact = shared_once(&[*mine, *mine]);
+        assert!(exact < 2 * mine.memory, "{exact} {mine:?}");
+    }
+}
