@@ -23,4 +23,5 @@ mod filesystem;
 mod isolation;
 mod packages;
 mod recovery;
+mod stream;
 mod tidy;
