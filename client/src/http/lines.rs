@@ -21,7 +21,7 @@ const LINES: &str = "application/x-ndjson";
 /// A reply that may come line by line.
 pub(crate) enum Streamed {
     /// It does.
-    Lines(Lines),
+    Lines(Box<Lines>),
     /// It came whole: it is no success, or the daemon does not stream.
     Whole(Reply),
 }
@@ -51,13 +51,13 @@ impl Connection {
             let reply = timeout(after, self.take(response)).await.map_err(late)??;
             return Ok(Streamed::Whole(reply));
         }
-        Ok(Streamed::Lines(Lines {
+        Ok(Streamed::Lines(Box::new(Lines {
             connection: self.clone(),
             body: response.into_body(),
             rest: BytesMut::new(),
             searched: 0,
             after,
-        }))
+        })))
     }
 }
 

@@ -153,16 +153,15 @@ impl Telling {
                 Some(event) => Some(event),
                 None => self.events.recv().await,
             };
-            let piece = match event {
-                Some(event) => self.writer.event(event)?,
-                None => {
-                    let Some(mut job) = self.job.take() else {
-                        return Ok(None);
-                    };
-                    let ended = (&mut job.0).await;
-                    self.writer
-                        .result(ended.map_err(|e| Error::caused_by(Code::Internal, &e))??)?
-                }
+            let piece = if let Some(event) = event {
+                self.writer.event(event)?
+            } else {
+                let Some(mut job) = self.job.take() else {
+                    return Ok(None);
+                };
+                let ended = (&mut job.0).await;
+                let ended = ended.map_err(|e| Error::caused_by(Code::Internal, &e))?;
+                self.writer.result(ended?)?
             };
             // Half a character is told with its other half.
             if !piece.is_empty() {

@@ -89,6 +89,7 @@ impl StageOutcome {
     }
 
     /// Everything but what it printed.
+    #[must_use]
     pub fn without_output(&self) -> Self {
         Self {
             stdout: Vec::new(),
