@@ -1,9 +1,10 @@
 //! The typed client: one method for each operation of the v3 API.
 //!
 //! Owns the table of methods and paths as a caller sees it, and the decoding of replies. The
-//! methods stand by subject in [`packages`], [`repositories`] and [`jobs`]. Transport is
+//! methods stand by subject in [`packages`], [`repositories`], [`jobs`] and [`events`]. Transport is
 //! [`crate::http`]'s; nothing here retries or caches.
 
+mod events;
 mod jobs;
 mod packages;
 mod repositories;
@@ -20,6 +21,7 @@ use crate::host::Host;
 use crate::http::{Body, Connection, Method, Reply, Request, Wait};
 use crate::units::Bytes;
 
+pub use events::Events;
 pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
 

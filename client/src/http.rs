@@ -7,6 +7,8 @@
 //! Invariant: a request is sent at most once, unless hyper is sure that the daemon saw none of it.
 //! Dropping a future of this module closes the connection that it used.
 
+mod lines;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -33,6 +35,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client::Settings;
 use crate::error::TransportError;
 use crate::host::Host;
+
+pub(crate) use lines::{Lines, Streamed};
 
 /// What goes to the daemon.
 type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
@@ -202,6 +206,19 @@ impl Connection {
 
     /// Sends a request, up to the reply's head.
     async fn begin(&self, request: Request) -> Result<Response<Incoming>, TransportError> {
+        self.begin_as(
+            request,
+            "application/json, application/problem+json, application/gzip",
+        )
+        .await
+    }
+
+    /// The same, with what the reply may be.
+    async fn begin_as(
+        &self,
+        request: Request,
+        accept: &'static str,
+    ) -> Result<Response<Incoming>, TransportError> {
         let uri = self.uri(&request.path)?;
         let method = match request.method {
             Method::Get => hyper::Method::GET,
@@ -209,7 +226,8 @@ impl Connection {
             Method::Post => hyper::Method::POST,
             Method::Delete => hyper::Method::DELETE,
         };
-        let headers = self.headers(&request.body);
+        let mut headers = self.headers(&request.body);
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
         // Only a body that is in memory can be sent again to a socket whose queue was full.
         let (body, again) = match request.body {
             Body::Empty => (
@@ -262,12 +280,6 @@ impl Connection {
         let agent = concat!("piston-client/", env!("CARGO_PKG_VERSION"));
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(
-            ACCEPT,
-            HeaderValue::from_static(
-                "application/json, application/problem+json, application/gzip",
-            ),
-        );
         if self.host.socket().is_some() {
             // The URI of a socket holds its path in hex, which is no host name.
             headers.insert(HOST, HeaderValue::from_static("localhost"));

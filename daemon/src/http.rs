@@ -3,7 +3,7 @@
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number, time for a
 //! head, graceful end), [`edge`] (around every request: id, span, panic boundary, Host check, how
 //! errors look), [`route`] (the one table of v3 operations), the handlers by subject, [`v2`] (the
-//! released Piston's API), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
+//! released Piston's API), `stream` (events of a job as they happen), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
 //! parse, call `job` or `packages`, and answer.
 //!
 //! Invariant: a request's future belongs to its connection. When the client goes away hyper drops
@@ -22,6 +22,7 @@ pub mod reply;
 pub mod repos;
 pub mod route;
 pub mod status;
+mod stream;
 pub mod v2;
 
 use std::convert::Infallible;

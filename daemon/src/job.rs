@@ -4,7 +4,7 @@
 //! other, each in a sandbox and a workspace of its own, and returns an [`Outcome`]. Parts:
 //! [`request`] (everything that can be wrong with a submission is found there and nowhere later),
 //! [`limits`], [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
-//! [`stage`] (one stage), [`output`] (bounded capture), [`outcome`] (status and words).
+//! [`stage`] (one stage), [`output`] (bounded capture), [`live`] (telling it as it happens), [`outcome`] (status and words).
 //!
 //! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
@@ -14,6 +14,7 @@
 
 pub mod command;
 pub mod limits;
+pub mod live;
 pub mod outcome;
 pub mod output;
 pub mod queue;
@@ -30,6 +31,7 @@ use tracing::Instrument as _;
 
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
+use live::{Event, Live};
 use outcome::{StageOutcome, Verdict};
 use queue::Queue;
 use registry::{Registry, State, Ticket};
@@ -142,11 +144,24 @@ impl Runner {
 
     /// Runs a job to its end.
     pub async fn run(&self, request: Request) -> Result<Outcome, JobError> {
-        let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
-        self.admit_and_run(request).instrument(span).await
+        self.in_span(request, None).await
     }
 
-    async fn admit_and_run(&self, mut request: Request) -> Result<Outcome, JobError> {
+    /// The same, telling what happens as it happens.
+    pub async fn run_live(&self, request: Request, live: Live) -> Result<Outcome, JobError> {
+        self.in_span(request, Some(live)).await
+    }
+
+    async fn in_span(&self, request: Request, live: Option<Live>) -> Result<Outcome, JobError> {
+        let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
+        self.admit_and_run(request, live).instrument(span).await
+    }
+
+    async fn admit_and_run(
+        &self,
+        mut request: Request,
+        live: Option<Live>,
+    ) -> Result<Outcome, JobError> {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
@@ -172,6 +187,7 @@ impl Runner {
                 ..Timings::default()
             },
             request: &request,
+            live,
         };
         let outcome = job.stages(files, &mut ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
@@ -187,6 +203,8 @@ struct Job<'a> {
     slot: Arc<queue::Admission>,
     timings: Timings,
     request: &'a Request,
+    /// Who is told, when somebody is.
+    live: Option<Live>,
 }
 
 impl Job<'_> {
@@ -218,6 +236,7 @@ impl Job<'_> {
         files: Vec<WorkspaceFile>,
         ticket: &mut Ticket,
     ) -> Finished {
+        self.tell(Event::Stage(kind));
         let stage = Stage {
             kind,
             request: self.request,
@@ -225,16 +244,28 @@ impl Job<'_> {
             ids: self.ids,
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown,
+            live: self.live.clone(),
         };
         let finished = stage.run(files, ticket, &mut self.timings).await;
-        finished.unwrap_or_else(|error| {
+        let finished = finished.unwrap_or_else(|error| {
             let reason = crate::error::chain(&error);
             tracing::error!(stage = kind.name(), reason, "a stage could not be run");
             Finished {
                 outcome: StageOutcome::failed(Verdict::Internal(reason)),
                 files: Vec::new(),
             }
-        })
+        });
+        if self.live.is_some() {
+            let outcome = Box::new(finished.outcome.without_output());
+            self.tell(Event::Exit(kind, outcome));
+        }
+        finished
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(live) = &self.live {
+            live.tell(event);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use piston_tests::http::{self, Address, Reply};
-use piston_tests::{Daemon, Who, free_port, packages};
+use piston_tests::{Daemon, Who, binary, free_port, packages};
 use serde_json::{Value, json};
 
 /// A daemon that also listens on TCP.
@@ -360,6 +360,90 @@ fn v2_answers_as_the_released_piston_does() {
     assert_eq!(
         (unknown.status, unknown.json()),
         (404, json!({"message": "Not Found"}))
+    );
+}
+
+#[test]
+fn v2_lists_installs_and_removes_packages_in_the_released_words() {
+    let (daemon, tcp) = with_tcp(Who::User);
+    let folder = daemon.folder().join("repo");
+    std::fs::create_dir(&folder).expect("folder");
+    for name in ["base", "bash"] {
+        let file = packages::file(name);
+        std::fs::copy(&file, folder.join(file.file_name().expect("a name"))).expect("copy");
+    }
+    let made = std::process::Command::new(binary("pistond"))
+        .arg("index")
+        .arg(&folder)
+        .output()
+        .expect("pistond");
+    assert!(made.status.success(), "{made:?}");
+    let url = format!("file://{}/index.yaml", folder.display());
+    let reply = daemon.send("PUT", "/api/v3/repos/main", &json!({"url": url}));
+    assert!(matches!(reply.status, 200 | 201));
+
+    let list = || daemon.get("/api/v2/packages").json();
+    let version = list()[1]["language_version"].clone();
+    let entry = |language: &str, installed: bool| {
+        let all = list();
+        let mut all = all.as_array().expect("a list").iter();
+        let found = all.find(|entry| entry["language"] == language);
+        assert_eq!(found.expect("listed")["installed"], installed, "{language}");
+    };
+    entry("bash", false);
+    let bash = format!("bash-{}", version.as_str().expect("a version"));
+    let done = json!({"language": "bash", "version": version});
+    let message = |text: &str| json!({"message": text});
+    let none = message("Requested package bash-1.x does not exist");
+    let removed = message(&format!("{bash} is not installed"));
+    for (method, range, status, body) in [
+        ("POST", "1.x", 404, &none),
+        ("DELETE", "1.x", 404, &none),
+        ("DELETE", "*", 500, &removed),
+        ("POST", "5.x", 200, &done),
+        ("POST", "*", 500, &message("Already installed")),
+        ("DELETE", "*", 200, &done),
+        ("DELETE", "*", 500, &removed),
+    ] {
+        // As most clients send it: with a key, and without saying that it is JSON.
+        let headers = ["Authorization: key", "Content-Type: text/plain"];
+        let asked = json!({"language": "bash", "version": range}).to_string();
+        let path = "/api/v2/Packages/";
+        let reply = http::request(&daemon.address(), method, path, &headers, asked.as_bytes());
+        let got = (reply.status, reply.json());
+        assert_eq!(got, (status, body.clone()), "{method} {range}");
+        if (method, status) == ("POST", 200) {
+            entry("bash", true);
+            entry("base", true);
+        }
+    }
+    for method in ["GET", "POST", "DELETE"] {
+        let reply = http::request(&tcp, method, "/api/v2/piston/packages", &[], b"{}");
+        assert_eq!(reply.status, 403, "{method}");
+        assert!(reply.json()["message"].is_string());
+    }
+    // A package file that is not the one of the index.
+    let index = folder.join("index.yaml");
+    let text = std::fs::read_to_string(&index).expect("index");
+    let (bash_on, wrong) = (text.find("language: bash").expect("listed"), "0".repeat(64));
+    let sum = bash_on + text[bash_on..].find("sha256: ").expect("a checksum") + "sha256: ".len();
+    let text = format!("{}{wrong}{}", &text[..sum], &text[sum + 64..]);
+    std::fs::write(&index, text).expect("index");
+    daemon.get("/api/v3/repos/main/packages?sync=true");
+    let reply = daemon.send(
+        "POST",
+        "/api/v2/packages",
+        &json!({"language": "bash", "version": "*"}),
+    );
+    let text = reply.json()["message"]
+        .as_str()
+        .expect("a message")
+        .to_owned();
+    let want = format!("Checksum miss-match want: {} got: ", "0".repeat(64));
+    assert_eq!(
+        (reply.status, text.starts_with(&want)),
+        (500, true),
+        "{text}"
     );
 }
 

@@ -24,4 +24,5 @@ mod isolation;
 mod limits;
 mod packages;
 mod recovery;
+mod stream;
 mod tidy;

@@ -88,6 +88,23 @@ pub fn raw(address: &Address, request: &[u8]) -> std::io::Result<Reply> {
     })
 }
 
+/// Begins a request as [`request`] does and gives what comes back, head and all, as it comes.
+///
+/// # Panics
+/// When it can't be sent.
+pub fn begin(
+    address: &Address,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Box<dyn Read> {
+    let mut stream = connect(address).expect("a connection");
+    let message = message(method, path, headers, body);
+    stream.write_all(&message).expect("sent");
+    stream
+}
+
 /// One request with a body (`Content-Type: application/json` unless `headers` say otherwise).
 ///
 /// # Panics
@@ -99,6 +116,11 @@ pub fn request(
     headers: &[&str],
     body: &[u8],
 ) -> Reply {
+    let message = message(method, path, headers, body);
+    raw(address, &message).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+fn message(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
@@ -121,7 +143,7 @@ pub fn request(
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
-    raw(address, &bytes).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    bytes
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {

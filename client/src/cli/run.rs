@@ -1,4 +1,7 @@
 //! `piston run`: finds the package that runs a language, runs the job, ends as the program ended.
+//!
+//! What the program prints is passed on as it comes, and not kept. What a compiler prints waits for
+//! its end: until then it is not known which of it is of interest.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,9 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::time::timeout;
 
-use crate::api::{Code, ExecuteResponse, Limits, OutputEncoding, Runtime, StageResult, Status};
+use crate::api::{
+    Code, Event, ExecuteResponse, Limits, OutputEncoding, Runtime, StageExit, StageName,
+    StageResult, Status,
+};
 use crate::ids::Language;
-use crate::{AvailableQuery, Client};
+use crate::{AvailableQuery, Client, Events};
 
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
@@ -33,9 +39,78 @@ pub(super) async fn run(client: &Client, plan: &Plan, screen: &Screen) -> Result
     if candidates.is_empty() {
         return Err(not_installed(client, &runtimes, plan).await.into());
     }
-    let response = execute(client, plan, &candidates, screen).await?;
-    show(&response, plan, screen)?;
+    let events = execute(client, plan, &candidates, screen).await?;
+    let (response, shown) = follow(events, plan, screen).await?;
+    show(&response, &shown, plan, screen)?;
     Ok(exit(&response))
+}
+
+/// What of a job's output was shown already.
+#[derive(Debug, Default)]
+struct Shown {
+    /// What the compiler wrote to standard error so far.
+    warnings: Vec<u8>,
+    /// Whether that was shown.
+    compiled: bool,
+    /// Bytes of the program's standard output.
+    stdout: usize,
+    /// Bytes of its standard error.
+    stderr: usize,
+}
+
+impl Shown {
+    fn take(&mut self, event: &Event, encoding: OutputEncoding) -> Result<()> {
+        match event {
+            Event::Stderr {
+                stage: StageName::Compile,
+                data,
+            } => self.warnings.extend_from_slice(&encoding.decode(data)?),
+            Event::Stdout {
+                stage: StageName::Run,
+                data,
+            } => {
+                let bytes = encoding.decode(data)?;
+                self.stdout += bytes.len();
+                pass(&bytes, b"")?;
+            }
+            Event::Stderr {
+                stage: StageName::Run,
+                data,
+            } => {
+                let bytes = encoding.decode(data)?;
+                self.stderr += bytes.len();
+                pass(b"", &bytes)?;
+            }
+            Event::Exit(StageExit {
+                stage: StageName::Compile,
+                code: Some(0),
+                status: None,
+                ..
+            }) => {
+                pass(b"", &self.warnings)?;
+                self.compiled = true;
+            }
+            Event::Stage { .. } | Event::Stdout { .. } | Event::Exit(_) | Event::Result { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what is told until the result is.
+async fn follow(
+    mut events: Events,
+    plan: &Plan,
+    screen: &Screen,
+) -> Result<(ExecuteResponse, Shown)> {
+    let mut shown = Shown::default();
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Result { result } => return Ok((*result, shown)),
+            _ if screen.wants_json() => {}
+            event => shown.take(&event, plan.request.encoding)?,
+        }
+    }
+    Err(Failure::new("the daemon ended the job without a result").into())
 }
 
 /// Runs it in the first package that has a version in the range.
@@ -44,14 +119,14 @@ async fn execute(
     plan: &Plan,
     candidates: &[(Language, Language)],
     screen: &Screen,
-) -> Result<ExecuteResponse> {
+) -> Result<Events> {
     for (package, language) in candidates {
         let mut request = plan.request.clone();
         request.language = Some(language.clone());
         if screen.wants_json() {
             request.encoding = OutputEncoding::Utf8;
         }
-        match client.execute(package, &plan.range, &request).await {
+        match client.execute_events(package, &plan.range, &request).await {
             // Another package may have such a version; of a single one the daemon knows best.
             Err(error) if error.code() == Some(Code::PackageNotFound) && candidates.len() > 1 => {}
             result => return Ok(result?),
@@ -163,7 +238,8 @@ fn missing_language(wanted: &[&str], runtimes: &[Runtime], offered: Option<&Lang
     failure
 }
 
-fn show(response: &ExecuteResponse, plan: &Plan, screen: &Screen) -> Result<()> {
+/// Shows what was not shown while it ran.
+fn show(response: &ExecuteResponse, shown: &Shown, plan: &Plan, screen: &Screen) -> Result<()> {
     if screen.wants_json() {
         return screen.show(response, |_| String::new());
     }
@@ -176,14 +252,21 @@ fn show(response: &ExecuteResponse, plan: &Plan, screen: &Screen) -> Result<()> 
             &compile.stderr
         };
         let text = encoding.decode(text).context("of the compile stage")?;
-        pass(b"", &text)?;
+        if failed(compile) || !shown.compiled {
+            pass(b"", &text)?;
+        }
         if failed(compile) {
             screen.note("the program does not compile");
         }
         verdict(compile, &Limits::default(), screen);
     }
     if let Some(run) = &response.run {
-        pass(&run.stdout_bytes(encoding)?, &run.stderr_bytes(encoding)?)?;
+        // A daemon that does not stream has told none of it.
+        let (stdout, stderr) = (run.stdout_bytes(encoding)?, run.stderr_bytes(encoding)?);
+        pass(
+            stdout.get(shown.stdout..).unwrap_or_default(),
+            stderr.get(shown.stderr..).unwrap_or_default(),
+        )?;
         verdict(run, &plan.request.limits.run, screen);
     }
     if plan.stats {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
@@ -13,13 +14,15 @@ use piston_client::units::Bytes;
 use super::app::App;
 use super::body::{self, Json, Params};
 use super::reply::{self, Reply};
+use super::stream::{self, Form};
 use crate::job::outcome::StageOutcome;
 use crate::job::{Outcome, request};
 
-/// Runs a job and waits for its end.
+/// Runs a job; replies at its end, or with its events when `Accept` asks for them.
 pub(super) async fn execute(
     State(app): State<Arc<App>>,
     Params((package, version)): Params<(String, String)>,
+    headers: HeaderMap,
     Json(wire): Json<ExecuteRequest>,
 ) -> Reply {
     let (package, range) = (body::id(&package)?, body::range(&version)?);
@@ -27,11 +30,15 @@ pub(super) async fn execute(
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.config().limits)?;
+    if let Some(form) = Form::asked(&headers) {
+        return stream::execute(&app, request, form, encoding).await;
+    }
     let outcome = engine.runner.run(request).await?;
     reply::json(&response(outcome, encoding))
 }
 
-fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
+/// The reply of a job that ended.
+pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
     let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(&stage, encoding));
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     ExecuteResponse {

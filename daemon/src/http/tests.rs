@@ -269,11 +269,29 @@ async fn v2_speaks_in_messages_under_both_paths_and_in_any_case() {
         (status, &headers[header::ALLOW]),
         (StatusCode::OK, &"POST".parse().expect("text"))
     );
+    let (_, headers, _) = ask(Method::OPTIONS, "/api/v2/piston/Packages/")
+        .send()
+        .await;
+    assert_eq!(headers[header::ALLOW], "GET, HEAD, POST, DELETE");
     let (_, _, body) = ask(Method::GET, "/").send().await;
     assert_eq!(
         body["message"],
         concat!("Piston v", env!("CARGO_PKG_VERSION"))
     );
+}
+
+#[tokio::test]
+async fn v2_packages_are_for_listeners_that_manage() {
+    for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
+        let path = "/api/v2/packages";
+        let remote = Ask {
+            peer: REMOTE,
+            ..ask(method.clone(), path)
+        };
+        assert_eq!(remote.send().await.0, StatusCode::FORBIDDEN, "{method}");
+        let (status, _, _) = ask(method, path).send().await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! The released Piston's API: its paths, validation, texts and replies, to the letter.
 //!
 //! Owns the v2 wire form; shares nothing with v3's types. Served at [`BASE_PATH`] and below
-//! `piston/` there. What it does not do yet: packages and the WebSocket.
+//! `piston/` there. What it does not do yet: the WebSocket.
 //!
 //! Differences that are meant (the original's faults): malformed JSON and bad file names answer
 //! with a `message`, output is cut exactly, a timeout of 0 means the configured one.
 
 pub mod execute;
+mod packages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
 use piston_client::api::Code;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::app::App;
 use super::body;
@@ -26,7 +28,11 @@ use crate::error::Error;
 pub const BASE_PATH: &str = "/api/v2";
 
 /// The operations: path below the base, the methods it takes.
-const OPERATIONS: [(&str, &str); 2] = [("/execute", "POST"), ("/runtimes", "GET, HEAD")];
+const OPERATIONS: [(&str, &str); 3] = [
+    ("/execute", "POST"),
+    ("/packages", "GET, HEAD, POST, DELETE"),
+    ("/runtimes", "GET, HEAD"),
+];
 
 /// One entry of `GET runtimes`.
 #[derive(Debug, Serialize)]
@@ -67,6 +73,14 @@ pub(super) async fn dispatch(app: &Arc<App>, request: Request) -> Reply {
         }
         ("GET" | "HEAD", Some(("/runtimes", _))) => runtimes(app).await,
         ("POST", Some(("/execute", _))) => execute::execute(app, request).await,
+        (method @ ("GET" | "HEAD" | "POST" | "DELETE"), Some(("/packages", _))) => {
+            packages::check_role(&request)?;
+            match method {
+                "POST" => packages::install(app, request).await,
+                "DELETE" => packages::uninstall(app, request).await,
+                _ => packages::list(app).await,
+            }
+        }
         _ => Err(Error::new(Code::NotFound, "Not Found")),
     }
 }
@@ -82,6 +96,15 @@ fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Error>
     }
     let text = "requests must be of type application/json";
     Err(Error::new(Code::UnsupportedMediaType, text))
+}
+
+/// A body of JSON; none is an object without fields.
+async fn body(app: &App, request: Request) -> Result<Value, Error> {
+    let bytes = body::read(request, app).await?;
+    if bytes.is_empty() {
+        return Ok(Value::Object(Map::new()));
+    }
+    body::parse(&bytes)
 }
 
 async fn runtimes(app: &App) -> Reply {

@@ -92,6 +92,22 @@ impl StageOutcome {
         }
     }
 
+    /// Everything but what it printed.
+    #[must_use]
+    pub fn without_output(&self) -> Self {
+        Self {
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            output: Vec::new(),
+            code: self.code,
+            signal: self.signal,
+            verdict: self.verdict.clone(),
+            wall_time: self.wall_time,
+            cpu_time: self.cpu_time,
+            memory: self.memory,
+        }
+    }
+
     /// The status, none when the stage ended well.
     pub fn status(&self) -> Option<Status> {
         self.verdict.as_ref().map(Verdict::status)

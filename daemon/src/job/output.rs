@@ -1,7 +1,8 @@
 //! Bounded capture of a program's output.
 //!
 //! Invariants: of each stream the first `limit` bytes are kept, exactly; one byte more and the
-//! capture says so; memory is bounded by twice the two limits. Every method may be dropped at an
+//! capture says so; memory is bounded by twice the two limits. What is kept is also told to a listener, if there is one, whose
+//! room is waited for while the program lives. Every method may be dropped at an
 //! await without losing a byte. Does not kill anybody: the stage does.
 
 use std::io;
@@ -9,6 +10,8 @@ use std::os::fd::AsFd as _;
 
 use piston_client::units::Bytes;
 use tokio::net::unix::pipe::Receiver;
+
+use super::live::{Credit, Teller};
 
 /// Read at once: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
@@ -40,6 +43,7 @@ pub struct Capture {
     stderr: Stream,
     combined: Vec<u8>,
     chunk: Box<[u8]>,
+    teller: Option<Teller>,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,15 @@ impl Capture {
             stderr: stream(stderr),
             combined: Vec::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
+            teller: None,
+        }
+    }
+
+    /// Tells what it keeps as it comes.
+    pub(super) fn told_to(self, teller: Teller) -> Self {
+        Self {
+            teller: Some(teller),
+            ..self
         }
     }
 
@@ -80,7 +93,11 @@ impl Capture {
                 ready = self.stdout.readable() => ready.map(|()| Name::Stdout)?,
                 ready = self.stderr.readable() => ready.map(|()| Name::Stderr)?,
             };
-            if let Found::Overflow = self.read(name, Receiver::try_read)? {
+            let credit = match &self.teller {
+                Some(teller) => teller.room().await,
+                None => Credit::NONE,
+            };
+            if let Found::Overflow = self.read(name, credit, Receiver::try_read)? {
                 return Ok(name);
             }
         }
@@ -92,7 +109,7 @@ impl Capture {
         for name in [Name::Stdout, Name::Stderr] {
             loop {
                 // The runtime may not have heard yet that there is something to read.
-                match self.read(name, |pipe, chunk| {
+                match self.read(name, Credit::NONE, |pipe, chunk| {
                     Ok(rustix::io::read(pipe.as_fd(), chunk)?)
                 })? {
                     Found::Bytes => {}
@@ -119,6 +136,7 @@ impl Capture {
     fn read(
         &mut self,
         name: Name,
+        credit: Credit,
         read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Found> {
         let stream = match name {
@@ -141,6 +159,9 @@ impl Capture {
         stream.room -= keep.len();
         stream.kept.extend_from_slice(keep);
         self.combined.extend_from_slice(keep);
+        if let (Some(teller), false) = (&self.teller, keep.is_empty()) {
+            teller.output(name, keep, credit);
+        }
         if keep.len() < read {
             stream.pipe = None;
             return Ok(Found::Overflow);

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::limits::Limits;
+use super::live::{Live, Teller};
 use super::outcome::{StageOutcome, Verdict};
 use super::output::{Capture, Captured, Name};
 use super::queue::Admission;
@@ -59,6 +60,8 @@ pub(super) struct Stage<'a> {
     pub(super) ids: Option<u32>,
     pub(super) slot: Arc<Admission>,
     pub(super) shutdown: &'a Shutdown,
+    /// Who is told what it prints.
+    pub(super) live: Option<Live>,
 }
 
 /// A stage that ended, and the files that go on from it: artifacts after compiling, what
@@ -172,6 +175,12 @@ impl Stage<'_> {
     ) -> Result<End, StageError> {
         let limits = self.limits();
         let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output);
+        if let Some(live) = self.live.clone() {
+            capture = capture.told_to(Teller {
+                live,
+                stage: self.kind,
+            });
+        }
         let stdin: &[u8] = match self.kind {
             StageKind::Compile => &[],
             StageKind::Run => &self.request.stdin,

@@ -15,7 +15,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::app::App;
-use super::super::body;
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
@@ -54,12 +53,7 @@ struct Stage {
 
 /// Runs a job and waits for its end.
 pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
-    let bytes = body::read(request, app).await?;
-    let wire: Value = if bytes.is_empty() {
-        Value::Object(Map::new())
-    } else {
-        body::parse(&bytes)?
-    };
+    let wire = super::body(app, request).await?;
     let wire = Wire::check(&wire)?;
     let engine = app.engine().await?;
     let find = |language: &str, range: &VersionRange| {
