@@ -438,7 +438,8 @@ fn a_hostile_package_file_is_refused_with_the_reason() {
     fs::remove_file(target.join("pkg-info.json")).expect("remove");
     refused(&repack(&target), "pkg-info.json");
     let target = unpack("bad-info");
-    fs::write(target.join("pkg-info.json"), "{\"language\": \"../x\"}").expect("write");
+    let info = json!({"language": "../x", "version": "1.0.0"}).to_string();
+    fs::write(target.join("pkg-info.json"), info).expect("write");
     refused(&repack(&target), "language");
     let target = unpack("no-image");
     fs::remove_file(target.join("package.squashfs")).expect("remove");
