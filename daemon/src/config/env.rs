@@ -1,6 +1,6 @@
 //! Settings from `PISTON_*` variables: the released Piston's names and a few of our own.
 //!
-//! Invariant: [`VARIABLES`] is the whole list; a `PISTON_` variable that is not in it is worth a
+//! Invariant: `VARIABLES` is the whole list; a `PISTON_` variable that is not in it is worth a
 //! warning, never an error, since other programs use the prefix too.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: the program's wall time counts from its exec; whatever ends it, the whole tree is
 //! dead before the outcome is known; a stage whose future is dropped is killed, and its slot and
-//! workspace are given back only when it is dead ([`Leash`]).
+//! workspace are given back only when it is dead (`Leash`).
 
 use std::convert::Infallible;
 use std::io;

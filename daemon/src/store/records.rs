@@ -2,7 +2,7 @@
 //!
 //! A row is a version byte, the sha256 of what follows, and the value (JSON, or the bytes of an
 //! index). Invariant: a row that decodes is exactly a row that was written. A change of a
-//! record's meaning raises [`VERSION`] and adds a decoder for the one before.
+//! record's meaning raises `VERSION` and adds a decoder for the one before.
 
 use piston_client::ids::{Digest, PackageRef};
 use serde::de::DeserializeOwned;
