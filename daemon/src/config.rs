@@ -2,7 +2,7 @@
 //!
 //! Two layers, as typed and as meant: [`raw::Raw`] is what a source says, every key optional;
 //! [`Config`] is the whole, every key with a value inside its bounds. Sources in order: the file
-//! `piston.toml`, `PISTON_*` variables (module `env`), flags. `resolve` is the only place that knows
+//! `piston.toml`, `PISTON_*` variables ([`mod@env`]), flags. `resolve` is the only place that knows
 //! defaults and bounds; nothing after it looks at the environment or checks a setting again.
 //!
 //! The annotated default file is `contrib/config/piston.toml`; a test proves that it names every

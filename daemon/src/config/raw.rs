@@ -1,7 +1,7 @@
 //! Settings as a source gives them: every key optional, unknown keys refused.
 //!
 //! The only serde types of the configuration file. Values are parsed (sizes, times, modes) but not
-//! bounded: bounds depend on other settings and are `config::resolve`'s.
+//! bounded: bounds depend on other settings and are `super::resolve`'s.
 
 use std::collections::BTreeMap;
 use std::fmt;

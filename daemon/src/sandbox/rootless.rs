@@ -98,12 +98,10 @@ impl Cause {
         match self {
             Self::Forbidden => "run `sysctl user.max_user_namespaces=10000` as root",
             Self::RootOnly => "run `sysctl kernel.unprivileged_userns_clone=1` as root",
-            Self::AppArmor => {
-                "load the AppArmor profile in contrib/, or run \
-                 `sysctl kernel.apparmor_restrict_unprivileged_userns=0` as root"
-            }
+            Self::AppArmor => "run `sysctl kernel.apparmor_restrict_unprivileged_userns=0` as root",
             Self::Filtered => {
-                "start the container with the seccomp profile in contrib/container, or without one"
+                "start the container without its seccomp profile \
+                 (`--security-opt seccomp=unconfined`), the service without its filter"
             }
             Self::Threads => "report this as a defect of pistond",
             Self::Unknown => "run as root, or on a kernel with CONFIG_USER_NS",

@@ -125,8 +125,8 @@ fn try_everything() -> io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-const NAMESPACE_REMEDY: &str =
-    "raise the limits in /proc/sys/user, and in a container use the profile in contrib/container";
+const NAMESPACE_REMEDY: &str = "raise the limits in /proc/sys/user; start a container without its seccomp profile \
+     (`--security-opt seccomp=unconfined`)";
 
 /// The steps of a sandbox, in PID 1 of a new namespace; tells of each as it goes.
 fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
