@@ -11,6 +11,7 @@ as_root_and_user!(
     a_job_sees_its_own_processes_files_and_network_only,
     nothing_of_a_job_is_left_when_its_reply_is_there,
     an_attack_on_the_machine_leaves_other_jobs_running,
+    a_job_that_leaves_too_much_still_gets_what_it_printed,
 );
 
 fn python(daemon: &Daemon, code: &str) -> Value {
@@ -66,6 +67,12 @@ call('keyctl', libc.syscall, 250, 0, 0, 0, 0, 0)
 call('inotify', libc.inotify_init)
 call('clone3', libc.syscall, 435, 0, 0)
 call('kill init', libc.kill, 1, 9)
+call('limit of init', libc.syscall, 302, 1, 7, 0, ctypes.create_string_buffer(16))
+for name, path, command in (('lease', '/etc/passwd', 1024), ('notify', '/etc', 1026)):
+    fd = os.open(path, os.O_RDONLY); call(name, libc.fcntl, fd, command, 1); os.close(fd)
+call('semget', libc.semget, 0, 1, 0o1600)
+call('msgget', libc.msgget, 0, 0o1600)
+call('shmget', libc.shmget, 0, 4096, 0o1600)
 for family in (16, 17, 38, 40):
     try:
         socket.socket(family, socket.SOCK_RAW); print('socket', family, 'ok')
@@ -177,4 +184,18 @@ fn an_attack_on_the_machine_leaves_other_jobs_running(who: Who) {
         assert!(run["wall_time_ms"].as_u64() < Some(4000), "{run}");
     });
     assert_eq!(bash(&daemon, "echo after")["stdout"], "after\n");
+}
+
+fn a_job_that_leaves_too_much_still_gets_what_it_printed(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let deep = "echo told; for i in $(seq 200); do mkdir d; cd d; done";
+    let run = daemon.execute("bash", &json!({"code": deep, "outputs": ["**"]}))["run"].clone();
+    assert_eq!(run["stdout"], "told\n", "{run}");
+    assert_eq!(run["status"], "RE", "{run}");
+    assert_eq!(
+        run["message"], "Files were not taken: the job left more than 128 levels of folders",
+        "{run}"
+    );
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
 }

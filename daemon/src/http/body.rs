@@ -21,7 +21,7 @@ use super::app::App;
 use crate::error::Error;
 use crate::packages::VersionRange;
 
-/// What is still read of a body that is refused for its size, so that a client that sends first
+/// What is still read of a body that is refused for its size or for want of space, so that a client that sends first
 /// and reads then gets to see why.
 const DRAIN: usize = 64 << 20;
 /// How long that may take.
@@ -87,19 +87,20 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Error> {
 /// Writes the body to a new file, within its bounds.
 pub(super) async fn store(body: Body, file: &Path, app: &App) -> Result<(), Error> {
     let server = &app.config().server;
-    let (limit, time) = (server.max_upload, server.body_timeout);
-    let write_error = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::new(
-            Code::NoSpace,
-            "no space left for the upload in the data directory",
-        ),
-        _ => Error::caused_by(Code::Internal, &error),
-    };
-    let mut left = limit.0;
-    let mut pieces = pin!(body.into_data_stream());
-    let mut file = tokio::fs::File::create_new(file)
+    let file = tokio::fs::File::create_new(file)
         .await
-        .map_err(write_error)?;
+        .map_err(|error| unwritable(&error))?;
+    let mut pieces = pin!(body.into_data_stream());
+    copy(&mut pieces, file, (server.max_upload, server.body_timeout)).await
+}
+
+/// Writes all pieces to `file`, within a bound of size and one of time for each.
+async fn copy(
+    pieces: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
+    mut file: tokio::fs::File,
+    (limit, time): (units::Bytes, Duration),
+) -> Result<(), Error> {
+    let mut left = limit.0;
     loop {
         let piece = tokio::time::timeout(time, pieces.next())
             .await
@@ -108,19 +109,41 @@ pub(super) async fn store(body: Body, file: &Path, app: &App) -> Result<(), Erro
         let piece = piece.map_err(|error| broken(&error))?;
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         let Some(rest) = left.checked_sub(length) else {
-            return Err(too_large(limit, &mut pieces).await);
+            return Err(too_large(limit, pieces).await);
         };
         left = rest;
-        file.write_all(&piece).await.map_err(write_error)?;
+        if let Err(error) = file.write_all(&piece).await {
+            drain(pieces).await;
+            return Err(unwritable(&error));
+        }
     }
-    file.flush().await.map_err(write_error)?;
-    Ok(())
+    file.flush().await.map_err(|error| unwritable(&error))
+}
+
+fn unwritable(error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::new(
+            Code::NoSpace,
+            "no space left for the upload in the data directory",
+        ),
+        _ => Error::caused_by(Code::Internal, error),
+    }
 }
 
 async fn too_large<E>(
     limit: units::Bytes,
     pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
 ) -> Error {
+    drain(pieces).await;
+    Error::new(
+        Code::BodyTooLarge,
+        format!("the body is over its bound of {} bytes", limit.0),
+    )
+}
+
+/// Reads what is left of a refused body, within bounds. Whether it all came makes no difference
+/// to the answer: it is only read for politeness.
+async fn drain<E>(pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
     let mut room = DRAIN;
     let rest = async {
         while let Some(Ok(piece)) = pieces.next().await {
@@ -130,12 +153,7 @@ async fn too_large<E>(
             }
         }
     };
-    // Either way the answer is the same; the rest was only read for politeness.
     drop(tokio::time::timeout(DRAIN_TIME, rest).await);
-    Error::new(
-        Code::BodyTooLarge,
-        format!("the body is over its bound of {} bytes", limit.0),
-    )
 }
 
 fn too_slow(time: Duration) -> Error {
@@ -236,4 +254,21 @@ pub(super) fn id<T: std::str::FromStr<Err = piston_client::ids::InvalidId>>(
 ) -> Result<T, Error> {
     text.parse()
         .map_err(|error: T::Err| Error::new(Code::InvalidField, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_without_space_is_read_on_so_that_its_client_hears_why() {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let file = tokio::fs::File::from_std(full.expect("a device"));
+        let piece = || Ok(Bytes::from(vec![0; 1 << 20]));
+        let mut pieces = futures_util::stream::iter((0..8).map(|_| piece()));
+        let bounds = (units::Bytes(1 << 30), Duration::from_secs(5));
+        let error = copy(&mut pieces, file, bounds).await.expect_err("full");
+        assert_eq!(error.code(), Code::NoSpace);
+        assert!(pieces.next().await.is_none());
+    }
 }

@@ -48,6 +48,8 @@ pub enum Verdict {
     StderrLimit,
     /// Ended by a request or a shutdown.
     Killed,
+    /// Left more files than are taken out of its directory; in words.
+    LeftTooMuch(String),
     /// A fault of ours, with its reason.
     Internal(String),
 }
@@ -56,7 +58,7 @@ impl Verdict {
     /// The short form on the wire.
     pub fn status(&self) -> Status {
         match self {
-            Self::ExitCode(_) => Status::RuntimeError,
+            Self::ExitCode(_) | Self::LeftTooMuch(_) => Status::RuntimeError,
             Self::Signal(_) => Status::Signalled,
             Self::WallTime | Self::CpuTime => Status::TimedOut,
             Self::MemoryLimit => Status::MemoryLimit,
@@ -78,6 +80,7 @@ impl Verdict {
             Self::StdoutLimit => "stdout length exceeded".to_owned(),
             Self::StderrLimit => "stderr length exceeded".to_owned(),
             Self::Killed => "Cancelled".to_owned(),
+            Self::LeftTooMuch(reason) => format!("Files were not taken: {reason}"),
             Self::Internal(reason) => format!("Internal fault: {reason}"),
         }
     }

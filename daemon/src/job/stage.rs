@@ -114,10 +114,19 @@ impl Stage<'_> {
         };
         let end = self.watch(&mut leash, pipes, ticket).await?;
         let ended = Instant::now();
-        let outcome = judge(self.limits(), end);
-        let files = self.collect(&outcome, workspace).await?;
+        let mut outcome = judge(self.limits(), end);
+        let collected = self.collect(&outcome, workspace).await;
         leash.release();
         timings.collect += ended.elapsed();
+        let files = match collected {
+            // The job's own doing: what it printed is told all the same.
+            Err(StageError::Sandbox(error @ SandboxError::TooMuch { .. })) => {
+                let verdict = Verdict::LeftTooMuch(error.to_string());
+                outcome.verdict.get_or_insert(verdict);
+                Vec::new()
+            }
+            files => files?,
+        };
         Ok(Finished { outcome, files })
     }
 

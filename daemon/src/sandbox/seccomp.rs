@@ -110,6 +110,18 @@ fn rule(program: &mut Program, rule: Rule) {
             }
             program.end(Verdict::Errno(libc::EAFNOSUPPORT));
         }
+        Rule::Fcntl => {
+            program.load_argument(1);
+            for command in table::FOREIGN_COMMANDS {
+                program.end_if_equal(command, Verdict::Errno(libc::EPERM));
+            }
+            program.end(Verdict::Allow);
+        }
+        Rule::NotInit => {
+            program.load_argument(0);
+            program.end_if_equal(table::INIT, Verdict::Errno(libc::EPERM));
+            program.end(Verdict::Allow);
+        }
         Rule::Personality => {
             program.load_argument(0);
             for persona in table::PERSONALITIES {

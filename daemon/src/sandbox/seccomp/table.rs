@@ -1,9 +1,11 @@
 //! Which system calls a job may make: the list that [`super`] turns into a filter.
 //!
 //! The reference is the default profile of Docker (moby/profiles/seccomp) for a container without
-//! capabilities. Less than there: inotify and fanotify (one inode of a view serves all jobs, who
-//! would see each other), `io_uring`, `shmget` (its memory is counted by no limit without a
-//! memory cgroup), and all socket families but three. More than there: `pidfd_getfd` (`ptrace` and
+//! capabilities. Less than there: inotify, fanotify, dnotify and leases (one inode of a view serves
+//! all jobs, who would see each other, and could hold each other up), `io_uring`, `shmget`,
+//! `msgget` and `semget` (what they make is memory that no limit counts without a memory cgroup:
+//! semaphores alone could take all of the host's), `prlimit` on init, and all socket families but
+//! three. More than there: `pidfd_getfd` (`ptrace` and
 //! `process_vm` are allowed, and the kernel asks the same question for all three) and the
 //! personality without address randomisation (sanitizers and gdb).
 
@@ -22,6 +24,10 @@ pub(super) enum Rule {
     Clone,
     /// Made for the families of [`SOCKET_FAMILIES`], else `EAFNOSUPPORT`.
     Socket,
+    /// Made unless its command is one of [`FOREIGN_COMMANDS`].
+    Fcntl,
+    /// Made unless it is for process [`INIT`].
+    NotInit,
     /// Made for those of [`PERSONALITIES`].
     Personality,
 }
@@ -38,6 +44,14 @@ pub(super) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 
 /// `AF_UNIX`, `AF_INET`, `AF_INET6`; the network namespace has nothing but its own loopback.
 pub(super) const SOCKET_FAMILIES: [u32; 3] = [1, 2, 10];
+
+/// Commands of `fcntl` by which a job would learn of other jobs that use the same file of a view,
+/// or make them wait: `F_SETLEASE`, `F_NOTIFY`, `F_SETDELEG`.
+pub(super) const FOREIGN_COMMANDS: [u32; 3] = [1024, 1026, 1040];
+
+/// The pid of a job's init. Where jobs share the daemon's user the kernel would let them set its
+/// limits.
+pub(super) const INIT: u32 = 1;
 
 /// Linux, its 32-bit and 64-bit forms, the one without address randomisation, and the question
 /// which one it is.
@@ -66,7 +80,7 @@ const NEW: [libc::c_long; 11] = [
 ];
 
 /// Calls of every architecture.
-const COMMON: [libc::c_long; 245] = [
+const COMMON: [libc::c_long; 240] = [
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_adjtimex,
@@ -103,7 +117,6 @@ const COMMON: [libc::c_long; 245] = [
     libc::SYS_fchmodat,
     libc::SYS_fchown,
     libc::SYS_fchownat,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_fgetxattr,
     libc::SYS_flistxattr,
@@ -182,7 +195,6 @@ const COMMON: [libc::c_long; 245] = [
     libc::SYS_mq_unlink,
     libc::SYS_mremap,
     libc::SYS_msgctl,
-    libc::SYS_msgget,
     libc::SYS_msgrcv,
     libc::SYS_msgsnd,
     libc::SYS_msync,
@@ -206,7 +218,6 @@ const COMMON: [libc::c_long; 245] = [
     libc::SYS_pread64,
     libc::SYS_preadv,
     libc::SYS_preadv2,
-    libc::SYS_prlimit64,
     libc::SYS_process_mrelease,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -250,7 +261,6 @@ const COMMON: [libc::c_long; 245] = [
     libc::SYS_sched_yield,
     libc::SYS_seccomp,
     libc::SYS_semctl,
-    libc::SYS_semget,
     libc::SYS_semop,
     libc::SYS_semtimedop,
     libc::SYS_sendfile,
@@ -281,7 +291,6 @@ const COMMON: [libc::c_long; 245] = [
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
     libc::SYS_signalfd4,
-    libc::SYS_socketpair,
     libc::SYS_splice,
     libc::SYS_statfs,
     libc::SYS_statx,
@@ -366,11 +375,14 @@ const OWN: [libc::c_long; 1] = [
 ];
 
 /// Calls with a rule of their own.
-const SPECIAL: [(libc::c_long, Rule); 4] = [
+const SPECIAL: [(libc::c_long, Rule); 7] = [
     (libc::SYS_clone, Rule::Clone),
     // Its flags are in memory, where a filter can't look; the C library falls back to clone.
     (libc::SYS_clone3, Rule::Unknown),
     (libc::SYS_socket, Rule::Socket),
+    (libc::SYS_socketpair, Rule::Socket),
+    (libc::SYS_fcntl, Rule::Fcntl),
+    (libc::SYS_prlimit64, Rule::NotInit),
     (libc::SYS_personality, Rule::Personality),
 ];
 

@@ -79,7 +79,9 @@ fn every_number_is_answered_as_the_table_says() {
             .map(|at| rules[at].1);
         let expected = match rule {
             // With no argument set.
-            Ok(Rule::Allow | Rule::Clone | Rule::Personality) => Verdict::Allow,
+            Ok(Rule::Allow | Rule::Clone | Rule::Fcntl | Rule::NotInit | Rule::Personality) => {
+                Verdict::Allow
+            }
             Ok(Rule::Socket) => Verdict::Errno(libc::EAFNOSUPPORT),
             Ok(Rule::Unknown) => ENOSYS,
             Ok(Rule::Refuse | Rule::Kill) => unreachable!(),
@@ -160,6 +162,8 @@ fn what_reaches_the_kernel_beyond_a_program_is_refused() {
         libc::SYS_fanotify_init,
         libc::SYS_fanotify_mark,
         libc::SYS_shmget,
+        libc::SYS_msgget,
+        libc::SYS_semget,
     ] {
         check(call, 0, EPERM);
     }
@@ -197,9 +201,34 @@ fn sockets_are_local_or_of_the_internet_and_nothing_else() {
         0,
         45,
     ] {
-        let verdict = Verdict::Errno(libc::EAFNOSUPPORT);
-        check(libc::SYS_socket, u64::from(family.unsigned_abs()), verdict);
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            let verdict = Verdict::Errno(libc::EAFNOSUPPORT);
+            check(call, u64::from(family.unsigned_abs()), verdict);
+        }
     }
+}
+
+#[test]
+fn file_commands_that_reach_other_jobs_are_refused() {
+    let filter = Filter::for_jobs().unwrap();
+    let fcntl = |command: i32| {
+        let mut call = Call::new(number(libc::SYS_fcntl), 0);
+        call.arguments[1] = u64::from(command.unsigned_abs());
+        run(&filter, call)
+    };
+    for command in [libc::F_DUPFD_CLOEXEC, libc::F_SETLK, libc::F_GETLEASE] {
+        assert_eq!(fcntl(command), Verdict::Allow.code(), "{command}");
+    }
+    for command in [libc::F_SETLEASE, libc::F_NOTIFY, 1040] {
+        assert_eq!(fcntl(command), EPERM.code(), "{command}");
+    }
+}
+
+#[test]
+fn limits_are_a_matter_of_the_jobs_own_processes() {
+    check(libc::SYS_prlimit64, 0, Verdict::Allow);
+    check(libc::SYS_prlimit64, 2, Verdict::Allow);
+    check(libc::SYS_prlimit64, 1, EPERM);
 }
 
 #[test]
