@@ -191,6 +191,10 @@ fn fault_remedy(problem: &Problem) -> Option<String> {
             "see what there is with `piston repo packages`, after `piston repo sync`"
         }
         Code::RepositoryNotFound => "see what is configured with `piston repo list`",
+        Code::LimitTooHigh => {
+            "ask for less, or raise it in the daemon's configuration, of which \
+             `pistond config default` explains `limits`"
+        }
         Code::PackageInUse => "remove what depends on it first, or use --cascade",
         Code::QueueFull | Code::ShuttingDown => "try again in a moment",
         Code::SandboxUnavailable => "see what is missing with `piston status`",

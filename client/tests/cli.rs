@@ -257,7 +257,7 @@ fn a_refused_job_is_our_failure_with_the_daemons_words() {
     assert_eq!(output.status.code(), Some(125));
     assert_eq!(
         text(&output.stderr),
-        "error: limits.run.wall_time_ms: at most 3000\n"
+        "error: limits.run.wall_time_ms: at most 3000\n next: ask for less, or raise it in the daemon's configuration, of which `pistond config default` explains `limits`\n"
     );
     let output = daemon.piston_with(&["run", "--json", "python", "-"], b"");
     let account: Value = serde_json::from_slice(&output.stderr).expect("JSON");

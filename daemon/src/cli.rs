@@ -56,10 +56,12 @@ struct ServeFlags {
     /// Configuration file, instead of the system's or the user's `piston/piston.toml`.
     #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
     config: Option<PathBuf>,
-    /// Unix socket to serve on.
+    /// Unix socket to serve on [default: /run/piston/piston.sock; not root: piston/piston.sock in
+    /// the runtime directory of the session].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Data directory: packages and state.
+    /// Data directory: packages and state [default: /var/lib/piston; not root:
+    /// ~/.local/share/piston].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// TCP address to execute jobs on as well, e.g. 127.0.0.1:2000. May be given more than once.
@@ -83,7 +85,7 @@ enum ConfigCommand {
 enum MakeCommand {
     /// From what this host has installed: python, bash, gcc, or their base.
     Host {
-        /// What to make.
+        /// What to make: python, bash, gcc or base.
         name: Language,
         /// Take this interpreter or compiler, where the host has several.
         #[arg(long, value_name = "PROGRAM")]

@@ -115,7 +115,11 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
         () = shutdown.draining() => Ok(()),
     };
     if served.is_ok() {
-        tracing::info!("ready");
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data = %app.config().data.display(),
+            "ready"
+        );
         finished(&shutdown).await;
     }
     drop(app);

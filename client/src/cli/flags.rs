@@ -86,7 +86,7 @@ Exit codes: the program's own; 128 + N when signal N ended it (137 also when a l
 pub(super) struct Run {
     /// Language (with a version or range), file, and the program's arguments
     #[arg(
-        value_name = "WORD",
+        value_name = "FILE",
         required = true,
         trailing_var_arg = true,
         hide = true

@@ -235,6 +235,9 @@ fn understand(words: Vec<String>) -> Result<Words, Failure> {
 }
 
 fn unknown_ending(file: &str) -> Failure {
+    if Path::new(file).is_dir() {
+        return directory(Path::new(file));
+    }
     Failure::new(format!("can't tell the language of {file} by its ending"))
         .next(format!("name it: `piston run LANG {file}`"))
 }
@@ -270,8 +273,18 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
         io::ErrorKind::NotFound => failure().because(error).next("check the file's name"),
         _ => failure().because(error),
     })?;
-    let bytes = bounded(file).map_err(|error| failure().because(error))?;
+    let bytes = bounded(file).map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => directory(path),
+        _ => failure().because(error),
+    })?;
     bytes.ok_or_else(|| too_large(&path.display().to_string()))
+}
+
+fn directory(path: &Path) -> Failure {
+    Failure::new(format!("{} is a directory", path.display())).next(
+        "name the file of it that starts the program, and each other one with --file: \
+         `piston run --file DIR/util.py DIR/main.py`",
+    )
 }
 
 fn read_stdin(stdin: impl Read) -> Result<Vec<u8>, Failure> {

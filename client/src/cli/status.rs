@@ -83,9 +83,14 @@ fn text(report: &Report, screen: &Screen) -> String {
         ),
     );
     let mut text = screen.table(&table);
+    let names = info
+        .mechanisms
+        .iter()
+        .map(|m| clean(&m.name).chars().count());
+    let width = names.max().unwrap_or(0);
     for mechanism in &info.mechanisms {
         text.push('\n');
-        text.push_str(&mechanism_text(mechanism, screen));
+        text.push_str(&mechanism_text(mechanism, width, screen));
     }
     text
 }
@@ -100,17 +105,18 @@ fn languages(runtimes: &[Runtime]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
+/// One mechanism with the words of `pistond check`; its name is padded to `width`.
+fn mechanism_text(mechanism: &Mechanism, width: usize, screen: &Screen) -> String {
     let (mark, tone, so) = match (mechanism.available, mechanism.required) {
         (true, _) => ("ok     ", Tone::Good, ""),
-        (false, false) => ("missing", Tone::Warning, ""),
+        (false, false) => ("absent ", Tone::Warning, ""),
         (false, true) => ("missing", Tone::Bad, "; jobs can't run without it"),
     };
     let (name, detail) = (clean(&mechanism.name), clean(&mechanism.detail));
-    let line = format!("{}  {name}: {detail}{so}", screen.tone(tone, mark));
+    let line = format!("{name:width$}  {}  {detail}{so}", screen.tone(tone, mark));
     match &mechanism.remedy {
         Some(remedy) if !mechanism.available => {
-            format!("{line}\n         next: {}", clean(remedy))
+            format!("{line}\n{:width$}           next: {}", "", clean(remedy))
         }
         _ => line,
     }
@@ -172,11 +178,11 @@ mod tests {
         languages   c++ 12.2.0
         jobs        1 running, 0 waiting, at most 4 at once
 
-        ok       fuse: details
-        missing  memory_limit: details
-                 next: delegate cgroups
-        missing  user_namespaces: details; jobs can't run without it
-                 next: allow them
+        fuse             ok       details
+        memory_limit     absent   details
+                                  next: delegate cgroups
+        user_namespaces  missing  details; jobs can't run without it
+                                  next: allow them
         ");
     }
 }

@@ -14,7 +14,7 @@ use piston_client::ids::{Digest, PackageRef};
 use piston_fs::image::{Image, ImageNode};
 use piston_fs::node::Kind;
 
-use super::archive::{self, Scripts};
+use super::archive::{self, ArchiveError, Scripts};
 use super::data::Staging;
 use super::environment::{self, Variables};
 use super::error::PackagesError;
@@ -107,7 +107,7 @@ impl Fetched {
                 staging: self.staging,
             });
         }
-        let contents = archive::read(&self.file, &self.staging.path)?;
+        let contents = archive::read(&self.file, &self.staging.path).map_err(without_path)?;
         // The file is not needed any more and its space may be.
         files::remove_if_there(&self.file)?;
         admit(&contents.info, &self.origin)?;
@@ -121,6 +121,17 @@ impl Fetched {
             origin: self.origin,
             staging: self.staging,
         })
+    }
+}
+
+/// Where the file lay in the meantime tells nobody anything.
+fn without_path(error: ArchiveError) -> PackagesError {
+    match error {
+        ArchiveError::Damaged { reason, .. } => PackagesError::refused(
+            &"the file",
+            format!("it is not a whole package file (a gzipped tar) nor an image: {reason}"),
+        ),
+        error => error.into(),
     }
 }
 
@@ -153,7 +164,7 @@ impl Unpacked {
             info
         } else {
             let json = small_file(&image, archive::INFO, MAX_INFO_BYTES)?
-                .ok_or(archive::ArchiveError::Missing(archive::INFO))?;
+                .ok_or(ArchiveError::Missing(archive::INFO))?;
             let info = PackageInfo::parse(&json)?;
             admit(&info, &self.origin)?;
             (info, json)

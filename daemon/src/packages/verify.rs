@@ -91,6 +91,8 @@ impl Verifier {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Ctrl-C at the daemon's terminal is for the daemon, which lets an install end first.
+            .process_group(0)
             .spawn()
             .map_err(|error| failed(format!("{}: {error}", self.program.display())))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -266,6 +268,15 @@ mod tests {
             let text = outcome(script).await.unwrap_err().to_string();
             assert!(text.contains(expected), "{script}: {text}");
         }
+    }
+
+    /// A Ctrl-C meant for the daemon once failed the install that was under way.
+    #[tokio::test]
+    async fn a_signal_to_the_daemons_process_group_does_not_reach_the_check() {
+        let script = r#"read -r _ _ _ _ group _ < /proc/$$/stat
+            if [ "$group" = $$ ]; then echo '{"refused":"own group"}'; fi"#;
+        let error = outcome(script).await.unwrap_err();
+        assert_eq!(error.to_string(), "own group");
     }
 
     #[tokio::test]

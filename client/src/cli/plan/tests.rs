@@ -231,7 +231,11 @@ fn what_can_not_be_a_job_says_what_to_do() {
         "can't read /no/such/file: No such file",
     );
     check(&["none.py"], "can't read none.py");
-    check(&["python", &folder.path("lib")], "Is a directory");
+    check(
+        &["python", &folder.path("lib")],
+        "lib is a directory -> name",
+    );
+    check(&[&folder.path("lib")], "lib is a directory -> name");
     check(
         &["--stdin", "/none", &folder.path("main.py")],
         "can't read /none",

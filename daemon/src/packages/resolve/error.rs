@@ -22,7 +22,7 @@ impl fmt::Display for Trail {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The wanted package itself is not listed.
-    #[error("no {language} {range} is listed{}", there(.versions, .language))]
+    #[error("no package {language}{} is listed{}", of(.range), there(.versions, .language))]
     NotListed {
         /// What was wanted.
         language: Language,
@@ -65,6 +65,14 @@ pub enum ResolveError {
     /// The search was given up.
     #[error("the dependencies of {0} are too many or too tangled to be resolved")]
     TooComplex(PackageRef),
+}
+
+/// A range that leaves something out.
+fn of(range: &str) -> String {
+    match range {
+        "*" => String::new(),
+        range => format!(" {range}"),
+    }
 }
 
 fn there(versions: &[Version], language: &Language) -> String {

@@ -128,7 +128,7 @@ fn what_is_missing_is_named_with_the_path_and_with_what_there_is() {
     );
     assert_eq!(
         outcome(&[&["ruby-1.0.0"]], &[]).unwrap_err(),
-        "no python * is listed"
+        "no package python is listed"
     );
 }
 
