@@ -4,6 +4,7 @@
 //! client and a daemon of one version can't disagree. Requests refuse unknown fields by name;
 //! replies tolerate them, so that an older client reads a newer daemon.
 
+mod cache;
 mod execute;
 mod info;
 mod job;
@@ -11,6 +12,7 @@ mod package;
 mod problem;
 mod repo;
 
+pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
 pub use execute::{
     CacheLevel, CacheOutcome, ExecuteRequest, ExecuteResponse, InputFile, Limits, OutputEncoding,
     OutputFile, StageLimits, StageResult, Status, Stdin, TextEncoding, Timings,

@@ -4,6 +4,7 @@
 //! methods stand by subject in [`packages`], [`repositories`] and [`jobs`]. Transport is
 //! [`crate::http`]'s; nothing here retries or caches.
 
+mod cache;
 mod jobs;
 mod packages;
 mod repositories;

@@ -10,7 +10,11 @@
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
 //! job, and its slot is free for another one only after its last process is dead.
 //!
-//! What this does not do: caching (every outcome is a miss), HTTP.
+//! What an equal job left in the [`crate::cache`] is used instead of doing it again: a whole result
+//! before the job queues, artifacts in the place of its compile stage. The run stage is given its
+//! files the same way in both cases.
+//!
+//! What this does not do: HTTP.
 
 pub mod command;
 pub mod limits;
@@ -28,6 +32,10 @@ use piston_client::api;
 use piston_client::ids::{JobId, Language, Version};
 use tracing::Instrument as _;
 
+use crate::cache::Cache;
+use crate::cache::entry::Kept;
+use crate::cache::flight::Seat;
+use crate::cache::key::Key;
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
 use outcome::{StageOutcome, Verdict};
@@ -42,6 +50,7 @@ pub struct Runner {
     sandboxes: Sandboxes,
     queue: Arc<Queue>,
     registry: Arc<Registry>,
+    cache: Arc<Cache>,
     shutdown: Shutdown,
 }
 
@@ -74,6 +83,8 @@ pub struct Outcome {
     pub run: Option<StageOutcome>,
     /// Files that the request asked for.
     pub files: Vec<WorkspaceFile>,
+    /// Where it came from.
+    pub cache: api::CacheOutcome,
     /// What the daemon's own steps took.
     pub timings: Timings,
 }
@@ -121,11 +132,12 @@ impl JobError {
 
 impl Runner {
     /// A runner of jobs.
-    pub fn new(sandboxes: Sandboxes, queue: Queue, shutdown: Shutdown) -> Self {
+    pub fn new(sandboxes: Sandboxes, queue: Queue, cache: Arc<Cache>, shutdown: Shutdown) -> Self {
         Self {
             sandboxes,
             queue: Arc::new(queue),
             registry: Arc::new(Registry::default()),
+            cache,
             shutdown,
         }
     }
@@ -150,6 +162,15 @@ impl Runner {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
+        let result_key =
+            (request.cache == api::CacheLevel::Output).then(|| Key::of_result(&request));
+        if let Some(key) = result_key
+            && let Some(kept) = self.cache.find(key).await
+        {
+            self.cache
+                .count(request.package(), api::CacheOutcome::Output);
+            return Ok(Outcome::restored(&request, kept));
+        }
         let (launcher, ids) = match &self.sandboxes {
             Sandboxes::Ready { launcher, ids } => (launcher, *ids),
             Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
@@ -164,6 +185,7 @@ impl Runner {
         let mut job = Job {
             launcher,
             ids,
+            cache: &self.cache,
             shutdown: &self.shutdown,
             slot: Arc::new(admission),
             timings: Timings {
@@ -174,6 +196,14 @@ impl Runner {
         };
         let outcome = job.stages(&mut ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
+        if let Some(key) = result_key {
+            self.cache
+                .keep(key, request.package(), Arc::new(outcome.kept()));
+        }
+        let compiles = request.installed().compile.is_some();
+        if result_key.is_some() || compiles && request.cache == api::CacheLevel::Binary {
+            self.cache.count(request.package(), outcome.cache);
+        }
         Ok(outcome)
     }
 }
@@ -182,6 +212,7 @@ impl Runner {
 struct Job<'a> {
     launcher: &'a Launcher,
     ids: Option<u32>,
+    cache: &'a Arc<Cache>,
     shutdown: &'a Shutdown,
     slot: Arc<queue::Admission>,
     timings: Timings,
@@ -194,9 +225,10 @@ impl Job<'_> {
         let mut files = self.request.workspace_files();
         if self.request.installed().compile.is_some() {
             ticket.set(State::Compile);
-            let finished = self.stage(StageKind::Compile, files, ticket).await;
+            let (finished, from) = self.compile(files, ticket).await;
             let succeeded = finished.outcome.verdict.is_none();
             outcome.compile = Some(finished.outcome);
+            outcome.cache = from;
             if !succeeded {
                 outcome.timings = self.timings;
                 return outcome;
@@ -209,6 +241,57 @@ impl Job<'_> {
         outcome.files = finished.files;
         outcome.timings = self.timings;
         outcome
+    }
+
+    /// The compile stage, or what an equal one left: kept earlier, or being done by another job
+    /// right now.
+    async fn compile(
+        &mut self,
+        files: Vec<WorkspaceFile>,
+        ticket: &mut Ticket,
+    ) -> (Finished, api::CacheOutcome) {
+        let key = match self.request.cache {
+            api::CacheLevel::None => None,
+            api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(self.request),
+        };
+        let Some(key) = key else {
+            let finished = self.stage(StageKind::Compile, files, ticket).await;
+            return (finished, api::CacheOutcome::Miss);
+        };
+        loop {
+            if let Some(finished) = self.kept(key).await {
+                return (finished, api::CacheOutcome::Binary);
+            }
+            let waiter = match self.cache.join(key) {
+                Seat::Waiter(waiter) => waiter,
+                Seat::Leader(leader) => {
+                    // It may have been kept between the look and the lead.
+                    if let Some(finished) = self.kept(key).await {
+                        return (finished, api::CacheOutcome::Binary);
+                    }
+                    let finished = self.stage(StageKind::Compile, files, ticket).await;
+                    if finished.is_of_the_program() {
+                        let kept = Arc::new(finished.kept());
+                        self.cache.land(leader, self.request.package(), kept);
+                    }
+                    return (finished, api::CacheOutcome::Miss);
+                }
+            };
+            let landed = tokio::select! {
+                landed = waiter.landed() => landed,
+                () = ticket.killed() => return (Finished::killed(), api::CacheOutcome::Miss),
+                () = self.shutdown.ending() => {
+                    return (Finished::killed(), api::CacheOutcome::Miss);
+                }
+            };
+            if let Some(finished) = landed.and_then(|kept| Finished::of_kept((*kept).clone())) {
+                return (finished, api::CacheOutcome::Binary);
+            }
+        }
+    }
+
+    async fn kept(&self, key: Key) -> Option<Finished> {
+        self.cache.find(key).await.and_then(Finished::of_kept)
     }
 
     /// One stage; a fault of ours becomes its outcome.
@@ -247,7 +330,28 @@ impl Outcome {
             compile: None,
             run: None,
             files: Vec::new(),
+            cache: api::CacheOutcome::Miss,
             timings: Timings::default(),
+        }
+    }
+
+    /// What an equal job left, as this one's.
+    fn restored(request: &Request, kept: Kept) -> Self {
+        Self {
+            compile: kept.compile,
+            run: kept.run,
+            files: kept.files,
+            cache: api::CacheOutcome::Output,
+            ..Self::of(request)
+        }
+    }
+
+    /// What the next equal job would need.
+    fn kept(&self) -> Kept {
+        Kept {
+            compile: self.compile.clone(),
+            run: self.run.clone(),
+            files: self.files.clone(),
         }
     }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
-    CacheOutcome, ExecuteRequest, ExecuteResponse, OutputEncoding, OutputFile, StageResult, Timings,
+    ExecuteRequest, ExecuteResponse, OutputEncoding, OutputFile, StageResult, Timings,
 };
 use piston_client::units::Bytes;
 
@@ -49,7 +49,7 @@ fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
                 size: Bytes(u64::try_from(file.bytes.len()).unwrap_or(u64::MAX)),
             })
             .collect(),
-        cache: CacheOutcome::Miss,
+        cache: outcome.cache,
         timings: Timings {
             queue_us: micros(outcome.timings.queue),
             sandbox_us: micros(outcome.timings.sandbox),
