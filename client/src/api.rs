@@ -4,6 +4,7 @@
 //! client and a daemon of one version can't disagree. Requests refuse unknown fields by name;
 //! replies tolerate them, so that an older client reads a newer daemon.
 
+mod cache;
 mod event;
 mod execute;
 mod info;
@@ -12,6 +13,7 @@ mod package;
 mod problem;
 mod repo;
 
+pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
 pub use event::{Event, StageExit, StageName};
 pub use execute::{
     CacheLevel, CacheOutcome, ExecuteRequest, ExecuteResponse, InputFile, Limits, OutputEncoding,

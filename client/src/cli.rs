@@ -4,6 +4,7 @@
 //! command groups for the rest), and what comes back is shown by `render`. Every error ends in
 //! `failure`, which knows what to suggest. Nothing here is an API: programs use [`crate::Client`].
 
+mod cache;
 mod exit;
 mod failure;
 mod flags;
@@ -98,6 +99,7 @@ async fn dispatch(
         Command::Package(command) => packages::perform(client, command, screen).await,
         Command::Repo(command) => repos::perform(client, command, screen).await,
         Command::Job(command) => jobs::perform(client, command, screen).await,
+        Command::Cache(command) => cache::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
         Command::Run(_) => unreachable!("prepared apart"),
     }

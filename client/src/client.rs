@@ -4,6 +4,7 @@
 //! methods stand by subject in [`packages`], [`repositories`], [`jobs`] and [`events`]. Transport is
 //! [`crate::http`]'s; nothing here retries or caches.
 
+mod cache;
 mod events;
 mod jobs;
 mod packages;

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use piston_client::units::Bytes;
 
+use crate::cache;
 use crate::job::limits::LimitPolicy;
 use paths::Paths;
 use raw::Raw;
@@ -42,6 +43,8 @@ pub struct Config {
     pub filesystem: Filesystem,
     /// How many jobs at once.
     pub jobs: Jobs,
+    /// What is kept of jobs.
+    pub cache: cache::Settings,
     /// Limits of jobs.
     pub limits: LimitPolicy,
     /// How long making a package may take.

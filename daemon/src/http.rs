@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod body;
+pub mod cache;
 pub mod edge;
 pub mod execute;
 pub mod jobs;

@@ -10,7 +10,11 @@
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
 //! job, and its slot is free for another one only after its last process is dead.
 //!
-//! What this does not do: caching (every outcome is a miss), HTTP.
+//! What an equal job left in the [`crate::cache`] is used instead of doing it again: a whole result
+//! before the job queues, artifacts in the place of its compile stage. The run stage is given its
+//! files the same way in both cases.
+//!
+//! What this does not do: HTTP.
 
 pub mod command;
 pub mod limits;
@@ -29,6 +33,10 @@ use piston_client::api;
 use piston_client::ids::{JobId, Language, Version};
 use tracing::Instrument as _;
 
+use crate::cache::Cache;
+use crate::cache::entry::Kept;
+use crate::cache::flight::Seat;
+use crate::cache::key::Key;
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
 use live::{Event, Live};
@@ -44,6 +52,7 @@ pub struct Runner {
     sandboxes: Sandboxes,
     queue: Arc<Queue>,
     registry: Arc<Registry>,
+    cache: Arc<Cache>,
     shutdown: Shutdown,
 }
 
@@ -76,6 +85,8 @@ pub struct Outcome {
     pub run: Option<StageOutcome>,
     /// Files that the request asked for.
     pub files: Vec<WorkspaceFile>,
+    /// Where it came from.
+    pub cache: api::CacheOutcome,
     /// What the daemon's own steps took.
     pub timings: Timings,
 }
@@ -123,11 +134,12 @@ impl JobError {
 
 impl Runner {
     /// A runner of jobs.
-    pub fn new(sandboxes: Sandboxes, queue: Queue, shutdown: Shutdown) -> Self {
+    pub fn new(sandboxes: Sandboxes, queue: Queue, cache: Arc<Cache>, shutdown: Shutdown) -> Self {
         Self {
             sandboxes,
             queue: Arc::new(queue),
             registry: Arc::new(Registry::default()),
+            cache,
             shutdown,
         }
     }
@@ -165,6 +177,24 @@ impl Runner {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
+        // Before the files go to the first stage: they are a part of both.
+        let compile_key = match request.cache {
+            api::CacheLevel::None => None,
+            api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(&request),
+        };
+        let result_key =
+            (request.cache == api::CacheLevel::Output).then(|| Key::of_result(&request));
+        if let Some(key) = result_key
+            && let Some(kept) = self.cache.find(key).await
+        {
+            self.cache
+                .count(request.package(), api::CacheOutcome::Output);
+            let outcome = Outcome::restored(&request, kept);
+            if let Some(live) = &live {
+                outcome.tell(live);
+            }
+            return Ok(outcome);
+        }
         let (launcher, ids) = match &self.sandboxes {
             Sandboxes::Ready { launcher, ids } => (launcher, *ids),
             Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
@@ -180,6 +210,7 @@ impl Runner {
         let mut job = Job {
             launcher,
             ids,
+            cache: &self.cache,
             shutdown: &self.shutdown,
             slot: Arc::new(admission),
             timings: Timings {
@@ -187,10 +218,18 @@ impl Runner {
                 ..Timings::default()
             },
             request: &request,
+            compile_key,
             live,
         };
         let outcome = job.stages(files, &mut ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
+        if let Some(key) = result_key {
+            self.cache
+                .keep(key, request.package(), Arc::new(outcome.kept()));
+        }
+        if result_key.or(compile_key).is_some() {
+            self.cache.count(request.package(), outcome.cache);
+        }
         Ok(outcome)
     }
 }
@@ -199,10 +238,13 @@ impl Runner {
 struct Job<'a> {
     launcher: &'a Launcher,
     ids: Option<u32>,
+    cache: &'a Arc<Cache>,
     shutdown: &'a Shutdown,
     slot: Arc<queue::Admission>,
     timings: Timings,
     request: &'a Request,
+    /// Of the compile stage, where there is one that may be kept.
+    compile_key: Option<Key>,
     /// Who is told, when somebody is.
     live: Option<Live>,
 }
@@ -212,9 +254,10 @@ impl Job<'_> {
         let mut outcome = Outcome::of(self.request);
         if self.request.installed().compile.is_some() {
             ticket.set(State::Compile);
-            let finished = self.stage(StageKind::Compile, files.clone(), ticket).await;
+            let (finished, from) = self.compile(files.clone(), ticket).await;
             let succeeded = finished.outcome.verdict.is_none();
             outcome.compile = Some(finished.outcome);
+            outcome.cache = from;
             if !succeeded {
                 outcome.timings = self.timings;
                 return outcome;
@@ -227,6 +270,63 @@ impl Job<'_> {
         outcome.files = finished.files;
         outcome.timings = self.timings;
         outcome
+    }
+
+    /// The compile stage, or what an equal one left: kept earlier, or being done by another job
+    /// right now.
+    async fn compile(
+        &mut self,
+        files: Vec<WorkspaceFile>,
+        ticket: &mut Ticket,
+    ) -> (Finished, api::CacheOutcome) {
+        let Some(key) = self.compile_key else {
+            let finished = self.stage(StageKind::Compile, files, ticket).await;
+            return (finished, api::CacheOutcome::Miss);
+        };
+        loop {
+            if let Some(finished) = self.kept(key).await {
+                return (finished, api::CacheOutcome::Binary);
+            }
+            let waiter = match self.cache.join(key) {
+                Seat::Waiter(waiter) => waiter,
+                Seat::Leader(leader) => {
+                    // It may have been kept between the look and the lead.
+                    if let Some(finished) = self.kept(key).await {
+                        return (finished, api::CacheOutcome::Binary);
+                    }
+                    let finished = self.stage(StageKind::Compile, files, ticket).await;
+                    if finished.is_of_the_program() {
+                        let kept = Arc::new(finished.kept());
+                        self.cache.land(leader, self.request.package(), kept);
+                    }
+                    return (finished, api::CacheOutcome::Miss);
+                }
+            };
+            let landed = tokio::select! {
+                landed = waiter.landed() => landed,
+                () = ticket.killed() => return (Finished::killed(), api::CacheOutcome::Miss),
+                () = self.shutdown.ending() => {
+                    return (Finished::killed(), api::CacheOutcome::Miss);
+                }
+            };
+            if let Some(finished) = landed.and_then(|kept| self.restored((*kept).clone())) {
+                return (finished, api::CacheOutcome::Binary);
+            }
+        }
+    }
+
+    async fn kept(&self, key: Key) -> Option<Finished> {
+        let kept = self.cache.find(key).await?;
+        self.restored(kept)
+    }
+
+    /// A compile stage of an equal job, told as this one's.
+    fn restored(&self, kept: Kept) -> Option<Finished> {
+        let finished = Finished::of_kept(kept)?;
+        if let Some(live) = &self.live {
+            live.replay(StageKind::Compile, &finished.outcome);
+        }
+        Some(finished)
     }
 
     /// One stage; a fault of ours becomes its outcome.
@@ -278,7 +378,41 @@ impl Outcome {
             compile: None,
             run: None,
             files: Vec::new(),
+            cache: api::CacheOutcome::Miss,
             timings: Timings::default(),
+        }
+    }
+
+    /// What an equal job left, as this one's.
+    fn restored(request: &Request, kept: Kept) -> Self {
+        Self {
+            compile: kept.compile,
+            run: kept.run,
+            files: kept.files,
+            cache: api::CacheOutcome::Output,
+            ..Self::of(request)
+        }
+    }
+
+    /// Tells what an equal job did as this one's events.
+    fn tell(&self, live: &Live) {
+        let stages = [
+            (StageKind::Compile, &self.compile),
+            (StageKind::Run, &self.run),
+        ];
+        for (kind, stage) in stages {
+            if let Some(stage) = stage {
+                live.replay(kind, stage);
+            }
+        }
+    }
+
+    /// What the next equal job would need.
+    fn kept(&self) -> Kept {
+        Kept {
+            compile: self.compile.clone(),
+            run: self.run.clone(),
+            files: self.files.clone(),
         }
     }
 

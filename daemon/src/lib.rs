@@ -2,9 +2,11 @@
 //!
 //! [`packages`] installs language packages and publishes them in the filesystem of `piston-fs`;
 //! [`job`] runs submissions in [`sandbox`]es whose root is a package's view; [`http`] is the only
-//! way in. Dependencies point one way: `http -> job -> {packages, sandbox}`, `packages -> store`.
+//! way in. [`cache`] keeps what equal jobs need not do again. Dependencies point one way:
+//! `http -> job -> {cache, packages, sandbox}`, `{cache, packages} -> store`.
 //! [`serve`] puts them together; [`config`] says how, [`shutdown`] when it ends.
 
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -139,6 +139,15 @@ impl Packages {
         list::packages(&self.state.registry.all())
     }
 
+    /// Name and version of every installed package, in that order.
+    pub fn installed(&self) -> Vec<PackageRef> {
+        let slots = self.state.registry.all();
+        slots
+            .iter()
+            .map(|slot| slot.record.package.clone())
+            .collect()
+    }
+
     /// Every runtime, by language, then version.
     pub fn runtimes(&self) -> Vec<api::Runtime> {
         list::runtimes(&self.state.registry.all())

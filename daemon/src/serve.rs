@@ -11,6 +11,7 @@ use piston_client::api::{Mechanism, RepositorySettings};
 use piston_fs::mount::{MountError, MountOptions, Server};
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Host};
 use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
@@ -21,6 +22,9 @@ use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
 use crate::telemetry;
+
+/// How often entries over their time are removed from the cache, and last uses written down.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long tasks may take to finish once everything has ended.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -49,6 +53,9 @@ pub enum ServeError {
     /// The package manager.
     #[error("cannot open the installed packages")]
     Packages(#[source] Box<PackagesError>),
+    /// The cache's thread; damage of what it keeps is no reason.
+    #[error("cannot start the writer of the cache")]
+    Cache(#[source] std::io::Error),
     /// A worker thread panicked.
     #[error("a worker thread failed")]
     Worker(#[from] tokio::task::JoinError),
@@ -121,6 +128,7 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
             "ready"
         );
         finished(&shutdown).await;
+        app.flush().await;
     }
     drop(app);
     mount.unmount();
@@ -189,12 +197,37 @@ async fn engine(
         tracing::warn!(reason, "no jobs can run on this host, see `pistond check`");
     }
     let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
-    let runner = Runner::new(sandboxes, queue, shutdown.clone());
+    let cache = cache(config, &packages, shutdown).await?;
+    let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone());
     Ok(Engine {
         packages,
         runner,
+        cache,
         mechanisms,
     })
+}
+
+/// The cache without what no package is installed for any more, and what keeps it swept.
+async fn cache(
+    config: &Config,
+    packages: &Arc<Packages>,
+    shutdown: &Shutdown,
+) -> Result<Arc<Cache>, ServeError> {
+    let (root, settings) = (config.data.clone(), config.cache);
+    let opened = tokio::task::spawn_blocking(move || Cache::open(&root, settings)).await?;
+    let cache = opened.map_err(ServeError::Cache)?;
+    cache.sweep(&packages.installed());
+    let (swept, packages, ending) = (Arc::clone(&cache), Arc::clone(packages), shutdown.clone());
+    drop(shutdown.spawn(async move {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => swept.sweep(&packages.installed()),
+                () = ending.draining() => return,
+            }
+        }
+    }));
+    Ok(cache)
 }
 
 fn unopened(error: PackagesError) -> ServeError {

@@ -1,10 +1,13 @@
-//! The state database: which packages are installed, which repositories are configured.
+//! The databases: [`Store`] (which packages are installed, which repositories are configured) and
+//! [`cache`] (what is kept of jobs).
 //!
-//! Owns `state.redb`; the only room that knows redb. Invariants: a change is one transaction, so
+//! Owns `state.redb` and `cache.redb`; the only room that knows redb. Invariants: a change is one
+//! transaction, so
 //! a crash leaves the state before or after it; every row carries a version and a checksum and is
 //! refused when either is wrong; a panic inside redb (a damaged page) becomes an error. Knows
 //! nothing of files besides its own: images are the business of `packages`.
 
+pub mod cache;
 pub mod records;
 mod tables;
 
@@ -55,12 +58,19 @@ pub enum StoreError {
     },
 }
 
-/// The open database. Calls block on the disk: async callers use a blocking thread.
+/// The open state database. Calls block on the disk: async callers use a blocking thread.
 #[derive(Debug)]
-pub struct Store {
+pub struct Store(Guarded);
+
+/// A database whose failures and panics become errors.
+#[derive(Debug)]
+struct Guarded {
     database: Database,
     path: PathBuf,
 }
+
+/// Creates the tables of a new database.
+type CreateTables = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
 
 /// What one transaction changes.
 #[derive(Debug, Default)]
@@ -71,37 +81,26 @@ pub struct Changes<'a> {
     pub remove: Vec<&'a PackageRef>,
 }
 
+impl StoreError {
+    /// What is wrong, without what to do about the state.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Open { reason, .. }
+            | Self::Damaged { reason, .. }
+            | Self::Write { reason, .. } => reason,
+        }
+    }
+}
+
 impl Store {
     /// Opens the database, or creates an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open_error = |reason: String| StoreError::Open {
-            path: path.to_owned(),
-            reason,
-        };
-        if !path.try_exists().map_err(|e| open_error(e.to_string()))? {
-            create(path).map_err(open_error)?;
-        }
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder()
-                .set_cache_size(CACHE_BYTES)
-                .open(path)
-                .map_err(|error| classify(path, error))
-        }));
-        let database = opened.unwrap_or_else(|_| {
-            Err(StoreError::Damaged {
-                path: path.to_owned(),
-                reason: "it can't be opened".to_owned(),
-            })
-        })?;
-        Ok(Self {
-            database,
-            path: path.to_owned(),
-        })
+        Guarded::open(path, CACHE_BYTES, tables::create).map(Self)
     }
 
     /// Every installed package, by name, then version.
     pub fn packages(&self) -> Result<Vec<PackageRecord>, StoreError> {
-        let rows = self.read(tables::all_packages)?;
+        let rows = self.0.read(tables::all_packages)?;
         let mut records = rows
             .iter()
             .map(|(key, row)| self.checked(key, records::decode::<PackageRecord>(row)))
@@ -118,12 +117,13 @@ impl Store {
             .map(|record| (record.package.to_string(), records::encode(*record)))
             .collect();
         let removes: Vec<String> = changes.remove.iter().map(ToString::to_string).collect();
-        self.write(|txn| tables::change_packages(txn, &puts, &removes))
+        self.0
+            .write(|txn| tables::change_packages(txn, &puts, &removes))
     }
 
     /// Configured repositories, in their order.
     pub fn repositories(&self) -> Result<Vec<RepositoryRecord>, StoreError> {
-        let rows = self.read(tables::all_repositories)?;
+        let rows = self.0.read(tables::all_repositories)?;
         let mut records = rows
             .iter()
             .map(|(key, row)| self.checked(key, records::decode::<RepositoryRecord>(row)))
@@ -140,18 +140,19 @@ impl Store {
     ) -> Result<(), StoreError> {
         let row = records::encode(record);
         let index = index.map(records::frame);
-        self.write(|txn| tables::put_repository(txn, &record.name, &row, index.as_deref()))
+        self.0
+            .write(|txn| tables::put_repository(txn, &record.name, &row, index.as_deref()))
     }
 
     /// Removes a repository with its stored index.
     pub fn remove_repository(&self, name: &str) -> Result<(), StoreError> {
-        self.write(|txn| tables::remove_repository(txn, name))
+        self.0.write(|txn| tables::remove_repository(txn, name))
     }
 
     /// The stored index of a repository; none when it was never downloaded, or is damaged: it
     /// can be downloaded again.
     pub fn index(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = self.read(|txn| tables::index(txn, name))?;
+        let row = self.0.read(|txn| tables::index(txn, name))?;
         Ok(row.and_then(|row| match records::unframe(&row) {
             Ok(bytes) => Some(bytes.to_vec()),
             Err(error) => {
@@ -163,8 +164,37 @@ impl Store {
 
     fn checked<T>(&self, key: &str, row: Result<T, RowError>) -> Result<T, StoreError> {
         row.map_err(|error| StoreError::Damaged {
-            path: self.path.clone(),
+            path: self.0.path.clone(),
             reason: format!("row `{key}`: {error}"),
+        })
+    }
+}
+
+impl Guarded {
+    /// Opens the database, or creates an empty one.
+    fn open(path: &Path, page_bytes: usize, tables: CreateTables) -> Result<Self, StoreError> {
+        let open_error = |reason: String| StoreError::Open {
+            path: path.to_owned(),
+            reason,
+        };
+        if !path.try_exists().map_err(|e| open_error(e.to_string()))? {
+            create(path, tables).map_err(open_error)?;
+        }
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Database::builder()
+                .set_cache_size(page_bytes)
+                .open(path)
+                .map_err(|error| classify(path, error))
+        }));
+        let database = opened.unwrap_or_else(|_| {
+            Err(StoreError::Damaged {
+                path: path.to_owned(),
+                reason: "it can't be opened".to_owned(),
+            })
+        })?;
+        Ok(Self {
+            database,
+            path: path.to_owned(),
         })
     }
 
@@ -206,7 +236,7 @@ impl Store {
 }
 
 /// Creates an empty database under another name first, so that a crash leaves none or a whole one.
-fn create(path: &Path) -> Result<(), String> {
+fn create(path: &Path, tables: CreateTables) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let new = path.with_extension("redb.new");
     let file = OpenOptions::new()
@@ -221,7 +251,7 @@ fn create(path: &Path) -> Result<(), String> {
         .create_with_backend(redb::backends::FileBackend::new(file).map_err(|e| e.to_string())?)
         .map_err(|error| error.to_string())?;
     let txn = database.begin_write().map_err(|e| e.to_string())?;
-    tables::create(&txn).map_err(|error| error.to_string())?;
+    tables(&txn).map_err(|error| error.to_string())?;
     txn.commit().map_err(|error| error.to_string())?;
     drop(database);
     fs::rename(&new, path).map_err(text)?;

@@ -16,6 +16,7 @@ macro_rules! as_root_and_user {
     };
 }
 
+mod cache;
 mod cli;
 mod contract;
 mod execute;

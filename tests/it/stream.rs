@@ -93,6 +93,19 @@ fn events_come_in_order_and_end_with_the_plain_reply() {
     );
     assert_eq!(events_of[0]["stage"], "compile");
 
+    // What a cache restores is told like what runs.
+    let restored = events(&daemon, path, &body);
+    assert_eq!(names(&restored), names_of);
+    assert_eq!(told(&restored, "stderr"), told(&events_of, "stderr"));
+    assert_eq!(restored[restored.len() - 1]["result"]["cache"], "binary");
+    let body = json!({"code": "echo kept; echo too >&2", "cache": "output"});
+    let miss = events(&daemon, EXECUTE, &body);
+    let hit = events(&daemon, EXECUTE, &body);
+    assert_eq!(hit[hit.len() - 1]["result"]["cache"], "output", "{hit:?}");
+    for stream in ["stdout", "stderr"] {
+        assert_eq!(told(&hit, stream), told(&miss, stream));
+    }
+
     let headers = ["Accept: text/event-stream"];
     let body = json!({"code": "echo hi"}).to_string();
     let reply = http::request(

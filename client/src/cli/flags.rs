@@ -60,6 +60,9 @@ pub(super) enum Command {
     /// See and kill running jobs
     #[command(subcommand, visible_alias = "jobs")]
     Job(Job),
+    /// See and purge what is kept of jobs
+    #[command(subcommand)]
+    Cache(Cache),
     /// Show whether the daemon is well, and what its host lacks
     Status,
 }
@@ -260,6 +263,22 @@ pub(super) enum Job {
     Kill {
         /// Its id
         id: JobId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cache {
+    /// Show how much is kept, of all packages or of one
+    Show {
+        /// Package, with its version when several are installed
+        #[arg(value_name = "NAME[@VERSION]")]
+        package: Option<PackageWord>,
+    },
+    /// Remove what is kept, of all packages or of one
+    Purge {
+        /// Package, with its version when several are installed
+        #[arg(value_name = "NAME[@VERSION]")]
+        package: Option<PackageWord>,
     },
 }
 

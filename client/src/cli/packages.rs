@@ -112,16 +112,21 @@ fn install_text(reply: &InstallReply) -> String {
 }
 
 async fn remove(client: &Client, flags: &Remove, screen: &Screen) -> Result<()> {
-    let package = match flags.package.exact() {
-        Some(package) => package,
-        None => only_version(client, &flags.package).await?,
-    };
+    let package = named(client, &flags.package).await?;
     let reply = if flags.cascade {
         client.uninstall_cascade(&package).await?
     } else {
         client.uninstall(&package).await?
     };
     screen.show(&reply, |reply| removed_text(reply, "nothing was removed"))
+}
+
+/// The installed package that a word means.
+pub(super) async fn named(client: &Client, word: &PackageWord) -> Result<PackageRef> {
+    match word.exact() {
+        Some(package) => Ok(package),
+        None => only_version(client, word).await,
+    }
 }
 
 /// The installed version of a package that was named without one.

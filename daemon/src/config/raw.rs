@@ -23,6 +23,7 @@ pub struct Raw {
     pub(crate) data: RawData,
     pub(crate) filesystem: RawFilesystem,
     pub(crate) jobs: RawJobs,
+    pub(crate) cache: RawCache,
     pub(crate) packages: RawPackages,
     pub(crate) repositories: BTreeMap<String, RawRepository>,
     pub(crate) limits: RawLimits,
@@ -69,6 +70,15 @@ pub(crate) struct RawJobs {
     pub(crate) max_concurrent: Option<u32>,
     pub(crate) max_queued: Option<usize>,
     pub(crate) allow_unsandboxed: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawCache {
+    pub(crate) size: Option<Size>,
+    pub(crate) ttl: Option<Time>,
+    pub(crate) max_entry: Option<Size>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

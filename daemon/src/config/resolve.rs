@@ -7,10 +7,11 @@ use std::time::Duration;
 use piston_client::units::{Bytes, Millis};
 
 use super::paths::{Host, Paths};
-use super::raw::{Raw, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time};
+use super::raw::{Raw, RawCache, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time};
 use super::{
     BadValue, Config, Filesystem, Jobs, Privilege, Server, SocketGroup, WithoutSandbox, limits,
 };
+use crate::cache;
 
 /// Resolves the merged sources.
 pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, BadValue> {
@@ -27,6 +28,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         data: absolute(&["data", "directory"], raw.data.directory, &paths.data)?,
         filesystem: filesystem(raw.filesystem, host.cpus, paths)?,
         jobs: jobs(&raw.jobs)?,
+        cache: cache(&raw.cache)?,
         limits,
         make_timeout,
         repositories: repositories(raw.repositories)?,
@@ -110,6 +112,30 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
             Some(true) => WithoutSandbox::Allow,
             Some(false) | None => WithoutSandbox::Refuse,
         },
+    })
+}
+
+fn cache(raw: &RawCache) -> Result<cache::Settings, BadValue> {
+    let key = |name| ["cache", name];
+    Ok(cache::Settings {
+        size: size(
+            &key("size"),
+            raw.size,
+            Bytes::mib(1024),
+            (Bytes(0), Bytes(1 << 50)),
+        )?,
+        time_to_live: time(
+            &key("ttl"),
+            raw.ttl,
+            Duration::from_hours(30 * 24),
+            (Duration::from_secs(1), Duration::from_hours(10 * 365 * 24)),
+        )?,
+        max_entry: size(
+            &key("max_entry"),
+            raw.max_entry,
+            Bytes::mib(16),
+            (Bytes::kib(1), Bytes::mib(1024)),
+        )?,
     })
 }
 

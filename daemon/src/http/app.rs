@@ -6,6 +6,7 @@ use std::time::Duration;
 use piston_client::api::Code;
 use tokio::sync::SetOnce;
 
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Error;
 use crate::job::Runner;
@@ -32,6 +33,8 @@ pub struct Engine {
     pub packages: Arc<Packages>,
     /// Jobs.
     pub runner: Runner,
+    /// What is kept of jobs.
+    pub cache: Arc<Cache>,
     /// What the host offers, examined at start.
     pub mechanisms: Vec<piston_client::api::Mechanism>,
 }
@@ -76,6 +79,13 @@ impl App {
     /// Whether jobs are served.
     pub fn is_ready(&self) -> bool {
         self.engine.initialized() && !self.shutdown.is_draining()
+    }
+
+    /// Brings what is only in memory to disk, at the end.
+    pub async fn flush(&self) {
+        if let Some(engine) = self.engine.get() {
+            engine.cache.flushed().await;
+        }
     }
 
     /// The engine; a daemon that is still starting is waited for.

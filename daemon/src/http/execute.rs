@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
-    CacheOutcome, ExecuteRequest, ExecuteResponse, OutputEncoding, OutputFile, StageResult, Timings,
+    ExecuteRequest, ExecuteResponse, OutputEncoding, OutputFile, StageResult, Timings,
 };
 use piston_client::units::Bytes;
 
@@ -56,7 +56,7 @@ pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteRes
                 size: Bytes(u64::try_from(file.bytes.len()).unwrap_or(u64::MAX)),
             })
             .collect(),
-        cache: CacheOutcome::Miss,
+        cache: outcome.cache,
         timings: Timings {
             queue_us: micros(outcome.timings.queue),
             sandbox_us: micros(outcome.timings.sandbox),

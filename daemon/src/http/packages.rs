@@ -47,7 +47,7 @@ pub(super) async fn show(
     reply::json(&found.ok_or_else(|| not_installed(&wanted))?)
 }
 
-fn not_installed(what: &impl std::fmt::Display) -> Error {
+pub(super) fn not_installed(what: &impl std::fmt::Display) -> Error {
     let text = format!("{what} is not installed; `piston package list` shows what is");
     Error::new(Code::PackageNotFound, text)
 }
@@ -84,15 +84,24 @@ pub(super) async fn uninstall(
     let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
     let cascade = query.flag("cascade")?;
     query.finish()?;
-    let packages = Arc::clone(&app.engine().await?.packages);
-    let work = async move { packages.uninstall(&package, cascade).await };
+    let engine = app.engine().await?;
+    let (packages, cache) = (Arc::clone(&engine.packages), Arc::clone(&engine.cache));
+    let work = async move {
+        let reply = packages.uninstall(&package, cascade).await;
+        reply.inspect(|_| cache.sweep(&packages.installed()))
+    };
     reply::json(&app.detached(work).await?)
 }
 
 /// `POST /packages/gc`.
 pub(super) async fn gc(State(app): State<Arc<App>>) -> Reply {
-    let packages = Arc::clone(&app.engine().await?.packages);
-    reply::json(&app.detached(async move { packages.gc().await }).await?)
+    let engine = app.engine().await?;
+    let (packages, cache) = (Arc::clone(&engine.packages), Arc::clone(&engine.cache));
+    let work = async move {
+        let reply = packages.gc().await;
+        reply.inspect(|_| cache.sweep(&packages.installed()))
+    };
+    reply::json(&app.detached(work).await?)
 }
 
 /// `GET /runtimes`.

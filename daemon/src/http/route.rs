@@ -13,7 +13,7 @@ use piston_client::api::{BASE_PATH, Code};
 use super::app::App;
 use super::edge::{self, Peer, Role};
 use super::reply::{Dialect, Reply};
-use super::{execute, jobs, make, packages, repos, status, v2};
+use super::{cache, execute, jobs, make, packages, repos, status, v2};
 use crate::error::Error;
 
 type AppState = Arc<App>;
@@ -81,6 +81,20 @@ fn table() -> Vec<Route> {
         v3(Admin, "GET", "/jobs", jobs::list),
         v3(Execute, "GET", "/jobs/{id}", jobs::show),
         v3(Execute, "DELETE", "/jobs/{id}", jobs::kill),
+        v3(Admin, "GET", "/cache", cache::show),
+        v3(Admin, "DELETE", "/cache", cache::purge),
+        v3(
+            Admin,
+            "GET",
+            "/packages/{package}/{version}/cache",
+            cache::show_package,
+        ),
+        v3(
+            Admin,
+            "DELETE",
+            "/packages/{package}/{version}/cache",
+            cache::purge_package,
+        ),
         v3(Admin, "POST", "/make", make::make),
         root(Execute, "GET", "/healthz", status::healthz),
         root(Execute, "GET", "/readyz", status::readyz),

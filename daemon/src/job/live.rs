@@ -59,6 +59,26 @@ impl Live {
         // Nobody may be listening any more.
         self.events.send(event).ok();
     }
+
+    /// Tells a stage that an equal job ran: what it printed stands ready, so nothing waits.
+    pub(super) fn replay(&self, stage: StageKind, outcome: &StageOutcome) {
+        self.tell(Event::Stage(stage));
+        let streams = [
+            (Name::Stdout, &outcome.stdout),
+            (Name::Stderr, &outcome.stderr),
+        ];
+        for (name, bytes) in streams {
+            if !bytes.is_empty() {
+                self.tell(Event::Output(Piece {
+                    stage,
+                    name,
+                    bytes: bytes.clone(),
+                    _credit: None,
+                }));
+            }
+        }
+        self.tell(Event::Exit(stage, Box::new(outcome.without_output())));
+    }
 }
 
 /// Where one stage tells what it prints.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use globset::GlobSet;
-use piston_client::api::{Code, TextEncoding};
+use piston_client::api::{CacheLevel, Code, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
 
 pub use self::v3::{choose_language, from_v3};
@@ -42,6 +42,8 @@ pub struct Draft {
     pub limits: Stages<Limits>,
     /// Globs of files to hand back.
     pub outputs: Vec<String>,
+    /// The cache level asked for; none is the package's.
+    pub cache: Option<CacheLevel>,
 }
 
 /// One file of a [`Draft`].
@@ -95,6 +97,10 @@ pub struct Request {
     pub limits: Stages<Limits>,
     /// Which files are handed back.
     pub outputs: GlobSet,
+    /// The same as given.
+    pub output_patterns: Vec<String>,
+    /// What may be kept of it.
+    pub cache: CacheLevel,
     /// Which files a compile stage leaves for the run stage; empty means all.
     artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
@@ -182,6 +188,8 @@ impl TryFrom<Draft> for Request {
             env: draft.env,
             limits: draft.limits,
             outputs: check::globs("outputs", &draft.outputs)?,
+            output_patterns: draft.outputs,
+            cache: draft.cache.unwrap_or(installed.cache),
             // A package's own patterns were checked when it was installed.
             artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,

@@ -22,6 +22,7 @@ use super::queue::Admission;
 use super::registry::Ticket;
 use super::request::Request;
 use super::{Timings, command};
+use crate::cache::entry::Kept;
 use crate::packages::Entry;
 use crate::sandbox::{
     Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Workspace,
@@ -70,6 +71,41 @@ pub(super) struct Stage<'a> {
 pub(super) struct Finished {
     pub(super) outcome: StageOutcome,
     pub(super) files: Vec<WorkspaceFile>,
+}
+
+impl Finished {
+    /// A stage that was ended before it began.
+    pub(super) fn killed() -> Self {
+        Self {
+            outcome: StageOutcome::failed(Verdict::Killed),
+            files: Vec::new(),
+        }
+    }
+
+    /// Whether the program and its limits made the outcome, so that it is an equal job's too.
+    pub(super) fn is_of_the_program(&self) -> bool {
+        !matches!(
+            self.outcome.verdict,
+            Some(Verdict::Killed | Verdict::Internal(_))
+        )
+    }
+
+    /// A compile stage for the cache.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            compile: Some(self.outcome.clone()),
+            run: None,
+            files: self.files.clone(),
+        }
+    }
+
+    /// A compile stage out of the cache.
+    pub(super) fn of_kept(kept: Kept) -> Option<Self> {
+        Some(Self {
+            outcome: kept.compile?,
+            files: kept.files,
+        })
+    }
 }
 
 /// Why a stage could not be run: a fault of ours, of the host or of the package.

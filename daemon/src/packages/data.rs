@@ -1,7 +1,7 @@
 //! The data directory: where things are, who owns it, temporary places in it.
 //!
 //! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index}`,
-//! `downloads/`, `staging/`. Invariants: one daemon holds the lock for life; `downloads` and
+//! `downloads/`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `downloads` and
 //! `staging` hold nothing worth keeping once that daemon is gone. Owns no package state.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

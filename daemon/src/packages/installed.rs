@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::info::{self, PackageInfo};
 use super::view::view_path;
+use crate::cache::key::Canonical;
 use crate::store::records::PackageRecord;
 
 /// An installed package, as jobs and listings need it. Immutable; shared.
@@ -31,8 +32,9 @@ pub struct Installed {
     pub environment: Vec<(String, String)>,
     /// Languages that it runs.
     pub runtimes: Vec<ProvidedRuntime>,
-    /// Image digests of the view's layers, lowest first.
-    pub layers: Vec<Digest>,
+    /// Digest over everything that jobs can see of it: images, metadata, scripts and environments
+    /// of the view's layers, in order.
+    pub identity: Digest,
     /// Default cache level.
     pub cache: api::CacheLevel,
     /// Globs of what a compile leaves for run; empty means everything.
@@ -83,8 +85,12 @@ impl Entry {
 }
 
 impl Installed {
-    /// What a record means, with the image digests of its layers.
-    pub(crate) fn new(record: &PackageRecord, info: &PackageInfo, layers: Vec<Digest>) -> Self {
+    /// What a record means, with the records of its view's layers, lowest first.
+    pub(crate) fn new<'a>(
+        record: &'a PackageRecord,
+        info: &PackageInfo,
+        layers: impl Iterator<Item = &'a PackageRecord>,
+    ) -> Self {
         let package = &record.package;
         let run = Entry::of(package, "run", info.run.as_ref(), record.run.as_ref());
         let compile = Entry::of(
@@ -103,10 +109,10 @@ impl Installed {
                 api::CacheLevel::None
             }),
             artifacts: info.artifacts.clone(),
+            identity: identity(layers.chain([record])),
             package: package.clone(),
             run,
             compile,
-            layers,
         }
     }
 
@@ -119,6 +125,26 @@ impl Installed {
             .find(exact)
             .or_else(|| self.runtimes.iter().find(alias))
     }
+}
+
+/// See [`Installed::identity`].
+fn identity<'a>(layers: impl Iterator<Item = &'a PackageRecord>) -> Digest {
+    let mut hash = Canonical::new("view");
+    for record in layers {
+        hash.bytes(record.package.to_string().as_bytes());
+        hash.bytes(record.info.as_bytes());
+        hash.bytes(record.image.as_bytes());
+        for script in [&record.run, &record.compile] {
+            hash.count(usize::from(script.is_some()));
+            hash.bytes(script.as_deref().unwrap_or_default());
+        }
+        hash.count(record.environment.len());
+        for (name, value) in &record.environment {
+            hash.bytes(name.as_bytes());
+            hash.bytes(value.as_bytes());
+        }
+    }
+    Digest::from_bytes(hash.finish())
 }
 
 /// What the package provides, else its own name; nothing when it can't run.
@@ -282,7 +308,7 @@ mod tests {
             notes: Vec::new(),
             installed_at: 0,
         };
-        let installed = Arc::new(Installed::new(&record, &info, Vec::new()));
+        let installed = Arc::new(Installed::new(&record, &info, std::iter::empty()));
         Slot {
             record,
             info,
@@ -328,6 +354,45 @@ mod tests {
             slot(json, Some(b"#!"), None).installed.cache,
             api::CacheLevel::None
         );
+    }
+
+    #[test]
+    fn whatever_jobs_can_see_of_a_view_changes_its_identity() {
+        let record = python().record;
+        let changed = |change: &dyn Fn(&mut PackageRecord)| {
+            let mut record = record.clone();
+            change(&mut record);
+            record
+        };
+        let other = changed(&|r| r.image = Digest::from_bytes([8; 32]));
+        let same = identity([&record].into_iter());
+        for different in [
+            changed(&|r| r.package.language = "pypy".parse().unwrap()),
+            changed(&|r| r.info.push(' ')),
+            other.clone(),
+            changed(&|r| r.run = Some(b"#!/bin/bash".to_vec())),
+            changed(&|r| r.run = None),
+            changed(&|r| r.compile = Some(Vec::new())),
+            changed(&|r| r.environment = vec![("A".to_owned(), "b".to_owned())]),
+        ] {
+            assert_ne!(identity([&different].into_iter()), same, "{different:?}");
+        }
+        let pair = identity([&record, &other].into_iter());
+        assert_ne!(
+            pair,
+            identity([&other, &record].into_iter()),
+            "the order of layers"
+        );
+        // What jobs can't see does not.
+        for alike in [
+            changed(&|r| r.installed_at = 5),
+            changed(&|r| r.requested = false),
+            changed(&|r| r.repository = Some("r".to_owned())),
+            changed(&|r| r.file = Digest::from_bytes([9; 32])),
+            changed(&|r| r.notes.push("n".to_owned())),
+        ] {
+            assert_eq!(identity([&alike].into_iter()), same, "{alike:?}");
+        }
     }
 
     #[test]

@@ -198,8 +198,8 @@ impl State {
         lookup: &impl Fn(&PackageRef) -> Option<(&'r PackageRecord, &'r PackageInfo)>,
     ) {
         let layers = record.layers.iter();
-        let digests = layers.filter_map(|layer| lookup(layer).map(|(record, _)| record.image));
-        let installed = Installed::new(record, info, digests.collect());
+        let records = layers.filter_map(|layer| lookup(layer).map(|(record, _)| record));
+        let installed = Installed::new(record, info, records);
         self.registry.insert(Arc::new(Slot {
             record: record.clone(),
             info: info.clone(),

@@ -111,6 +111,7 @@ fn the_help_is_this() {
       package  Install, make and remove packages [alias: packages]
       repo     Configure repositories, see what they have [alias: repos]
       job      See and kill running jobs [alias: jobs]
+      cache    See and purge what is kept of jobs
       status   Show whether the daemon is well, and what its host lacks
       help     Print this message or the help of the given subcommand(s)
 
@@ -232,6 +233,8 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["repo", "add"],
         &["repo", "packages"],
         &["job", "kill"],
+        &["cache", "show"],
+        &["cache", "purge"],
         &["status"],
     ] {
         let text = help(words);

@@ -161,6 +161,7 @@ impl<'a> Wire<'a> {
             env: BTreeMap::new(),
             limits,
             outputs: Vec::new(),
+            cache: None,
             lease,
             language,
         })

@@ -50,8 +50,8 @@ pub(crate) fn lease(languages: &[&str]) -> Lease {
         compile: None,
         environment: Vec::new(),
         runtimes: languages.iter().map(runtime).collect(),
-        layers: Vec::new(),
-        cache: api::CacheLevel::None,
+        identity: piston_client::ids::Digest::from_bytes([0; 32]),
+        cache: CacheLevel::None,
         artifacts: Vec::new(),
     };
     Lease::made_up(installed)

@@ -74,7 +74,7 @@ pub fn from_v3(
         }
     };
     let code = CodeFiles::FirstAndText;
-    let (args, env, outputs) = (wire.args, wire.env, wire.outputs);
+    let (args, env, outputs, cache) = (wire.args, wire.env, wire.outputs, wire.cache);
     Draft {
         lease,
         language,
@@ -85,6 +85,7 @@ pub fn from_v3(
         env,
         limits,
         outputs,
+        cache,
     }
     .try_into()
 }

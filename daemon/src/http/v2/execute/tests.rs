@@ -235,6 +235,7 @@ fn run_repeats_a_compile_stage_that_failed() {
         compile: Some(StageOutcome::failed(Verdict::ExitCode(1))),
         run: None,
         files: Vec::new(),
+        cache: piston_client::api::CacheOutcome::Miss,
         timings: crate::job::Timings::default(),
     };
     let reply = serde_json::to_value(Reply2::from(outcome)).expect("plain data");

@@ -1,0 +1,354 @@
+//! The cache: what is kept of jobs for the next equal ones, never a wrong answer.
+//!
+//! Two levels above none: artifacts of compile stages (`binary`), and whole results (`output`).
+//! Parts: [`key`] (what makes two jobs equal), [`entry`] (what is kept, and what never is),
+//! [`flight`] (equal compiles at once are one), `evict` (who goes first), `store` (where the bytes
+//! are). The way of an entry: [`Cache::keep`] -> index and memory -> writer thread -> disk;
+//! [`Cache::find`] -> index -> bytes -> checksum -> [`Kept`].
+//!
+//! Invariants: what is given out is byte for byte what was kept under that key; a fault of disk,
+//! database or file costs entries, never a job; nothing waits for a write but [`Cache::flushed`].
+//! Entries end with their time to live, with their package, by purge, or as those used longest ago
+//! when there are too many bytes. Jobs can't write here: the daemon reads artifacts out of finished
+//! sandboxes.
+
+pub mod entry;
+mod evict;
+pub mod flight;
+pub mod key;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use piston_client::api::CacheOutcome;
+use piston_client::ids::PackageRef;
+use piston_client::units::Bytes;
+
+use entry::{Kept, NotKept};
+pub use evict::Amount;
+use evict::{Meta, Place};
+use flight::{Flights, Leader, Seat};
+use key::Key;
+use store::{Shelf, Work, digest_of};
+
+/// Larger things are encoded and hashed on another thread than the reply's.
+const SMALL: usize = 32 << 10;
+
+/// What the operator set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of all entries; 0 keeps nothing.
+    pub size: Bytes,
+    /// How long an entry lasts.
+    pub time_to_live: Duration,
+    /// Bytes of one entry.
+    pub max_entry: Bytes,
+}
+
+/// How jobs that could be cached fared since the daemon's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Compile stages that were restored.
+    pub binary_hits: u64,
+    /// Whole results that were restored.
+    pub output_hits: u64,
+    /// Jobs of which nothing was restored.
+    pub misses: u64,
+}
+
+/// What went wrong since the daemon's start, none of it seen by a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Entries dropped because they were not what was written.
+    pub damaged: u64,
+    /// Databases set aside.
+    pub set_aside: u64,
+    /// Entries that could not be written, or for which the disk was too slow.
+    pub unwritten: u64,
+    /// Results larger than an entry may be.
+    pub too_large: u64,
+}
+
+/// The cache. Shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Cache {
+    settings: Settings,
+    shelf: Arc<Shelf>,
+    writer: Sender<Work>,
+    flights: Arc<Flights>,
+    counters: Mutex<BTreeMap<PackageRef, Counters>>,
+    too_large: AtomicU64,
+}
+
+impl Cache {
+    /// Opens the cache in the data directory `root`, which the caller has locked, and starts its
+    /// writer. Blocks on the disk.
+    pub fn open(root: &Path, settings: Settings) -> std::io::Result<Arc<Self>> {
+        let shelf = Arc::new(Shelf::open(root));
+        let (writer, work) = mpsc::channel();
+        // It ends when the cache is dropped.
+        std::thread::Builder::new()
+            .name("cache-writer".to_owned())
+            .spawn({
+                let shelf = Arc::clone(&shelf);
+                move || shelf.write(&work)
+            })?;
+        let cache = Self {
+            settings,
+            shelf,
+            writer,
+            flights: Arc::default(),
+            counters: Mutex::default(),
+            too_large: AtomicU64::new(0),
+        };
+        cache.evict();
+        Ok(Arc::new(cache))
+    }
+
+    /// What the operator set.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// What is kept under a key.
+    pub async fn find(self: &Arc<Self>, key: Key) -> Option<Kept> {
+        let now = now();
+        let meta = {
+            let mut index = self.shelf.index();
+            let meta = index.get(&key)?.clone();
+            if self.is_over(&meta, now) {
+                None
+            } else {
+                index.touch(&key, now);
+                Some(meta)
+            }
+        };
+        let Some(meta) = meta else {
+            self.remove(&[key]);
+            return None;
+        };
+        let found = match &meta.place {
+            Place::Memory(_) | Place::Row => self.read(&key, &meta),
+            Place::File => {
+                let (cache, meta) = (Arc::clone(self), meta.clone());
+                let reading = tokio::task::spawn_blocking(move || cache.read(&key, &meta));
+                reading.await.ok()?
+            }
+        };
+        if found.is_none() {
+            self.drop_damaged(&key, &meta);
+        }
+        found
+    }
+
+    fn read(&self, key: &Key, meta: &Meta) -> Option<Kept> {
+        let bytes = self.shelf.read(key, meta, &self.writer)?;
+        Kept::decode(&bytes)
+    }
+
+    /// Drops an entry that could not be read, unless it has gone or changed meanwhile: then it was
+    /// not damaged.
+    fn drop_damaged(&self, key: &Key, read: &Meta) {
+        let is_same = |now: &Meta| now.digest == read.digest && now.created == read.created;
+        if !self.shelf.index().get(key).is_some_and(is_same) {
+            return;
+        }
+        self.shelf.faults.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(?key, "a damaged entry of the cache was dropped");
+        self.remove(&[*key]);
+    }
+
+    /// Keeps something, if it may be kept. Returns at once; the entry is found from then on, or,
+    /// when it is large, soon.
+    pub fn keep(self: &Arc<Self>, key: Key, package: &PackageRef, kept: Arc<Kept>) {
+        self.keep_and_hold(key, package, kept, None);
+    }
+
+    /// Gives what a leader did to all who wait for it, and keeps it. Who comes meanwhile still
+    /// finds the flight.
+    pub fn land(self: &Arc<Self>, leader: Leader, package: &PackageRef, kept: Arc<Kept>) {
+        leader.land(Arc::clone(&kept));
+        self.keep_and_hold(leader.key(), package, kept, Some(leader));
+    }
+
+    fn keep_and_hold(
+        self: &Arc<Self>,
+        key: Key,
+        package: &PackageRef,
+        kept: Arc<Kept>,
+        leader: Option<Leader>,
+    ) {
+        if self.settings.size.0 == 0 {
+            return;
+        }
+        let (cache, package) = (Arc::clone(self), Arc::new(package.clone()));
+        let is_small = kept.weight() <= SMALL;
+        let keep = move || {
+            cache.insert(key, package, &kept);
+            drop(leader);
+        };
+        if is_small {
+            keep();
+        } else {
+            drop(tokio::task::spawn_blocking(keep));
+        }
+    }
+
+    fn insert(&self, key: Key, package: Arc<PackageRef>, kept: &Kept) {
+        let bytes: Arc<[u8]> = match kept.encode(self.settings.max_entry) {
+            Ok(bytes) => bytes.into(),
+            Err(NotKept::Unfit) => return,
+            Err(NotKept::TooLarge) => {
+                self.too_large.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if !self.shelf.reserve(length) {
+            self.shelf.faults.unwritten.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let (digest, now) = (digest_of(&bytes), now());
+        let meta = Meta {
+            package,
+            digest,
+            length,
+            created: now,
+            used: now,
+            place: Place::Memory(bytes),
+        };
+        // Under one lock, or a look in between could change who has to go.
+        let over = {
+            let mut index = self.shelf.index();
+            index.insert(key, meta);
+            index.over(self.settings.size.0)
+        };
+        self.tell(Work::Put(key, digest, length));
+        self.remove(&over);
+    }
+
+    /// Joins those who do what `key` is about, or leads them.
+    pub fn join(&self, key: Key) -> Seat {
+        self.flights.join(key)
+    }
+
+    /// Notes how a job fared.
+    pub fn count(&self, package: &PackageRef, outcome: CacheOutcome) {
+        let mut counters = self.counters();
+        let counters = match counters.get_mut(package) {
+            Some(counters) => counters,
+            None => counters.entry(package.clone()).or_default(),
+        };
+        match outcome {
+            CacheOutcome::Miss => counters.misses += 1,
+            CacheOutcome::Binary => counters.binary_hits += 1,
+            CacheOutcome::Output => counters.output_hits += 1,
+        }
+    }
+
+    fn counters(&self) -> MutexGuard<'_, BTreeMap<PackageRef, Counters>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the jobs of a package, or all jobs, fared, and how much is kept of them.
+    pub fn usage(&self, package: Option<&PackageRef>) -> (Amount, Counters) {
+        let is_meant = |name: &PackageRef| package.is_none_or(|package| package == name);
+        let amount = self.shelf.index().amount(|meta| is_meant(&meta.package));
+        let mut sum = Counters::default();
+        for (_, counters) in self.counters().iter().filter(|(name, _)| is_meant(name)) {
+            sum.binary_hits += counters.binary_hits;
+            sum.output_hits += counters.output_hits;
+            sum.misses += counters.misses;
+        }
+        (amount, sum)
+    }
+
+    /// What went wrong.
+    pub fn troubles(&self) -> Troubles {
+        let faults = &self.shelf.faults;
+        Troubles {
+            damaged: faults.damaged.load(Ordering::Relaxed),
+            set_aside: faults.set_aside.load(Ordering::Relaxed),
+            unwritten: faults.unwritten.load(Ordering::Relaxed),
+            too_large: self.too_large.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Drops everything, or what is kept of one package; says how much that was. What a crash
+    /// brings back is gone only after [`Cache::flushed`].
+    pub fn purge(&self, package: Option<&PackageRef>) -> Amount {
+        let is_meant = |meta: &Meta| package.is_none_or(|package| *package == *meta.package);
+        let (keys, amount) = {
+            let index = self.shelf.index();
+            (index.select(is_meant), index.amount(is_meant))
+        };
+        self.remove(&keys);
+        amount
+    }
+
+    /// Drops what is over its time or belongs to no package of `installed`, and writes down last
+    /// uses.
+    pub fn sweep(&self, installed: &[PackageRef]) {
+        let now = now();
+        let keys = self
+            .shelf
+            .index()
+            .select(|meta| self.is_over(meta, now) || !installed.contains(&meta.package));
+        self.remove(&keys);
+        self.counters()
+            .retain(|package, _| installed.contains(package));
+        let used = self.shelf.index().take_used();
+        if !used.is_empty() {
+            self.tell(Work::Used(used));
+        }
+    }
+
+    /// Returns when everything so far is on disk.
+    pub async fn flushed(&self) {
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        let used = self.shelf.index().take_used();
+        self.tell(Work::Used(used));
+        self.tell(Work::Flush(done));
+        // An error means that the writer is gone, and nothing will be written any more.
+        drop(flushed.await);
+    }
+
+    /// An entry from the future is as good as new: the clock was set back.
+    fn is_over(&self, meta: &Meta, now: u64) -> bool {
+        now.saturating_sub(meta.created) >= self.settings.time_to_live.as_secs()
+    }
+
+    fn evict(&self) {
+        let keys = self.shelf.index().over(self.settings.size.0);
+        self.remove(&keys);
+    }
+
+    fn remove(&self, keys: &[Key]) {
+        for key in keys {
+            let removed = self.shelf.index().remove(key);
+            if let Some(meta) = removed {
+                self.tell(Work::Remove(*key, meta));
+            }
+        }
+    }
+
+    fn tell(&self, work: Work) {
+        if self.writer.send(work).is_err() {
+            tracing::error!("the cache has no writer");
+        }
+    }
+}
+
+/// Unix time in seconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;
