@@ -4,7 +4,7 @@
 //! (images, metadata, scripts and environments of all its layers, in order), argv, the whole
 //! environment, files with names, modes and bytes, and limits. Invariants: every field is written
 //! with its length before it, so no two inputs give the same bytes; a change of the canonical form
-//! raises [`VERSION`]. How output is encoded in a reply is not part of it: what is kept are the
+//! raises `VERSION`. How output is encoded in a reply is not part of it: what is kept are the
 //! program's own bytes.
 
 use std::fmt;

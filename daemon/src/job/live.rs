@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing here waits for the listener once a program is dead, so a slow listener
 //! can't hold a slot; what it has not taken yet is bounded all the same, because output of a
-//! living program is only read against [`CREDIT`], and a dead one leaves at most what its pipes
+//! living program is only read against `CREDIT`, and a dead one leaves at most what its pipes
 //! hold. A listener that stops listening is no fault: who wants the job to end drops it.
 
 use std::sync::Arc;
