@@ -11,7 +11,7 @@ say() { printf '\n== %s\n' "$*"; }
 # command -> Debian package that brings it
 needs=(
     mksquashfs:squashfs-tools fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
-    python3:python3 gcc:gcc g++:g++ curl:curl
+    /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
@@ -45,31 +45,25 @@ cargo build --locked --workspace --bins --tests
 say "Documentation tests"
 cargo test --locked --workspace --doc --quiet
 
-# Runs the tests that a nextest filter selects; without nextest all tests of a cargo target share
-# one process instead of having one each.
-run_tests() {
-    local filter=$1
-    shift
-    if cargo nextest --version >/dev/null 2>&1; then
-        "${as[@]}" cargo nextest run --locked --workspace -E "$filter" "$@"
-    elif [ "$filter" = "$mounts" ]; then
-        "${as[@]}" cargo test --locked --workspace --test mounts "$@"
-    elif [ "$filter" = "not ($mounts)" ]; then
-        "${as[@]}" cargo test --locked --workspace --lib --bins "$@"
-        "${as[@]}" cargo test --locked --workspace --test '[!m]*' "$@"
-    else
-        "${as[@]}" cargo test --locked --workspace --lib --bins --tests "$@"
-    fi
-}
-
 say "Tests"
-mounts="binary(mounts)"
-as=()
-if [ "$(id -u)" = 0 ]; then
-    run_tests 'all()' "$@"
+# The filesystem's own tests own other users' files and mount: a user may do that in a user
+# namespace. Without nextest the tests of one target share a process instead of having one each.
+as_root_of_its_own=(unshare --user --map-root-user --mount)
+if cargo nextest --version >/dev/null 2>&1; then
+    own="binary(mounts) | binary(images)"
+    if [ "$(id -u)" = 0 ]; then
+        cargo nextest run --locked --workspace "$@"
+    else
+        cargo nextest run --locked --workspace -E "not ($own)" "$@"
+        "${as_root_of_its_own[@]}" cargo nextest run --locked --workspace -E "$own" "$@"
+    fi
 else
-    run_tests "not ($mounts)" "$@"
-    # The filesystem's own tests mount: a user may do that in a user namespace of his.
-    as=(unshare --user --map-root-user --mount)
-    run_tests "$mounts" "$@"
+    others=(--lib --bins --test cli --test wire --test sandbox --test it)
+    if [ "$(id -u)" != 0 ]; then
+        set -- "${as_root_of_its_own[@]}"
+    else
+        set --
+    fi
+    cargo test --locked --workspace "${others[@]}"
+    "$@" cargo test --locked --workspace --test mounts --test images
 fi
