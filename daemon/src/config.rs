@@ -120,6 +120,10 @@ pub struct Jobs {
     pub max_concurrent: u32,
     /// Jobs waiting behind them.
     pub max_queued: usize,
+    /// How long an interactive program may run.
+    pub interactive_time: Duration,
+    /// How long it may neither read nor print.
+    pub interactive_idle: Duration,
     /// What to do on a host that can't make a sandbox.
     pub without_sandbox: WithoutSandbox,
 }

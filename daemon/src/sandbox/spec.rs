@@ -25,6 +25,17 @@ pub struct Spec {
     pub tree: TreeLimits,
     /// Which slot it runs in.
     pub slot: u32,
+    /// The size of the terminal that it gets instead of its standard streams; none for the streams.
+    pub terminal: Option<Window>,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
 }
 
 /// The part of the limits that become rlimits.
@@ -60,7 +71,7 @@ pub enum Over {
     CpuTime,
 }
 
-/// Standard streams of a stage.
+/// Standard streams of a stage. One that gets a terminal does not use them.
 #[derive(Debug)]
 pub struct Stdio {
     /// Read end for the program.

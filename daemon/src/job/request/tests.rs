@@ -1,7 +1,5 @@
 //! What a submission may look like.
 
-use std::time::Duration;
-
 use piston_client::api;
 use piston_client::units::Bytes;
 

@@ -4,8 +4,9 @@ use piston_client::api::{self, TextEncoding};
 use piston_client::ids::Language;
 
 use super::{CodeFiles, Draft, DraftFile, FileForm, Request, RequestError, decode};
-use crate::job::limits::LimitPolicy;
-use crate::packages::{Installed, Lease};
+use crate::config::Jobs;
+use crate::job::limits::{LimitPolicy, RuntimeLimits};
+use crate::packages::{Installed, Lease, ProvidedRuntime};
 
 /// The language of a package that a v3 request means.
 pub fn choose_language(
@@ -46,10 +47,39 @@ pub fn from_v3(
     lease: Lease,
     policy: &LimitPolicy,
 ) -> Result<Request, RequestError> {
+    decoded(wire, lease, |runtime| policy.for_runtime(runtime))
+}
+
+/// The same for a program that somebody talks with: people take longer than programs, and what is
+/// printed is not kept.
+pub fn interactive_v3(
+    wire: api::ExecuteRequest,
+    lease: Lease,
+    policy: &LimitPolicy,
+    jobs: &Jobs,
+) -> Result<Request, RequestError> {
+    let limits = |runtime: &_| {
+        let mut limits = policy.for_runtime(runtime);
+        limits.stages.run.wall_time = jobs.interactive_time;
+        limits.stages.run.output = policy.max.output;
+        limits
+    };
+    let request = decoded(wire, lease, limits)?;
+    Ok(Request {
+        idle_time: Some(jobs.interactive_idle),
+        ..request
+    })
+}
+
+fn decoded(
+    wire: api::ExecuteRequest,
+    lease: Lease,
+    limits: impl FnOnce(&ProvidedRuntime) -> RuntimeLimits,
+) -> Result<Request, RequestError> {
     let runtime =
         &lease.installed.runtimes[choose_language(&lease.installed, wire.language.as_ref())?];
     let language = runtime.language.clone();
-    let limits = policy.for_runtime(runtime).lower(&wire.limits)?;
+    let limits = limits(runtime).lower(&wire.limits)?;
     let files = match (wire.code, wire.files) {
         (Some(code), files) if files.is_empty() => {
             vec![DraftFile {
