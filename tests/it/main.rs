@@ -24,6 +24,7 @@ mod filesystem;
 mod isolation;
 mod limits;
 mod packages;
+mod python;
 mod recovery;
 mod stream;
 mod tidy;
