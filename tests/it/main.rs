@@ -25,5 +25,6 @@ mod isolation;
 mod limits;
 mod packages;
 mod recovery;
+mod runners;
 mod stream;
 mod tidy;
