@@ -164,8 +164,8 @@ impl RawEntry {
             language: self.language,
             versions: self.versions.map(range).transpose()?,
             limits: Stages {
-                compile: stage("compile", self.compile, max)?,
-                run: stage("run", self.run, max)?,
+                compile: stage("compile", self.compile.as_ref(), max)?,
+                run: stage("run", self.run.as_ref(), max)?,
             },
             cache: self.cache,
         })
@@ -174,8 +174,8 @@ impl RawEntry {
 
 /// The limits of one stage, none of which may be above the operator's own maximum: one that is
 /// quietly lowered is one that somebody relies on in vain.
-fn stage(name: &str, raw: Option<RawStage>, max: &Limits) -> Result<api::Limits, Fault> {
-    let limits = raw.as_ref().map(given).unwrap_or_default();
+fn stage(name: &str, raw: Option<&RawStage>, max: &Limits) -> Result<api::Limits, Fault> {
+    let limits = raw.map(given).unwrap_or_default();
     let pairs = numbers(&limits).into_iter().zip(numbers(&max.as_wire()));
     for (key, ((_, value), (_, most))) in KEYS.iter().zip(pairs) {
         let fault = |message: String| Err(Fault::new(&[name, key], message));
