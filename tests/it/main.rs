@@ -26,5 +26,6 @@ mod limits;
 mod packages;
 mod python;
 mod recovery;
+mod runners;
 mod stream;
 mod tidy;
