@@ -14,6 +14,7 @@ mod job;
 mod package;
 mod problem;
 mod repo;
+mod runners;
 
 pub use batch::{BatchCase, BatchRequest, BatchResponse, CaseResult, Compare, Verdict};
 pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
@@ -31,6 +32,7 @@ pub use package::{
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
+pub use runners::{Runner, Runners, RunnersInfo, SetRunners};
 
 /// Where every v3 operation lives.
 pub const BASE_PATH: &str = "/api/v3";

@@ -17,6 +17,7 @@ mod plan;
 mod render;
 mod repos;
 mod run;
+mod runners;
 mod status;
 mod suggest;
 
@@ -105,6 +106,7 @@ async fn dispatch(
         Command::Repo(command) => repos::perform(client, command, screen).await,
         Command::Job(command) => jobs::perform(client, command, screen).await,
         Command::Cache(command) => cache::perform(client, command, screen).await,
+        Command::Runners(command) => runners::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
         Command::Run(_) | Command::Judge(_) => unreachable!("prepared apart"),
     }

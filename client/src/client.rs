@@ -10,6 +10,7 @@ mod interact;
 mod jobs;
 mod packages;
 mod repositories;
+mod runners;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use events::Events;
 pub use interact::Keyboard;
 pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
+pub use runners::SetRunnersMode;
 
 /// A client of one daemon; cheap to clone, and clones share connections.
 ///

@@ -25,6 +25,7 @@ pub mod packages;
 pub mod reply;
 pub mod repos;
 pub mod route;
+mod runners;
 pub mod status;
 mod stream;
 mod told;

@@ -3,9 +3,10 @@
 //! Reads top-down: [`Runner::run`] admits a checked [`Request`], runs its stages one after the
 //! other, each in a sandbox and a workspace of its own, and returns an [`Outcome`]. Parts:
 //! [`request`] (everything that can be wrong with a submission is found there and nowhere later),
-//! [`limits`], [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
-//! [`stage`] (one stage), [`output`] (bounded capture), [`live`] (telling it as it happens),
-//! [`input`] (what is said to it meanwhile), [`outcome`] (status and words), [`batch`] (one program, many runs).
+//! [`limits`], [`runners`] (what the operator says of single runtimes), [`queue`] (who runs next),
+//! [`registry`] (what runs now, and how to end it), [`stage`] (one stage), [`output`] (bounded
+//! capture), [`live`] (telling it as it happens), [`input`] (what is said to it meanwhile),
+//! [`outcome`] (status and words), [`batch`] (one program, many runs).
 //!
 //! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
@@ -27,6 +28,7 @@ pub mod output;
 pub mod queue;
 pub mod registry;
 pub mod request;
+pub mod runners;
 pub mod stage;
 
 use std::sync::Arc;

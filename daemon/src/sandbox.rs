@@ -13,6 +13,8 @@
 //!
 //! What a job sees and may do is decided here; which limits it gets is not.
 
+mod accounting;
+pub mod cgroup;
 mod error;
 pub mod host;
 mod idmap;
@@ -37,7 +39,7 @@ use std::process::ExitCode;
 
 pub use error::SandboxError;
 pub use spawn::{Launcher, Running};
-pub use spec::{Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits, Window};
+pub use spec::{Controllers, Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits, Window};
 pub(crate) use sys::watch;
 pub use terminal::Terminal;
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};

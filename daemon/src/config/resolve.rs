@@ -120,6 +120,7 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
             Duration::from_mins(10),
             (Duration::from_secs(1), Duration::from_hours(24)),
         )?,
+        memory_percent: number(&key("memory_percent"), raw.memory_percent, 75, (1, 100))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,
             Some(false) | None => WithoutSandbox::Refuse,

@@ -27,7 +27,7 @@ pub(super) async fn batch(
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
-    let mut batch = request::batch_v3(wire, lease, &app.config().limits)?;
+    let mut batch = request::batch_v3(wire, lease, &app.runners().rules())?;
     batch.program.requester = peer.requester;
     for case in &mut batch.cases {
         case.request.requester = peer.requester;

@@ -31,7 +31,7 @@ pub(super) async fn execute(
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
-    let request = request::from_v3(wire, lease, &app.config().limits)?.of(peer.requester);
+    let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     if let Some(form) = Form::asked(&headers) {
         return stream::execute(&app, request, form, encoding).await;
     }

@@ -75,8 +75,8 @@ fn start(
         return Err(Error::new(Code::MalformedRequest, text));
     };
     let encoding = request.encoding;
-    let config = app.config();
-    let request = request::interactive_v3(*request, lease, &config.limits, &config.jobs)?;
+    let (rules, jobs) = (app.runners().rules(), &app.config().jobs);
+    let request = request::interactive_v3(*request, lease, &rules, jobs)?;
     let request = request.of(requester);
     let (hand, input) = input::channel(terminal.map(Window::from));
     let (live, events) = live::channel();

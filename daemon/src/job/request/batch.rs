@@ -6,7 +6,7 @@ use piston_client::api;
 
 use super::{Request, RequestError, check, decode, from_v3};
 use crate::job::batch::{AfterFailure, Batch, Case, Expected};
-use crate::job::limits::LimitPolicy;
+use crate::job::runners::Rules;
 use crate::packages::Lease;
 
 /// Cases of one batch at most.
@@ -18,7 +18,7 @@ const MAX_PARALLEL: u32 = 64;
 pub fn batch_v3(
     wire: api::BatchRequest,
     lease: Lease,
-    policy: &LimitPolicy,
+    rules: &Rules,
 ) -> Result<Batch, RequestError> {
     let api::BatchRequest {
         language,
@@ -51,7 +51,7 @@ pub fn batch_v3(
         encoding,
         ..api::ExecuteRequest::default()
     };
-    let mut program = from_v3(program, lease, policy)?;
+    let mut program = from_v3(program, lease, rules)?;
     program.cache = program.cache.min(api::CacheLevel::Binary);
     let cases = cases.into_iter().enumerate();
     let cases = cases.map(|(index, wire)| case(&program, index, wire));
@@ -115,13 +115,13 @@ fn text(field: &str, text: api::Stdin) -> Result<Vec<u8>, RequestError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{lease, policy};
+    use super::super::tests::{lease, rules};
     use super::*;
     use serde_json::{Value, json};
 
     fn batch(body: Value) -> Result<Batch, RequestError> {
         let wire = serde_json::from_value(body).expect("a batch");
-        batch_v3(wire, lease(&["c"]), &policy())
+        batch_v3(wire, lease(&["c"]), &rules())
     }
 
     #[test]
