@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use piston_fs::mount::{MountOptions, Server};
+use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
 use super::super::*;
 use super::support::*;
@@ -12,6 +12,7 @@ fn mount(at: &Path) -> Arc<Server> {
         path: at.to_owned(),
         threads: 2,
         cache_bytes: 8 << 20,
+        deadline: DEADLINE,
     };
     Arc::new(Server::mount(&options).unwrap())
 }
