@@ -197,13 +197,14 @@ impl<E: Clone> BlockCache<E> {
         slot: &Arc<Slot<E>>,
         load: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Block, E> {
-        let abandoned = Abandon {
+        let mut under_way = UnderWay {
             cache: self,
             key,
             slot,
+            ended: false,
         };
         let result = load().map(Arc::new);
-        std::mem::forget(abandoned);
+        under_way.ended = true;
         slot.finish(Load::Done(result.clone()));
         self.settle(key, slot, &result);
         result
@@ -251,16 +252,19 @@ impl<E: Clone> BlockCache<E> {
 }
 
 /// Forgets a load that panics.
-struct Abandon<'a, E: Clone> {
+struct UnderWay<'a, E: Clone> {
     cache: &'a BlockCache<E>,
     key: BlockKey,
     slot: &'a Arc<Slot<E>>,
+    ended: bool,
 }
 
-impl<E: Clone> Drop for Abandon<'_, E> {
+impl<E: Clone> Drop for UnderWay<'_, E> {
     fn drop(&mut self) {
-        self.cache.remove(self.key, self.slot);
-        self.slot.finish(Load::Abandoned);
+        if !self.ended {
+            self.cache.remove(self.key, self.slot);
+            self.slot.finish(Load::Abandoned);
+        }
     }
 }
 
@@ -338,7 +342,7 @@ mod tests {
     }
 
     fn cache(bound: usize) -> BlockCache<&'static str> {
-        BlockCache::new(bound, Duration::from_secs(60))
+        BlockCache::new(bound, Duration::from_mins(1))
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod child;
 mod pack;
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,8 +90,11 @@ fn run_mount(mount: &Mount) -> anyhow::Result<()> {
     for path in &mount.images {
         let mut image = child::open_verified(path)?;
         if let Some(directory) = &mount.hot_lists {
-            let name = hex(&image.digest());
-            image = image.with_hot_list(directory.join(format!("{name}.hot")));
+            let mut name = String::new();
+            for byte in image.digest() {
+                write!(name, "{byte:02x}").context("a digest")?;
+            }
+            image = image.with_hot_list(directory.join(name + ".hot"));
         }
         layers.push(Placed {
             layer: Layer::Image(Arc::new(image)),
@@ -137,9 +141,4 @@ fn end_with_the_mount(server: &Arc<Server>) -> anyhow::Result<()> {
     let thread = thread::Builder::new().name("unmounted".to_owned());
     thread.spawn(wait).context("cannot start a thread")?;
     Ok(())
-}
-
-/// A digest as it is written.
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_input_output_error_of_its_request_alone() {
-        let vfs = Vfs::new(0, Duration::from_secs(60), Owners::of_this_process());
+        let vfs = Vfs::new(0, Duration::from_mins(1), Owners::of_this_process());
         let desk = Desk::new(Arc::new(vfs), Arc::new(Crew::new(2, 1)));
         let asked = (Asked::Other, Ino::ROOT);
         let answer = desk.ask(asked, |_| -> Result<(), FsError> { panic!("a bug") });

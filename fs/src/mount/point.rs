@@ -169,8 +169,8 @@ struct Line {
 /// The mount that is seen at a path, if its root is there.
 fn topmost(path: &Path) -> Option<Line> {
     let table = fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(parse_mount);
-    mounts.filter(|line| line.at == path).next_back()
+    let mut mounts = table.split(|byte| *byte == b'\n').filter_map(parse_mount);
+    mounts.rfind(|line| line.at == path)
 }
 
 fn parse_mount(line: &[u8]) -> Option<Line> {

@@ -75,7 +75,7 @@ mod tests {
         assert!(gate.pass().is_none());
         drop(first);
         assert!(gate.pass().is_some());
-        let patient = Gate::new(Duration::from_secs(60));
+        let patient = Gate::new(Duration::from_mins(1));
         let readers: Vec<_> = (0..10).map(|_| patient.pass()).collect();
         assert!(readers.iter().all(Option::is_some));
     }

@@ -76,7 +76,7 @@ impl Piece {
     }
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Reads `len` bytes from `offset`, fewer at the end of the file.
     pub(super) fn read<'s>(
         self,

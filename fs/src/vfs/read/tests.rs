@@ -54,7 +54,7 @@ impl Scene {
         let image = Image::open(&image, &index).unwrap();
         assert_eq!(image.block_size(), BLOCK);
         let image = image.with_hot_list(scratch.join("hot"));
-        let vfs = Vfs::new(32 << 20, Duration::from_secs(60), Owners::of_this_process());
+        let vfs = Vfs::new(32 << 20, Duration::from_mins(1), Owners::of_this_process());
         let layer = Placed {
             layer: Layer::Image(Arc::new(image)),
             at: "/".to_owned(),
