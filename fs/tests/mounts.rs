@@ -9,5 +9,7 @@ mod command;
 mod contents;
 #[path = "mounts/life.rs"]
 mod life;
+#[path = "mounts/overlay.rs"]
+mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;

@@ -57,6 +57,7 @@ impl Set {
         let trees = folder.join("trees");
         let scratch = folder.join("mounts");
         fs::create_dir_all(&scratch).expect("a folder for mounts");
+        unmount_below(folder);
         let packages = ["base", "python", "gcc", "node"].map(|name| {
             let image = folder.join(format!("{name}.squashfs"));
             pack(&trees.join(name), &image);
@@ -111,6 +112,18 @@ impl Drop for Set {
         if let Some(at) = &self.ext4 {
             umount2(at, MntFlags::MNT_DETACH).unwrap_or_default();
         }
+    }
+}
+
+/// Clears away what an interrupted run has left mounted.
+fn unmount_below(folder: &Path) {
+    let table = fs::read_to_string("/proc/self/mounts").expect("proc");
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+    let below: Vec<_> = points
+        .filter(|at| Path::new(at).starts_with(folder))
+        .collect();
+    for at in below.iter().rev() {
+        umount2(*at, MntFlags::MNT_DETACH).unwrap_or_default();
     }
 }
 
