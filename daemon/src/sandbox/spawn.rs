@@ -17,9 +17,11 @@ use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::accounting::Accounting;
+use super::cgroup::Groups;
 use super::error::SandboxError;
 use super::message::{self, JobFds, KILL, Report, Setup};
-use super::spec::{Exit, Spec, Stdio};
+use super::spec::{Controllers, Exit, Spec, Stdio};
 use super::sys;
 use super::workspace::Workspace;
 
@@ -34,6 +36,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Launcher {
     /// How to start one.
     command: LauncherCommand,
+    /// Where what it starts is counted.
+    groups: Option<Groups>,
     /// The one in use.
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
@@ -56,10 +60,15 @@ struct Link {
 
 impl Launcher {
     /// Starts the launcher over the filesystem mounted at `fs`. `ids`: first host uid and gid for
-    /// slots, or none when all jobs share the daemon's. The launcher is this very program, whose
-    /// `main` has to call [`super::hidden_subcommand`].
-    pub async fn start(fs: &Path, ids: Option<u32>) -> Result<Self, SandboxError> {
-        Self::start_program(Path::new("/proc/self/exe"), fs, ids).await
+    /// slots, or none when all jobs share the daemon's. `groups`: those for jobs, where the host
+    /// has any. The launcher is this very program, whose `main` has to call
+    /// [`super::hidden_subcommand`].
+    pub async fn start(
+        fs: &Path,
+        ids: Option<u32>,
+        groups: Option<Groups>,
+    ) -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"), fs, ids, groups).await
     }
 
     /// The same with another program as launcher, for callers that are not `pistond` themselves.
@@ -67,10 +76,14 @@ impl Launcher {
         program: &Path,
         fs: &Path,
         ids: Option<u32>,
+        groups: Option<Groups>,
     ) -> Result<Self, SandboxError> {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            controllers: groups
+                .as_ref()
+                .map_or_else(Controllers::default, |groups| groups.offer().controllers),
         };
         let command = LauncherCommand {
             program: program.to_owned(),
@@ -79,6 +92,7 @@ impl Launcher {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
+            groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
         })
@@ -93,16 +107,21 @@ impl Launcher {
         stdio: Stdio,
     ) -> Result<Running, SandboxError> {
         let memfd = spec_memfd(spec).map_err(|error| SandboxError::step("spec", error))?;
+        let accounting = Accounting::begin(self.groups.as_ref(), spec)?;
         let fds = StageFds {
             spec: memfd.as_fd(),
             workspace: workspace.mount(),
             stdio: &stdio,
+            accounting: &accounting,
         };
         let link = self.link();
-        match link.spawn(&fds, spec).await {
+        let spawned = match link.spawn(&fds, spec).await {
             Err(SandboxError::LauncherGone) => self.replace(&link).await?.spawn(&fds, spec).await,
             result => result,
-        }
+        };
+        let mut running = spawned?;
+        running.accounting = accounting;
+        Ok(running)
     }
 
     /// Process id of the launcher in use, when it is alive.
@@ -165,11 +184,11 @@ impl LauncherCommand {
 }
 
 /// What a stage is started with, all of it borrowed: a second launcher may have to get it too.
-#[derive(Clone, Copy)]
 struct StageFds<'a> {
     spec: BorrowedFd<'a>,
     workspace: BorrowedFd<'a>,
     stdio: &'a Stdio,
+    accounting: &'a Accounting,
 }
 
 impl Link {
@@ -187,6 +206,7 @@ impl Link {
             workspace: fds.workspace,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             control: theirs.as_fd(),
+            entry: fds.accounting.entry(),
         };
         let sent = self
             .socket
@@ -244,6 +264,8 @@ pub struct Running {
     init: AsyncFd<OwnedFd>,
     /// What init reported, once it has.
     exit: Option<Exit>,
+    /// Who counts.
+    accounting: Accounting,
 }
 
 impl Running {
@@ -256,6 +278,7 @@ impl Running {
             control,
             init,
             exit: None,
+            accounting: Accounting::Init,
         })
     }
 
@@ -264,10 +287,20 @@ impl Running {
     pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
         let exit = match self.exit {
             Some(exit) => exit,
-            None => *self.exit.insert(self.report().await?),
+            None => *self.exit.insert(self.end().await?),
         };
         self.dead().await?;
-        Ok(exit)
+        self.accounting.settle(exit)
+    }
+
+    /// The last report of init, brought about where the tree is over a limit.
+    async fn end(&self) -> Result<Exit, SandboxError> {
+        let mut report = std::pin::pin!(self.report());
+        tokio::select! {
+            exit = &mut report => return exit,
+            () = self.accounting.exceeded() => self.kill(),
+        }
+        report.await
     }
 
     /// Kills the whole tree now; `wait` then tells the figures.
