@@ -11,5 +11,7 @@ mod contents;
 mod deadlines;
 #[path = "mounts/life.rs"]
 mod life;
+#[path = "mounts/overlay.rs"]
+mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;
