@@ -1,4 +1,4 @@
-//! Jobs that are talked with: the WebSockets of both APIs, `piston run -i`, terminals.
+//! Jobs that are talked with: over a WebSocket of either API, `piston run -i`, terminals.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
