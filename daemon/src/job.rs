@@ -55,6 +55,16 @@ pub struct Runner {
     registry: Arc<Registry>,
     cache: Arc<Cache>,
     shutdown: Shutdown,
+    host_network: HostNetwork,
+}
+
+/// Whether jobs may see the daemon's network, where the operator says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// They may.
+    Possible,
+    /// They may not, for this reason: such jobs are refused.
+    Refused(String),
 }
 
 /// Whether this host can make sandboxes.
@@ -117,6 +127,9 @@ pub enum JobError {
     /// The host can't make a sandbox.
     #[error("no jobs can run on this host, `pistond check` says what to do: {0}")]
     NoSandbox(String),
+    /// The host's network can't be shown to jobs.
+    #[error("the operator gives this runtime the host's network, which is not safe here: {0}")]
+    NoHostNetwork(String),
     /// The daemon is shutting down.
     #[error("the daemon is shutting down and takes no more jobs")]
     ShuttingDown,
@@ -127,7 +140,7 @@ impl JobError {
     pub fn code(&self) -> api::Code {
         match self {
             Self::QueueFull { .. } => api::Code::QueueFull,
-            Self::NoSandbox(_) => api::Code::SandboxUnavailable,
+            Self::NoSandbox(_) | Self::NoHostNetwork(_) => api::Code::SandboxUnavailable,
             Self::ShuttingDown => api::Code::ShuttingDown,
         }
     }
@@ -142,6 +155,16 @@ impl Runner {
             registry: Arc::new(Registry::default()),
             cache,
             shutdown,
+            host_network: HostNetwork::Possible,
+        }
+    }
+
+    /// The same on a host whose network jobs may or may not see.
+    #[must_use]
+    pub fn with_host_network(self, host_network: HostNetwork) -> Self {
+        Self {
+            host_network,
+            ..self
         }
     }
 
@@ -177,6 +200,11 @@ impl Runner {
     ) -> Result<Outcome, JobError> {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
+        }
+        if let (api::Network::Host, HostNetwork::Refused(reason)) =
+            (request.grants.network, &self.host_network)
+        {
+            return Err(JobError::NoHostNetwork(reason.clone()));
         }
         // Before the files go to the first stage: they are a part of both.
         let compile_key = match request.cache {

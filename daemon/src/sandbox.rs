@@ -7,12 +7,13 @@
 //! The parts, in the order of a stage: [`Spec`] says what to run; `spawn` sends it to the
 //! `launcher`, which forks an `init` into a PID namespace; init builds the root (`mounts`),
 //! brings up `network`, and forks what `program` turns into the program, with the identity of
-//! `idmap`, the limits of `rlimit` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
+//! `idmap`, the limits of `rlimit`, the rules of `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
 //! daemon's own namespaces when it is not root, and [`host`] says what this machine offers.
 //!
 //! What a job sees and may do is decided here; which limits it gets is not.
 
+mod confine;
 mod error;
 pub mod host;
 mod idmap;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 
 pub use error::SandboxError;
 pub use spawn::{Launcher, Running};
-pub use spec::{Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
+pub use spec::{Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits};
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 
 /// Runs the hidden subcommand that `arguments` (with the program's name in front) call for: the

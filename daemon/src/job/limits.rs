@@ -280,6 +280,7 @@ impl From<&Limits> for TreeLimits {
         Self {
             memory: limits.memory.0,
             cpu: u64::try_from(limits.cpu_time.as_nanos()).unwrap_or(u64::MAX),
+            wall: u64::try_from(limits.wall_time.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -288,7 +289,9 @@ impl From<&Limits> for Rlimits {
     fn from(limits: &Limits) -> Self {
         let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
         Self {
-            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
+            // One more: the sum over the tree is what decides, and it has to be seen first, so
+            // that a SIGXCPU that a program sends itself is never taken for a limit.
+            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part + 1),
             data_bytes: limits.memory.0,
             processes: limits.processes,
             open_files: limits.open_files,

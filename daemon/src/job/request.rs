@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use globset::GlobSet;
-use piston_client::api::{CacheLevel, Code, TextEncoding};
+use piston_client::api::{CacheLevel, Code, Network, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
 
 pub use self::v3::{choose_language, from_v3};
 use super::limits::{LimitError, Limits, Stages};
 use crate::packages::{Installed, Lease};
-use crate::sandbox::{JobPath, WorkspaceFile};
+use crate::sandbox::{Grants, JobPath, WorkspaceFile};
 
 /// A submission as decoded from the wire, not yet checked.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Draft {
     pub outputs: Vec<String>,
     /// The cache level asked for; none is the package's.
     pub cache: Option<CacheLevel>,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
 }
 
 /// One file of a [`Draft`].
@@ -101,6 +103,8 @@ pub struct Request {
     pub output_patterns: Vec<String>,
     /// What may be kept of it.
     pub cache: CacheLevel,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
     /// Which files a compile stage leaves for the run stage; empty means all.
     artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
@@ -189,7 +193,12 @@ impl TryFrom<Draft> for Request {
             limits: draft.limits,
             outputs: check::globs("outputs", &draft.outputs)?,
             output_patterns: draft.outputs,
-            cache: draft.cache.unwrap_or(installed.cache),
+            cache: match draft.grants.network {
+                Network::None => draft.cache.unwrap_or(installed.cache),
+                // What the network says is not a function of the request.
+                Network::Host => CacheLevel::None,
+            },
+            grants: draft.grants,
             // A package's own patterns were checked when it was installed.
             artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,

@@ -4,11 +4,14 @@
 //! however much memory the daemon uses. It reads jobs from the socket on its standard input and
 //! answers only once, when it is ready; everything about a job is between its init and the
 //! daemon. It ends when that socket does, and every init ends with it.
+//!
+//! Its own network is the daemon's. Jobs that see that one have a launcher to themselves.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use piston_client::api::Network;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -40,6 +43,8 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
 }
 
 /// Runs the launcher until the daemon is gone.
@@ -87,7 +92,7 @@ fn next_job(socket: &OwnedFd) -> io::Result<Option<JobFds<OwnedFd>>> {
 }
 
 /// Everything that is done once.
-fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
+fn prepare(Setup { fs, ids, network }: Setup) -> Result<Common, Failure> {
     rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
@@ -103,6 +108,7 @@ fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
         template,
         filter,
         ids,
+        network,
     })
 }
 

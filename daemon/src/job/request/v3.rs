@@ -88,6 +88,7 @@ pub fn from_v3(
         limits,
         outputs,
         cache,
+        grants: terms.grants,
     }
     .try_into()
 }
