@@ -73,7 +73,7 @@ pub enum Sandboxes {
     /// It can.
     Ready {
         /// What makes them.
-        launcher: Launcher,
+        launcher: Box<Launcher>,
         /// First host id of the slots, none where every job shares the daemon's.
         ids: Option<u32>,
     },
@@ -225,7 +225,7 @@ impl Runner {
             return Ok(outcome);
         }
         let (launcher, ids) = match &self.sandboxes {
-            Sandboxes::Ready { launcher, ids } => (launcher, *ids),
+            Sandboxes::Ready { launcher, ids } => (&**launcher, *ids),
             Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
         };
         let queued = Instant::now();

@@ -13,6 +13,8 @@
 //!
 //! What a job sees and may do is decided here; which limits it gets is not.
 
+mod accounting;
+pub mod cgroup;
 mod confine;
 mod error;
 pub mod host;
@@ -37,7 +39,9 @@ use std::process::ExitCode;
 
 pub use error::SandboxError;
 pub use spawn::{Launcher, Running};
-pub use spec::{Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits};
+pub use spec::{
+    Controllers, Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits,
+};
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 
 /// Runs the hidden subcommand that `arguments` (with the program's name in front) call for: the

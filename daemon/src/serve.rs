@@ -20,6 +20,7 @@ use crate::job::queue::Queue;
 use crate::job::runners::{Runners, RunnersError};
 use crate::job::{HostNetwork, Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
@@ -197,6 +198,7 @@ async fn engine(
         root: config.data.clone(),
     };
     let mount = fs.path().to_owned();
+    let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
         Packages::open(data, fs),
         tokio::task::spawn_blocking(host::examine)
@@ -207,9 +209,9 @@ async fn engine(
         .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
-        None => match Launcher::start(&mount, privilege.ids()).await {
+        None => match Launcher::start(&mount, privilege.ids(), groups).await {
             Ok(launcher) => Sandboxes::Ready {
-                launcher,
+                launcher: Box::new(launcher),
                 ids: privilege.ids(),
             },
             Err(error) => Sandboxes::Refused(crate::error::chain(&error)),
@@ -251,6 +253,29 @@ async fn cache(
         }
     }));
     Ok(cache)
+}
+
+/// The control groups of jobs, where there are any.
+fn groups(config: &Config) -> Option<Groups> {
+    let settings = cgroup::Settings {
+        memory_percent: config.jobs.memory_percent,
+        data: config.data.clone(),
+    };
+    match Groups::open(&settings) {
+        Ok(groups) => {
+            tracing::info!(what = groups.offer().description, "control groups");
+            Some(groups)
+        }
+        Err(missing) => {
+            let cgroup::Missing { reason, remedy } = missing;
+            tracing::warn!(
+                reason,
+                remedy,
+                "no control groups: limits are watched by polling"
+            );
+            None
+        }
+    }
 }
 
 fn unopened(error: PackagesError) -> ServeError {

@@ -25,6 +25,7 @@ mod grants;
 mod isolation;
 mod limits;
 mod packages;
+mod python;
 mod recovery;
 mod runners;
 mod stream;

@@ -20,19 +20,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
+use super::cgroup::Entry;
 use super::error::{Failure, Step as _};
 use super::launcher::Common;
 use super::message::{self, JobFds, KILL, Report};
-use super::program::{self, Program};
+use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
 
-/// Namespaces of every job besides those of its pids, its network and its user.
+/// Namespaces of every job besides those of its pids and its network, and those that the program
+/// enters by itself.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWCGROUP);
+    .union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
@@ -52,11 +53,13 @@ pub(super) fn run(
             workspace,
             stdio,
             control,
+            entry,
         } = job;
         let files = Files {
             spec,
             workspace,
             stdio,
+            entry,
         };
         match start(thread, common, files, &control, launcher) {
             Ok(mut started) => attend(&mut started, &control),
@@ -71,6 +74,7 @@ struct Files {
     spec: OwnedFd,
     workspace: OwnedFd,
     stdio: [OwnedFd; 3],
+    entry: Entry<OwnedFd>,
 }
 
 /// A program that runs.
@@ -110,7 +114,7 @@ fn start(
         .step("signalfd")?;
 
     let spec = read_spec(files.spec)?;
-    let program = Program::prepare(&spec, common.ids)?;
+    let program = Program::prepare(&spec, common)?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
     if common.network == Network::None {
         super::network::own().step("network")?;
@@ -121,13 +125,17 @@ fn start(
         .enter(&spec.view, &files.workspace, common.network)?;
     drop(files.workspace);
 
-    let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
+    let handed = Handed {
+        stdio: files.stdio,
+        entry: files.entry,
+    };
+    let (pid, at) = execute(thread, &program, &common.filter, handed)?;
     message::send(control, &Report::Ready, &[]).step("report")?;
     Ok(Started {
         pid,
         at,
         children,
-        tally: Tally::new(spec.tree, at),
+        tally: Tally::new(spec.tree.without(common.controllers), at),
     })
 }
 
@@ -153,14 +161,14 @@ fn execute(
     thread: &OneThread,
     program: &Program,
     filter: &super::seccomp::Filter,
-    stdio: [OwnedFd; 3],
+    handed: Handed,
 ) -> Result<(i32, Duration), Failure> {
     let (ours, theirs) = message::pair().step("report socket")?;
-    let pid = match sys::fork(thread).step("fork the program")? {
+    let pid = match handed.entry.fork(thread).step("fork the program")? {
         Forked::Parent(pid) => pid,
-        Forked::Child => program::run(program, filter, &stdio, &theirs),
+        Forked::Child => program::run(program, filter, &handed, &theirs),
     };
-    drop((theirs, stdio));
+    drop((theirs, handed));
     let mut at = None;
     // Exec closes the other end.
     while let Some((report, _)) =

@@ -20,6 +20,7 @@ use super::init;
 use super::message::{self, JobFds, Report, Setup};
 use super::mounts::Template;
 use super::seccomp::Filter;
+use super::spec::Controllers;
 use super::sys::{self, Disposition, Forked, OneThread};
 
 /// Signals that are meant for the daemon and reach the launcher too (a terminal's, a service
@@ -45,6 +46,8 @@ pub(super) struct Common {
     pub(super) ids: Option<u32>,
     /// Which network its jobs see.
     pub(super) network: Network,
+    /// What control groups limit and count.
+    pub(super) controllers: Controllers,
 }
 
 /// Runs the launcher until the daemon is gone.
@@ -92,7 +95,13 @@ fn next_job(socket: &OwnedFd) -> io::Result<Option<JobFds<OwnedFd>>> {
 }
 
 /// Everything that is done once.
-fn prepare(Setup { fs, ids, network }: Setup) -> Result<Common, Failure> {
+fn prepare(setup: Setup) -> Result<Common, Failure> {
+    let Setup {
+        fs,
+        ids,
+        network,
+        controllers,
+    } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
@@ -109,6 +118,7 @@ fn prepare(Setup { fs, ids, network }: Setup) -> Result<Common, Failure> {
         filter,
         ids,
         network,
+        controllers,
     })
 }
 

@@ -18,9 +18,11 @@ use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::accounting::Accounting;
+use super::cgroup::Groups;
 use super::error::SandboxError;
 use super::message::{self, JobFds, KILL, Report, Setup};
-use super::spec::{Exit, Spec, Stdio};
+use super::spec::{Controllers, Exit, Spec, Stdio};
 use super::sys;
 use super::workspace::Workspace;
 
@@ -35,6 +37,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Launcher {
     /// How to start one.
     command: LauncherCommand,
+    /// Where what it starts is counted.
+    groups: Option<Groups>,
     /// The one in use.
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
@@ -60,10 +64,15 @@ struct Link {
 
 impl Launcher {
     /// Starts the launcher over the filesystem mounted at `fs`. `ids`: first host uid and gid for
-    /// slots, or none when all jobs share the daemon's. The launcher is this very program, whose
-    /// `main` has to call [`super::hidden_subcommand`].
-    pub async fn start(fs: &Path, ids: Option<u32>) -> Result<Self, SandboxError> {
-        Self::start_program(Path::new("/proc/self/exe"), fs, ids).await
+    /// slots, or none when all jobs share the daemon's. `groups`: those for jobs, where the host
+    /// has any. The launcher is this very program, whose `main` has to call
+    /// [`super::hidden_subcommand`].
+    pub async fn start(
+        fs: &Path,
+        ids: Option<u32>,
+        groups: Option<Groups>,
+    ) -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"), fs, ids, groups).await
     }
 
     /// The same with another program as launcher, for callers that are not `pistond` themselves.
@@ -71,23 +80,28 @@ impl Launcher {
         program: &Path,
         fs: &Path,
         ids: Option<u32>,
+        groups: Option<Groups>,
     ) -> Result<Self, SandboxError> {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
             network: Network::None,
+            controllers: groups
+                .as_ref()
+                .map_or_else(Controllers::default, |groups| groups.offer().controllers),
         };
-        Self::of(LauncherCommand {
+        let command = LauncherCommand {
             program: program.to_owned(),
             setup,
-        })
-        .await
+        };
+        Self::of(command, groups).await
     }
 
-    async fn of(command: LauncherCommand) -> Result<Self, SandboxError> {
+    async fn of(command: LauncherCommand, groups: Option<Groups>) -> Result<Self, SandboxError> {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
+            groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
             of_host_network: tokio::sync::OnceCell::new(),
@@ -105,9 +119,9 @@ impl Launcher {
                 ..self.command.setup.clone()
             };
             let program = self.command.program.clone();
-            Self::of(LauncherCommand { program, setup })
-                .await
-                .map(Box::new)
+            // What it starts is counted by this one.
+            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            Ok::<_, SandboxError>(Box::new(launcher))
         };
         Ok(&**self.of_host_network.get_or_try_init(start).await?)
     }
@@ -121,20 +135,25 @@ impl Launcher {
         stdio: Stdio,
     ) -> Result<Running, SandboxError> {
         let memfd = spec_memfd(spec).map_err(|error| SandboxError::step("spec", error))?;
+        let accounting = Accounting::begin(self.groups.as_ref(), spec)?;
         let fds = StageFds {
             spec: memfd.as_fd(),
             workspace: workspace.mount(),
             stdio: &stdio,
+            accounting: &accounting,
         };
         let launcher = self.of_network(spec.grants.network).await?;
         let link = launcher.link();
-        match link.spawn(&fds, spec).await {
+        let spawned = match link.spawn(&fds, spec).await {
             Err(SandboxError::LauncherGone) => {
                 let link = launcher.replace(&link).await?;
                 link.spawn(&fds, spec).await
             }
             result => result,
-        }
+        };
+        let mut running = spawned?;
+        running.accounting = accounting;
+        Ok(running)
     }
 
     /// Process id of the launcher in use, when it is alive.
@@ -197,11 +216,11 @@ impl LauncherCommand {
 }
 
 /// What a stage is started with, all of it borrowed: a second launcher may have to get it too.
-#[derive(Clone, Copy)]
 struct StageFds<'a> {
     spec: BorrowedFd<'a>,
     workspace: BorrowedFd<'a>,
     stdio: &'a Stdio,
+    accounting: &'a Accounting,
 }
 
 impl Link {
@@ -219,6 +238,7 @@ impl Link {
             workspace: fds.workspace,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             control: theirs.as_fd(),
+            entry: fds.accounting.entry(),
         };
         let sent = self
             .socket
@@ -276,6 +296,8 @@ pub struct Running {
     init: AsyncFd<OwnedFd>,
     /// What init reported, once it has.
     exit: Option<Exit>,
+    /// Who counts.
+    accounting: Accounting,
 }
 
 impl Running {
@@ -288,6 +310,7 @@ impl Running {
             control,
             init,
             exit: None,
+            accounting: Accounting::Init,
         })
     }
 
@@ -296,10 +319,20 @@ impl Running {
     pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
         let exit = match self.exit {
             Some(exit) => exit,
-            None => *self.exit.insert(self.report().await?),
+            None => *self.exit.insert(self.end().await?),
         };
         self.dead().await?;
-        Ok(exit)
+        self.accounting.settle(exit)
+    }
+
+    /// The last report of init, brought about where the tree is over a limit.
+    async fn end(&self) -> Result<Exit, SandboxError> {
+        let mut report = std::pin::pin!(self.report());
+        tokio::select! {
+            exit = &mut report => return exit,
+            () = self.accounting.exceeded() => self.kill(),
+        }
+        report.await
     }
 
     /// Kills the whole tree now; `wait` then tells the figures.

@@ -16,6 +16,9 @@
 //! are dead: what each process was last seen to have used is remembered, which is less than all by
 //! at most what it used after that look.
 //!
+//! Where control groups limit and count one of the two, that is not looked at; where they do both,
+//! nothing is.
+//!
 //! This decides when a tree is over its limits; killing it is init's.
 
 use std::collections::BTreeMap;
@@ -25,7 +28,7 @@ use std::time::Duration;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::spec::{Over, TreeLimits};
+use super::spec::{Over, Watched};
 use super::sys;
 
 /// When a job is looked at first, after its start.
@@ -40,12 +43,12 @@ const REST: u32 = 9;
 /// The sums of one tree.
 #[derive(Debug)]
 pub(super) struct Tally {
-    limits: TreeLimits,
+    limits: Watched,
     /// Nanoseconds of one unit of processor time in proc.
     tick: u64,
     /// When its time is up, on the monotonic clock.
     end: Duration,
-    /// When to look next, on the monotonic clock; none after a limit was exceeded.
+    /// When to look next, on the monotonic clock; none where there is nothing to look at.
     due: Option<Duration>,
     /// The limit that was exceeded.
     over: Option<Over>,
@@ -72,14 +75,15 @@ pub(super) struct Figures {
 
 impl Tally {
     /// The tally of a tree that was started at `start`.
-    pub(super) fn new(limits: TreeLimits, start: Duration) -> Self {
+    pub(super) fn new(limits: Watched, start: Duration) -> Self {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
         let ticks = ticks.ok().flatten().and_then(|n| u64::try_from(n).ok());
+        let looks = limits.memory.is_some() || limits.cpu.is_some();
         Self {
             limits,
             tick: 1_000_000_000 / ticks.unwrap_or(100).max(1),
             end: start.saturating_add(Duration::from_nanos(limits.wall)),
-            due: Some(start.saturating_add(FIRST)),
+            due: looks.then(|| start.saturating_add(FIRST)),
             over: None,
             memory: 0,
             cpu: 0,
@@ -90,38 +94,39 @@ impl Tally {
 
     /// How long to wait before [`Tally::look`] is called again; none for ever.
     pub(super) fn rest(&self, now: Duration) -> Option<Duration> {
-        self.due.map(|due| due.min(self.end).saturating_sub(now))
+        let next = self.due.map_or(self.end, |due| due.min(self.end));
+        self.over.is_none().then(|| next.saturating_sub(now))
     }
 
     /// Looks at the tree when that is due. True when it has just been found over a limit.
     pub(super) fn look(&mut self, now: Duration) -> io::Result<bool> {
-        let Some(due) = self.due else {
+        if self.over.is_some() {
             return Ok(false);
-        };
+        }
         if now >= self.end {
             self.over = Some(Over::WallTime);
-            self.due = None;
             return Ok(true);
         }
-        if now < due {
+        if self.due.is_none_or(|due| now < due) {
             return Ok(false);
         }
         let processes = processes()?;
-        self.count_cpu(&processes)?;
-        self.count_memory(processes)?;
-        self.over = if self.memory > self.limits.memory {
+        if self.limits.cpu.is_some() {
+            self.count_cpu(&processes)?;
+        }
+        if self.limits.memory.is_some() {
+            self.count_memory(processes)?;
+        }
+        self.over = if self.limits.memory.is_some_and(|limit| self.memory > limit) {
             Some(Over::Memory)
-        } else if self.cpu >= self.limits.cpu {
+        } else if self.limits.cpu.is_some_and(|limit| self.cpu >= limit) {
             Some(Over::CpuTime)
         } else {
             None
         };
         let done = super::init::monotonic()?;
         let pause = INTERVAL.max(done.saturating_sub(now).saturating_mul(REST));
-        self.due = match self.over {
-            None => Some(done.saturating_add(pause)),
-            Some(_) => None,
-        };
+        self.due = Some(done.saturating_add(pause));
         Ok(self.over.is_some())
     }
 
@@ -329,9 +334,9 @@ mod tests {
 
     #[test]
     fn what_a_process_used_is_remembered_when_it_is_gone() {
-        let limits = TreeLimits {
-            memory: u64::MAX,
-            cpu: u64::MAX,
+        let limits = Watched {
+            memory: None,
+            cpu: Some(u64::MAX),
             wall: u64::MAX,
         };
         let mut tally = Tally::new(limits, Duration::ZERO);
@@ -350,9 +355,10 @@ mod tests {
 
     #[test]
     fn time_that_is_up_is_told_once_and_waited_for_exactly() {
-        let limits = TreeLimits {
-            memory: u64::MAX,
-            cpu: u64::MAX,
+        // Also where control groups do all the rest.
+        let limits = Watched {
+            memory: None,
+            cpu: None,
             wall: 10_000_000,
         };
         let start = Duration::from_secs(5);

@@ -257,7 +257,8 @@ fn a_filesystem_that_is_not_there_is_an_error_of_the_start() {
         async |bench| {
             let nowhere = std::path::Path::new("/nonexistent/fs");
             let program = crate::bench::pistond();
-            let launcher = pistond::sandbox::Launcher::start_program(&program, nowhere, bench.ids);
+            let launcher =
+                pistond::sandbox::Launcher::start_program(&program, nowhere, bench.ids, None);
             match launcher.await {
                 Err(SandboxError::Step { step, source }) => {
                     assert_eq!(
