@@ -7,7 +7,11 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/deadlines.rs"]
+mod deadlines;
 #[path = "mounts/life.rs"]
 mod life;
+#[path = "mounts/overlay.rs"]
+mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;

@@ -256,7 +256,8 @@ impl Limits {
         }
     }
 
-    fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
+    /// These limits, lowered to what is asked for in the field `stage`.
+    pub fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
         let own = numbers(&self.as_wire());
         for ((name, maximum), (_, asked)) in own.into_iter().zip(numbers(asked)) {
             let (Some(asked), Some(maximum)) = (asked, maximum) else {

@@ -47,6 +47,16 @@ pub(super) struct Program {
     filter: Option<Filter>,
     /// Host id of its slot, where slots have their own.
     id: Option<u32>,
+    streams: Streams,
+}
+
+/// What standard streams are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// Whatever the daemon gave.
+    Given,
+    /// A terminal, which is to be the program's.
+    Terminal,
 }
 
 impl Program {
@@ -80,6 +90,10 @@ impl Program {
             filter: own_filter(&spec.grants)?,
             grants: spec.grants.clone(),
             id,
+            streams: match spec.terminal {
+                None => Streams::Given,
+                Some(_) => Streams::Terminal,
+            },
         })
     }
 }
@@ -119,6 +133,9 @@ fn become_program(
     handed.entry.join().step("control group")?;
     rustix::process::setsid().step("session")?;
     take_stdio(&handed.stdio, program.id)?;
+    if program.streams == Streams::Terminal {
+        rustix::process::ioctl_tiocsctty(io::stdin()).step("controlling terminal")?;
+    }
     // Init is not dumpable, and neither are its children, whose proc files then belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
     // When memory runs out the kernel is to end jobs first.
@@ -141,14 +158,15 @@ fn become_program(
     nix::unistd::execve(&program.path, &program.argv, &program.env).step(EXEC)
 }
 
-/// Puts the streams where programs expect them. Pipes are given to the job's user, who could not
-/// open `/dev/stdout` otherwise.
+/// Puts the streams where programs expect them. Pipes and terminals are given to the job's user,
+/// who could not open `/dev/stdout` otherwise.
 fn take_stdio([stdin, stdout, stderr]: &[OwnedFd; 3], id: Option<u32>) -> Result<(), Failure> {
     const STEP: &str = "standard streams";
     if let Some(id) = id {
         for stream in [stdin, stdout, stderr] {
             let mode = rustix::fs::fstat(stream).step(STEP)?.st_mode;
-            if FileType::from_raw_mode(mode) == FileType::Fifo {
+            let kind = FileType::from_raw_mode(mode);
+            if kind == FileType::Fifo || rustix::termios::isatty(stream) {
                 rustix::fs::fchown(stream, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
                     .step(STEP)?;
             }

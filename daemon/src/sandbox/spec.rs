@@ -29,6 +29,8 @@ pub struct Spec {
     pub slot: u32,
     /// What it may do that others may not.
     pub grants: Grants,
+    /// The size of the terminal that it gets instead of its standard streams; none for the streams.
+    pub terminal: Option<Window>,
 }
 
 /// What the operator lets a job do that jobs may not otherwise.
@@ -61,6 +63,15 @@ pub enum Relaxation {
     UserNamespaces,
     /// `userfaultfd`.
     Userfaultfd,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
 }
 
 /// The part of the limits that become rlimits.
@@ -149,7 +160,7 @@ pub enum Over {
     WallTime,
 }
 
-/// Standard streams of a stage.
+/// Standard streams of a stage. One that gets a terminal does not use them.
 #[derive(Debug)]
 pub struct Stdio {
     /// Read end for the program.

@@ -14,10 +14,10 @@ use pistond::sandbox::{
 };
 
 /// Programs of the view.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 26] = [
     "bash", "cat", "chmod", "chroot", "cp", "dd", "env", "find", "head", "id", "ln", "ls", "mkdir",
-    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "true", "uname",
-    "unshare",
+    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "stty", "true", "tty",
+    "uname", "unshare",
 ];
 
 /// Set in the process that runs a test's body without root.
@@ -234,6 +234,7 @@ pub(crate) fn command(argv: &[&str]) -> Spec {
         },
         slot: 1,
         grants: Grants::default(),
+        terminal: None,
     }
 }
 
