@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use piston_client::api::{Mechanism, RepositorySettings};
 use piston_fs::mount::{MountError, MountOptions, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
@@ -16,8 +17,10 @@ use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Hos
 use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
 use crate::job::queue::Queue;
+use crate::job::runners::{Runners, RunnersError};
 use crate::job::{Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
@@ -44,6 +47,9 @@ pub enum ServeError {
     /// The data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The operator's settings of runtimes.
+    #[error(transparent)]
+    Runners(#[from] RunnersError),
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -100,15 +106,18 @@ fn raise_open_files() {
 async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     let (trigger, shutdown) = shutdown::channel();
     let signals = Signals::install().map_err(ServeError::Runtime)?;
+    let hangup = signal(SignalKind::hangup()).map_err(ServeError::Runtime)?;
     let _lock = DataDirectory {
         root: config.data.clone(),
     }
     .lock()?;
+    let runners = Arc::new(Runners::open(&config.data, config.limits.clone())?);
+    drop(shutdown.spawn(reloads(Arc::clone(&runners), hangup, shutdown.clone())));
     let listeners = listeners(&config).await?;
     tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
 
     let connections = Arc::new(Semaphore::new(config.server.max_connections));
-    let app = Arc::new(App::new(config, shutdown.clone()));
+    let app = Arc::new(App::new(config, runners, shutdown.clone()));
     for listener in listeners {
         tracing::info!(address = listener.name(), "listening");
         let serving = crate::http::serve(listener, Arc::clone(&app), Arc::clone(&connections));
@@ -134,6 +143,20 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     mount.unmount();
     tracing::info!("stopped");
     served
+}
+
+/// Reads the operator's settings of runtimes again whenever a signal says so.
+async fn reloads(runners: Arc<Runners>, mut hangup: Signal, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let runners = Arc::clone(&runners);
+                // A panic in there is logged by its hook, and the next signal tries again.
+                drop(tokio::task::spawn_blocking(move || runners.reload()).await);
+            }
+            () = shutdown.draining() => return,
+        }
+    }
 }
 
 /// Returns when nothing is left to do, or when the time for it is over.
@@ -176,6 +199,7 @@ async fn engine(
         root: config.data.clone(),
     };
     let mount = fs.path().to_owned();
+    let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
         Packages::open(data, fs),
         tokio::task::spawn_blocking(host::examine)
@@ -186,7 +210,7 @@ async fn engine(
         .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
-        None => match Launcher::start(&mount, privilege.ids()).await {
+        None => match Launcher::start(&mount, privilege.ids(), groups).await {
             Ok(launcher) => Sandboxes::Ready {
                 launcher,
                 ids: privilege.ids(),
@@ -229,6 +253,29 @@ async fn cache(
         }
     }));
     Ok(cache)
+}
+
+/// The control groups of jobs, where there are any.
+fn groups(config: &Config) -> Option<Groups> {
+    let settings = cgroup::Settings {
+        memory_percent: config.jobs.memory_percent,
+        data: config.data.clone(),
+    };
+    match Groups::open(&settings) {
+        Ok(groups) => {
+            tracing::info!(what = groups.offer().description, "control groups");
+            Some(groups)
+        }
+        Err(missing) => {
+            let cgroup::Missing { reason, remedy } = missing;
+            tracing::warn!(
+                reason,
+                remedy,
+                "no control groups: limits are watched by polling"
+            );
+            None
+        }
+    }
 }
 
 fn unopened(error: PackagesError) -> ServeError {

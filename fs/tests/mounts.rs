@@ -13,5 +13,7 @@ mod counted;
 mod deadlines;
 #[path = "mounts/life.rs"]
 mod life;
+#[path = "mounts/overlay.rs"]
+mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;

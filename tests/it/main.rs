@@ -16,14 +16,19 @@ macro_rules! as_root_and_user {
     };
 }
 
+mod batch;
 mod cache;
 mod cli;
 mod contract;
 mod execute;
 mod filesystem;
+mod interactive;
 mod isolation;
 mod limits;
 mod packages;
+mod python;
+mod queue;
 mod recovery;
+mod runners;
 mod stream;
 mod tidy;

@@ -45,6 +45,14 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("hyperlocal", &["client/src/http.rs", "client/src/http/"]),
+    (
+        "tungstenite",
+        &["daemon/src/http/ws.rs", "daemon/src/http/ws/"],
+    ),
+    (
+        "tokio_tungstenite",
+        &["client/src/http.rs", "client/src/http/"],
+    ),
     ("object", &["daemon/src/packages/make/elf.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];

@@ -113,6 +113,19 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
     Ok(Jobs {
         max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 4096))?,
         max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
+        interactive_time: time(
+            &key("interactive_time"),
+            raw.interactive_time,
+            Duration::from_hours(1),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
+        interactive_idle: time(
+            &key("interactive_idle"),
+            raw.interactive_idle,
+            Duration::from_mins(10),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
+        memory_percent: number(&key("memory_percent"), raw.memory_percent, 75, (1, 100))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,
             Some(false) | None => WithoutSandbox::Refuse,

@@ -13,15 +13,17 @@ use piston_client::units::Bytes;
 
 use super::app::App;
 use super::body::{self, Json, Params};
+use super::edge::Peer;
 use super::reply::{self, Reply};
 use super::stream::{self, Form};
 use crate::job::outcome::StageOutcome;
-use crate::job::{Outcome, request};
+use crate::job::{self, Outcome, request};
 
 /// Runs a job; replies at its end, or with its events when `Accept` asks for them.
 pub(super) async fn execute(
     State(app): State<Arc<App>>,
     Params((package, version)): Params<(String, String)>,
+    peer: Peer,
     headers: HeaderMap,
     Json(wire): Json<ExecuteRequest>,
 ) -> Reply {
@@ -29,7 +31,7 @@ pub(super) async fn execute(
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
-    let request = request::from_v3(wire, lease, &app.config().limits)?;
+    let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     if let Some(form) = Form::asked(&headers) {
         return stream::execute(&app, request, form, encoding).await;
     }
@@ -40,7 +42,6 @@ pub(super) async fn execute(
 /// The reply of a job that ended.
 pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
     let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(&stage, encoding));
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     ExecuteResponse {
         id: outcome.id,
         language: outcome.language,
@@ -57,15 +58,22 @@ pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteRes
             })
             .collect(),
         cache: outcome.cache,
-        timings: Timings {
-            queue_us: micros(outcome.timings.queue),
-            sandbox_us: micros(outcome.timings.sandbox),
-            collect_us: micros(outcome.timings.collect),
-        },
+        timings: timings(outcome.timings),
     }
 }
 
-fn result(stage: &StageOutcome, encoding: OutputEncoding) -> StageResult {
+/// What the daemon's own steps took.
+pub(super) fn timings(timings: job::Timings) -> Timings {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Timings {
+        queue_us: micros(timings.queue),
+        sandbox_us: micros(timings.sandbox),
+        collect_us: micros(timings.collect),
+    }
+}
+
+/// What is told of a stage.
+pub(super) fn result(stage: &StageOutcome, encoding: OutputEncoding) -> StageResult {
     let mut lossy = false;
     let mut text = |bytes: &[u8]| match encoding {
         OutputEncoding::Base64 => STANDARD.encode(bytes),

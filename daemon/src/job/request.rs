@@ -5,10 +5,12 @@
 //! the job directory, are unique and are no other file's folder; arguments and variables can be
 //! given to exec; limits are within the runtime's.
 
+mod batch;
 mod check;
 mod v3;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,8 +18,10 @@ use globset::GlobSet;
 use piston_client::api::{CacheLevel, Code, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
 
-pub use self::v3::{choose_language, from_v3};
+pub use self::batch::batch_v3;
+pub use self::v3::{choose_language, from_v3, interactive_v3};
 use super::limits::{LimitError, Limits, Stages};
+use super::queue::Requester;
 use crate::packages::{Installed, Lease};
 use crate::sandbox::{JobPath, WorkspaceFile};
 
@@ -101,6 +105,10 @@ pub struct Request {
     pub output_patterns: Vec<String>,
     /// What may be kept of it.
     pub cache: CacheLevel,
+    /// How long an interactive program may neither read nor print.
+    pub idle_time: Option<Duration>,
+    /// Who asked for it.
+    pub requester: Requester,
     /// Which files a compile stage leaves for the run stage; empty means all.
     artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
@@ -190,6 +198,8 @@ impl TryFrom<Draft> for Request {
             outputs: check::globs("outputs", &draft.outputs)?,
             output_patterns: draft.outputs,
             cache: draft.cache.unwrap_or(installed.cache),
+            idle_time: None,
+            requester: Requester::Unknown,
             // A package's own patterns were checked when it was installed.
             artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,
@@ -207,6 +217,40 @@ impl Request {
     /// The package that runs it, with how.
     pub fn installed(&self) -> &Installed {
         &self.lease.installed
+    }
+
+    /// The same, asked for by `requester`.
+    #[must_use]
+    pub fn of(self, requester: Requester) -> Self {
+        Self { requester, ..self }
+    }
+
+    /// Another run of the same program, after compiling: with its own arguments, variables, input
+    /// and limits, and without files.
+    fn again(
+        &self,
+        args: Vec<String>,
+        env: BTreeMap<String, String>,
+        stdin: Vec<u8>,
+        limits: Stages<Limits>,
+    ) -> Self {
+        Self {
+            id: self.id.clone(),
+            language: self.language.clone(),
+            code: self.code.clone(),
+            args,
+            stdin,
+            env,
+            limits,
+            outputs: GlobSet::empty(),
+            output_patterns: Vec::new(),
+            cache: CacheLevel::None,
+            idle_time: None,
+            requester: self.requester,
+            artifacts: GlobSet::empty(),
+            files: Vec::new(),
+            lease: self.lease.clone(),
+        }
     }
 
     /// Tells which files a compile stage leaves for the run stage.

@@ -17,6 +17,7 @@ use super::init;
 use super::message::{self, JobFds, Report, Setup};
 use super::mounts::Template;
 use super::seccomp::Filter;
+use super::spec::Controllers;
 use super::sys::{self, Disposition, Forked, OneThread};
 
 /// Signals that are meant for the daemon and reach the launcher too (a terminal's, a service
@@ -40,6 +41,8 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// What control groups limit and count.
+    pub(super) controllers: Controllers,
 }
 
 /// Runs the launcher until the daemon is gone.
@@ -87,7 +90,12 @@ fn next_job(socket: &OwnedFd) -> io::Result<Option<JobFds<OwnedFd>>> {
 }
 
 /// Everything that is done once.
-fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
+fn prepare(setup: Setup) -> Result<Common, Failure> {
+    let Setup {
+        fs,
+        ids,
+        controllers,
+    } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
@@ -103,6 +111,7 @@ fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
         template,
         filter,
         ids,
+        controllers,
     })
 }
 

@@ -31,16 +31,19 @@ const WORKSPACE_MOUNTS: [(&str, &str); 3] =
     [("job", "piston/job"), ("tmp", "tmp"), ("shm", "dev/shm")];
 
 /// Device nodes of a job: name, major, minor.
-const DEVICES: [(&str, u32, u32); 5] = [
+const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
     ("random", 1, 8),
     ("urandom", 1, 9),
+    // Whichever terminal the process has; most have none.
+    ("tty", 5, 0),
 ];
 
 /// Links of a job's `/dev`.
-const DEVICE_LINKS: [(&str, &str); 4] = [
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -185,7 +188,9 @@ fn build_devices(target: &OwnedFd) -> io::Result<()> {
     for (name, link) in DEVICE_LINKS {
         rustix::fs::symlinkat(link, &dev, name)?;
     }
-    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o755))?;
+    for directory in ["shm", "pts"] {
+        rustix::fs::mkdirat(&dev, directory, Mode::from_raw_mode(0o755))?;
+    }
     attach(&dev, target)?;
     for (name, major, minor) in DEVICES {
         make_device(&dev, name, rustix::fs::makedev(major, minor))?;
@@ -261,6 +266,12 @@ fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
 pub(super) fn keep_mounts_private() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change("/", private)?)
+}
+
+/// Mounts terminals of its own on `/dev/pts` of this process's root, which has to be a job's.
+pub(super) fn mount_terminals(options: &[(&str, &str)]) -> io::Result<()> {
+    let terminals = new_mount("devpts", options, NOSUID | NOEXEC)?;
+    attach(&terminals, &open_beneath(CWD, "dev/pts")?)
 }
 
 /// A detached tmpfs.

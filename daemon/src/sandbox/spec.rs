@@ -25,6 +25,17 @@ pub struct Spec {
     pub tree: TreeLimits,
     /// Which slot it runs in.
     pub slot: u32,
+    /// The size of the terminal that it gets instead of its standard streams; none for the streams.
+    pub terminal: Option<Window>,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
 }
 
 /// The part of the limits that become rlimits.
@@ -51,6 +62,51 @@ pub struct TreeLimits {
     pub cpu: u64,
 }
 
+/// Which limits the control groups of jobs enforce on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Controllers {
+    /// Memory is limited and counted.
+    pub memory: bool,
+    /// Processes are limited.
+    pub pids: bool,
+    /// Processor time is counted.
+    pub cpu: bool,
+}
+
+/// The limits that init has to watch itself, by looking at the processes of its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Watched {
+    /// Bytes of memory.
+    pub(super) memory: Option<u64>,
+    /// Nanoseconds of processor time.
+    pub(super) cpu: Option<u64>,
+}
+
+impl TreeLimits {
+    /// What is left to watch where `groups` do their part.
+    pub(super) fn without(self, groups: Controllers) -> Watched {
+        Watched {
+            memory: (!groups.memory).then_some(self.memory),
+            cpu: (!groups.cpu).then_some(self.cpu),
+        }
+    }
+}
+
+impl Rlimits {
+    /// These limits where `groups` do their part: `RLIMIT_DATA` counts memory that a program never
+    /// touches, and is only a substitute.
+    pub(super) fn without(self, groups: Controllers) -> Self {
+        Self {
+            data_bytes: if groups.memory {
+                u64::MAX
+            } else {
+                self.data_bytes
+            },
+            ..self
+        }
+    }
+}
+
 /// A limit on a sum that a stage exceeded, for which its tree was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Over {
@@ -60,7 +116,7 @@ pub enum Over {
     CpuTime,
 }
 
-/// Standard streams of a stage.
+/// Standard streams of a stage. One that gets a terminal does not use them.
 #[derive(Debug)]
 pub struct Stdio {
     /// Read end for the program.

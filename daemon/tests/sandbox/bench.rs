@@ -13,10 +13,10 @@ use pistond::sandbox::{
 };
 
 /// Programs of the view.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 26] = [
     "bash", "cat", "chmod", "chroot", "cp", "dd", "env", "find", "head", "id", "ln", "ls", "mkdir",
-    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "true", "uname",
-    "unshare",
+    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "stty", "true", "tty",
+    "uname", "unshare",
 ];
 
 /// Set in the process that runs a test's body without root.
@@ -159,7 +159,7 @@ impl Bench {
         build_view(&fs.path().join("view"));
         // Root by now, be it in a user namespace: only the ids are asked for.
         let ids = pistond::sandbox::rootless::enter().unwrap().ids();
-        let launcher = Launcher::start_program(&pistond(), fs.path(), ids)
+        let launcher = Launcher::start_program(&pistond(), fs.path(), ids, None)
             .await
             .unwrap();
         Self { launcher, ids, fs }
@@ -231,6 +231,7 @@ pub(crate) fn command(argv: &[&str]) -> Spec {
             cpu: 10_000_000_000,
         },
         slot: 1,
+        terminal: None,
     }
 }
 

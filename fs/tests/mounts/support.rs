@@ -124,6 +124,51 @@ pub(crate) fn mount(path: &Path) -> Result<Server, piston_fs::mount::MountError>
     })
 }
 
+/// Something that the kernel mounted without us, until it is dropped.
+pub(crate) struct KernelMount(PathBuf);
+
+impl KernelMount {
+    /// An image, by the kernel's own squashfs.
+    pub(crate) fn new(image: &Path, at: PathBuf) -> Self {
+        let mut command = Command::new("mount");
+        command.args(["-t", "squashfs", "-o", "loop,ro"]).arg(image);
+        Self::mounted(&mut command, at)
+    }
+
+    /// Some of them, the lowest first, merged by overlayfs.
+    pub(crate) fn overlay(layers: &[Self], at: PathBuf) -> Self {
+        let lower = layers
+            .iter()
+            .rev()
+            .map(|layer| layer.0.display().to_string());
+        let option = format!("lowerdir={}", lower.collect::<Vec<_>>().join(":"));
+        let mut command = Command::new("mount");
+        command.args(["-t", "overlay", "overlay", "-o", &option]);
+        Self::mounted(&mut command, at)
+    }
+
+    fn mounted(command: &mut Command, at: PathBuf) -> Self {
+        fs::create_dir(&at).expect("a directory");
+        let output = command.arg(&at).output().expect("mount runs");
+        assert!(
+            output.status.success(),
+            "this test needs the kernel's squashfs, overlayfs and loop devices: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self(at)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for KernelMount {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(&self.0));
+    }
+}
+
 /// A tree in memory with these files, placed at the root.
 pub(crate) fn files(files: &[(&str, &str)]) -> Placed {
     let mut tree = MemoryTree::default();
