@@ -183,6 +183,7 @@ async fn mount(config: &Config) -> Result<Arc<Server>, ServeError> {
         path: config.filesystem.mount.clone(),
         threads: config.filesystem.threads,
         cache_bytes: config.filesystem.cache.as_usize(),
+        deadline: piston_fs::mount::DEADLINE,
     };
     let server = tokio::task::spawn_blocking(move || Server::mount(&options)).await??;
     Ok(Arc::new(server))

@@ -7,6 +7,8 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/deadlines.rs"]
+mod deadlines;
 #[path = "mounts/life.rs"]
 mod life;
 #[path = "mounts/overlay.rs"]

@@ -98,7 +98,12 @@ fn filesystem(raw: RawFilesystem, cpus: usize, paths: &Paths) -> Result<Filesyst
     let cache = (Bytes::mib(1), Bytes(1 << 40));
     Ok(Filesystem {
         mount: absolute(&key("mount"), raw.mount, &paths.mount)?,
-        threads: number(&key("threads"), raw.threads, cpus.clamp(2, 16), (1, 256))?,
+        threads: number(
+            &key("threads"),
+            raw.threads,
+            (cpus + 2).clamp(4, 18),
+            (2, 256),
+        )?,
         cache: size(&key("cache"), raw.cache, Bytes::mib(256), cache)?,
     })
 }

@@ -6,7 +6,7 @@
 //! and scripts are shared by all views, so that a file has one node. Knows nothing of jobs.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use piston_client::ids::{Digest, PackageRef};
@@ -72,29 +72,32 @@ impl Layers {
         }
     }
 
-    /// What a package contributes; its image is opened when no view has it open.
+    /// What a package contributes; its image is opened when no view has it open. The files are the
+    /// image, its index and its hot list.
     pub(crate) fn part(
         &self,
         record: &PackageRecord,
         info: &PackageInfo,
-        (image, index): (&Path, &Path),
+        files: &[PathBuf; 3],
     ) -> Result<Part, ImageError> {
         Ok(Part {
-            image: self.image(&record.image, image, index)?,
+            image: self.image(&record.image, files)?,
             mount: info.mount.clone(),
             scripts: self.scripts(record),
         })
     }
 
     /// An installed image.
-    fn image(&self, digest: &Digest, image: &Path, index: &Path) -> Result<Arc<Image>, ImageError> {
+    fn image(&self, digest: &Digest, files: &[PathBuf; 3]) -> Result<Arc<Image>, ImageError> {
+        let [image, index, hot_list] = files;
         let shared = |images: &HashMap<Digest, Weak<Image>>| images.get(digest)?.upgrade();
         let lock = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = shared(&lock()) {
             return Ok(open);
         }
         // Opened without the lock: packages are opened in parallel at the start.
-        let opened = Arc::new(Image::open(image, index)?);
+        let opened = Image::open(image, index)?.with_hot_list(hot_list.clone());
+        let opened = Arc::new(opened);
         let mut images = lock();
         if let Some(open) = shared(&images) {
             return Ok(open);

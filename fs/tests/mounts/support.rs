@@ -10,7 +10,7 @@ use piston_fs::image::Image;
 use piston_fs::image::verify::{Bounds, verify};
 use piston_fs::layer::memory::MemoryTree;
 use piston_fs::layer::{Layer, Placed};
-use piston_fs::mount::{MountOptions, Server};
+use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
 /// Fails with the reason when this machine can't mount.
 pub(crate) fn require_fuse() {
@@ -120,6 +120,7 @@ pub(crate) fn mount(path: &Path) -> Result<Server, piston_fs::mount::MountError>
         path: path.to_owned(),
         threads: 2,
         cache_bytes: 8 << 20,
+        deadline: DEADLINE,
     })
 }
 
