@@ -77,7 +77,7 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Nodes.
     pub(crate) nodes: u64,
-    /// Bytes that the merged tables take.
+    /// Bytes that the tables take, of images and of views.
     pub(crate) table_bytes: u64,
 }
 

@@ -7,6 +7,8 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/counted.rs"]
+mod counted;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
 #[path = "mounts/life.rs"]

@@ -10,7 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::libc::{SIGKILL, SIGXCPU};
+use nix::libc::SIGKILL;
+use piston_client::api::Network;
 
 use super::input::Input;
 use super::limits::Limits;
@@ -31,6 +32,10 @@ use streams::{Pipes, pipes};
 
 /// How long a killed tree may take to die before that is a fault of ours.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after the limit on its wall time a program is killed from here, should the sandbox not
+/// have done so.
+const WALL_GRACE: Duration = Duration::from_millis(500);
 
 /// Which stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +207,7 @@ impl Stage<'_> {
             rlimits: self.limits().into(),
             tree: self.limits().into(),
             slot: self.slot.slot().0,
+            grants: self.request.grants.clone(),
             terminal: None,
         })
     }
@@ -209,8 +215,12 @@ impl Stage<'_> {
     /// A fresh workspace with the files in it.
     async fn workspace(&self, files: Arc<Vec<WorkspaceFile>>) -> Result<Workspace, StageError> {
         let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
+        let network = self.request.grants.network;
         let filled = tokio::task::spawn_blocking(move || {
             let workspace = Workspace::new(disk, slot, ids)?;
+            if network == Network::Host {
+                workspace.add_network_files()?;
+            }
             for file in files.iter() {
                 workspace.write(&file.path, file.mode, &file.bytes)?;
             }
@@ -244,7 +254,10 @@ impl Stage<'_> {
         let cause = tokio::select! {
             exit = running.wait() => Cause::OwnEnd(exit?),
             over = capture.overflow() => Cause::Killed(over.map_err(StageError::Pipe)?.into()),
-            () = tokio::time::sleep(limits.wall_time) => Cause::Killed(Verdict::WallTime),
+            // Init keeps the time. This is for one that does not get to it.
+            () = tokio::time::sleep(limits.wall_time + WALL_GRACE) => {
+                Cause::Killed(Verdict::WallTime)
+            }
             () = self.idle() => Cause::Killed(Verdict::Idle),
             () = ticket.killed() => Cause::Killed(Verdict::Killed),
             () = self.shutdown.ending() => Cause::Killed(Verdict::Killed),
@@ -258,13 +271,11 @@ impl Stage<'_> {
                 (dead.map_err(|_| StageError::Stuck)??, Some(verdict))
             }
         };
-        let over = capture
-            .drain()
-            .map_err(StageError::Pipe)?
-            .map(Verdict::from);
+        let overflow = capture.drain().map_err(StageError::Pipe)?;
         Ok(End {
             exit,
-            killed_for: killed_for.or(over),
+            killed_for,
+            overflow: overflow.map(Verdict::from),
             captured: capture.finish(),
         })
     }
@@ -302,8 +313,10 @@ enum Cause {
 /// A dead program and what is known of it.
 struct End {
     exit: Exit,
-    /// Why we killed it, or would have if it had not ended first.
+    /// Why we killed it.
     killed_for: Option<Verdict>,
+    /// The stream that was found over its limit when it was dead.
+    overflow: Option<Verdict>,
     captured: Captured,
 }
 
@@ -312,6 +325,7 @@ impl From<Over> for Verdict {
         match over {
             Over::Memory => Self::MemoryLimit,
             Over::CpuTime => Self::CpuTime,
+            Over::WallTime => Self::WallTime,
         }
     }
 }
@@ -326,17 +340,22 @@ impl From<Name> for Verdict {
 }
 
 /// The outcome of a dead program. One that went over a limit is said to have died of `SIGKILL`
-/// also when it ended before we could send it: what a client sees must not depend on a race.
+/// also when it ended before we could send it: what a client sees must not depend on a race. What
+/// it was killed for comes first; what else it went over was found afterwards.
 fn judge(limits: &Limits, end: End) -> StageOutcome {
     let End {
         exit,
         killed_for,
+        overflow,
         captured,
     } = end;
-    let out_of_cpu = exit.cpu_time >= limits.cpu_time || exit.ended == Ended::Signalled(SIGXCPU);
+    let out_of_cpu = exit.cpu_time >= limits.cpu_time;
+    let out_of_time = exit.wall_time >= limits.wall_time;
     let over = killed_for
         .or(exit.over.map(Verdict::from))
-        .or(out_of_cpu.then_some(Verdict::CpuTime));
+        .or(overflow)
+        .or(out_of_cpu.then_some(Verdict::CpuTime))
+        .or(out_of_time.then_some(Verdict::WallTime));
     let (code, signal, verdict) = match (over, exit.ended) {
         (Some(verdict), _) => (None, Some(SIGKILL), Some(verdict)),
         (None, Ended::Exited(0)) => (Some(0), None, None),

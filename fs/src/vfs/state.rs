@@ -337,6 +337,7 @@ impl State {
             totals.nodes += u64::from(run.count());
             match run {
                 Run::Source(source) => {
+                    totals.table_bytes += to_u64(source.contents.table_bytes());
                     let bytes = source.contents.content_bytes();
                     totals.bytes = totals.bytes.saturating_add(bytes);
                 }
