@@ -324,12 +324,11 @@ impl Running {
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
     pub async fn wait(&self) -> Result<Exit, SandboxError> {
-        let exit = match self.exit.get() {
-            Some(exit) => *exit,
-            None => {
-                let exit = self.end().await?;
-                *self.exit.get_or_init(|| exit)
-            }
+        let exit = if let Some(exit) = self.exit.get() {
+            *exit
+        } else {
+            let exit = self.end().await?;
+            *self.exit.get_or_init(|| exit)
         };
         self.dead().await?;
         self.accounting.settle(exit)
