@@ -7,6 +7,8 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/kernel.rs"]
+mod kernel;
 #[path = "mounts/life.rs"]
 mod life;
 #[path = "mounts/publishing.rs"]
