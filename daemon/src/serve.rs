@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use piston_client::api::{Mechanism, RepositorySettings};
 use piston_fs::mount::{MountError, MountOptions, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
@@ -16,8 +17,10 @@ use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Hos
 use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
 use crate::job::queue::Queue;
-use crate::job::{Runner, Sandboxes};
+use crate::job::runners::{Runners, RunnersError};
+use crate::job::{HostNetwork, Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
@@ -44,6 +47,9 @@ pub enum ServeError {
     /// The data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The operator's settings of runtimes.
+    #[error(transparent)]
+    Runners(#[from] RunnersError),
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -100,15 +106,18 @@ fn raise_open_files() {
 async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     let (trigger, shutdown) = shutdown::channel();
     let signals = Signals::install().map_err(ServeError::Runtime)?;
+    let hangup = signal(SignalKind::hangup()).map_err(ServeError::Runtime)?;
     let _lock = DataDirectory {
         root: config.data.clone(),
     }
     .lock()?;
+    let runners = Arc::new(Runners::open(&config.data, config.limits.clone())?);
+    drop(shutdown.spawn(reloads(Arc::clone(&runners), hangup, shutdown.clone())));
     let listeners = listeners(&config).await?;
     tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
 
     let connections = Arc::new(Semaphore::new(config.server.max_connections));
-    let app = Arc::new(App::new(config, shutdown.clone()));
+    let app = Arc::new(App::new(config, runners, shutdown.clone()));
     for listener in listeners {
         tracing::info!(address = listener.name(), "listening");
         let serving = crate::http::serve(listener, Arc::clone(&app), Arc::clone(&connections));
@@ -136,6 +145,20 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     served
 }
 
+/// Reads the operator's settings of runtimes again whenever a signal says so.
+async fn reloads(runners: Arc<Runners>, mut hangup: Signal, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let runners = Arc::clone(&runners);
+                // A panic in there is logged by its hook, and the next signal tries again.
+                drop(tokio::task::spawn_blocking(move || runners.reload()).await);
+            }
+            () = shutdown.draining() => return,
+        }
+    }
+}
+
 /// Returns when nothing is left to do, or when the time for it is over.
 async fn finished(shutdown: &Shutdown) {
     shutdown.draining().await;
@@ -160,6 +183,7 @@ async fn mount(config: &Config) -> Result<Arc<Server>, ServeError> {
         path: config.filesystem.mount.clone(),
         threads: config.filesystem.threads,
         cache_bytes: config.filesystem.cache.as_usize(),
+        deadline: piston_fs::mount::DEADLINE,
     };
     let server = tokio::task::spawn_blocking(move || Server::mount(&options)).await??;
     Ok(Arc::new(server))
@@ -175,6 +199,7 @@ async fn engine(
         root: config.data.clone(),
     };
     let mount = fs.path().to_owned();
+    let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
         Packages::open(data, fs, config.recompress.clone()),
         tokio::task::spawn_blocking(host::examine)
@@ -185,9 +210,9 @@ async fn engine(
         .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
-        None => match Launcher::start(&mount, privilege.ids()).await {
+        None => match Launcher::start(&mount, privilege.ids(), groups).await {
             Ok(launcher) => Sandboxes::Ready {
-                launcher,
+                launcher: Box::new(launcher),
                 ids: privilege.ids(),
             },
             Err(error) => Sandboxes::Refused(crate::error::chain(&error)),
@@ -198,7 +223,8 @@ async fn engine(
     }
     let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
     let cache = cache(config, &packages, shutdown).await?;
-    let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone());
+    let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone())
+        .with_host_network(host_network(config, &mechanisms));
     Ok(Engine {
         packages,
         runner,
@@ -230,6 +256,29 @@ async fn cache(
     Ok(cache)
 }
 
+/// The control groups of jobs, where there are any.
+fn groups(config: &Config) -> Option<Groups> {
+    let settings = cgroup::Settings {
+        memory_percent: config.jobs.memory_percent,
+        data: config.data.clone(),
+    };
+    match Groups::open(&settings) {
+        Ok(groups) => {
+            tracing::info!(what = groups.offer().description, "control groups");
+            Some(groups)
+        }
+        Err(missing) => {
+            let cgroup::Missing { reason, remedy } = missing;
+            tracing::warn!(
+                reason,
+                remedy,
+                "no control groups: limits are watched by polling"
+            );
+            None
+        }
+    }
+}
+
 fn unopened(error: PackagesError) -> ServeError {
     ServeError::Packages(Box::new(error))
 }
@@ -242,6 +291,25 @@ fn missing(mechanisms: &[Mechanism], without: WithoutSandbox) -> Option<String> 
     match without {
         WithoutSandbox::Allow => None,
         WithoutSandbox::Refuse => Some(format!("{}: {}", missing.name, missing.detail)),
+    }
+}
+
+/// Whether jobs may be given the daemon's network: not where they would reach what is meant for
+/// others in it.
+fn host_network(config: &Config, mechanisms: &[Mechanism]) -> HostNetwork {
+    let scopes = mechanisms
+        .iter()
+        .find(|mechanism| mechanism.name == host::SCOPES);
+    match scopes.filter(|scopes| scopes.available) {
+        None => HostNetwork::Refused(
+            "the kernel can't keep jobs from others' abstract sockets (Landlock of Linux 6.12)"
+                .to_owned(),
+        ),
+        Some(_) if !config.server.listen.is_empty() => HostNetwork::Refused(
+            "the daemon listens on TCP, where such jobs would be its clients: remove http.listen"
+                .to_owned(),
+        ),
+        Some(_) => HostNetwork::Possible,
     }
 }
 

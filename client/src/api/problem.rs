@@ -76,9 +76,11 @@ codes! {
     VersionConflict 409 "Conflicting package",
     /// Other packages depend on it.
     PackageInUse 409 "Package in use",
+    /// What `If-Match` names is not in force any more.
+    PreconditionFailed 412 "Changed meanwhile",
     /// The body is over its bound.
     BodyTooLarge 413 "Body too large",
-    /// The body's content type is not JSON.
+    /// The body's content type is not one that is read here.
     UnsupportedMediaType 415 "Unsupported media type",
     /// A field holds something that can't be acted on.
     InvalidField 422 "Field not acceptable",
@@ -94,6 +96,8 @@ codes! {
     ChecksumMismatch 422 "Checksum mismatch",
     /// The host has nothing to make the package from.
     CannotMake 422 "Package can't be made",
+    /// The path is a WebSocket's, and the request is not for one.
+    UpgradeRequired 426 "WebSocket required",
     /// Too many jobs wait already.
     QueueFull 429 "Queue full",
     /// A fault of the daemon.

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use piston_client::units::{Bytes, Millis};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize};
 
 /// One source of settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -69,6 +69,9 @@ pub(crate) struct RawFilesystem {
 pub(crate) struct RawJobs {
     pub(crate) max_concurrent: Option<u32>,
     pub(crate) max_queued: Option<usize>,
+    pub(crate) interactive_time: Option<Time>,
+    pub(crate) interactive_idle: Option<Time>,
+    pub(crate) memory_percent: Option<u64>,
     pub(crate) allow_unsandboxed: Option<bool>,
 }
 
@@ -108,8 +111,7 @@ pub(crate) struct RawLimits {
     pub(crate) overrides: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawStage {
     pub(crate) wall_time: Option<Time>,
@@ -130,13 +132,11 @@ pub(crate) struct RawV2 {
 }
 
 /// A size: a number of bytes or a text such as `"64M"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Size(pub(crate) Bytes);
 
 /// A time: a number of milliseconds or a text such as `"3s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Time(pub(crate) Millis);
 
 /// Permission bits, written as octal text such as `"0660"`.

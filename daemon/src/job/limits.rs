@@ -1,9 +1,10 @@
 //! The limits of one stage, every one with a value, and the rule that gives them.
 //!
-//! One rule: the operator's entry for the language, else the package's `limit_overrides`, else the
-//! general default; never above the operator's maximum; a request may only lower.
-//! [`LimitPolicy`] is what the operator set, [`LimitPolicy::for_runtime`] applies it to a runtime,
-//! [`RuntimeLimits::lower`] lets a request lower the result. Enforcement is elsewhere: wall time
+//! One rule: the operator's entry for the runtime ([`super::runners`], then `[limits.override]` of
+//! the configuration), else the package's `limit_overrides`, else the general default; never above
+//! the operator's maximum; a request may only lower.
+//! [`LimitPolicy`] is what the configuration says, [`super::runners::Rules::terms`] applies it to
+//! a runtime, [`RuntimeLimits::lower`] lets a request lower the result. Enforcement is elsewhere: wall time
 //! and output in [`super::stage`], the rest in [`crate::sandbox`].
 
 use std::collections::BTreeMap;
@@ -15,6 +16,11 @@ use piston_client::units::{Bytes, Millis};
 use crate::packages::ProvidedRuntime;
 use crate::packages::info::LIMIT_NAMES;
 use crate::sandbox::{Rlimits, TreeLimits};
+
+/// What `RLIMIT_DATA` is above the memory limit, where no control group counts memory. It counts
+/// what a program reserves: Go and Java start only with hundreds of MiB that they never touch.
+/// What is touched is looked at, and is what decides; this bounds a process between two looks.
+const DATA_HEADROOM: u64 = 512 << 20;
 
 /// Limits in force for one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,11 +148,15 @@ pub enum LimitError {
 }
 
 impl LimitPolicy {
-    /// The limits of a runtime's jobs.
+    /// The limits of a runtime's jobs, where `operator` is what [`super::runners`] says of it.
     ///
     /// A package's override that this version does not know is passed over: it was made for a
     /// newer Piston, and the general default is still a limit.
-    pub fn for_runtime(&self, runtime: &ProvidedRuntime) -> RuntimeLimits {
+    pub(super) fn for_runtime(
+        &self,
+        runtime: &ProvidedRuntime,
+        operator: Stages<api::Limits>,
+    ) -> RuntimeLimits {
         let package = runtime.limits.iter().filter_map(|(name, value)| {
             Overrides::from_released(&BTreeMap::from([(name.clone(), *value)])).ok()
         });
@@ -154,9 +164,10 @@ impl LimitPolicy {
         for Overrides(stages) in package {
             set = stacked(set, stages);
         }
-        if let Some(Overrides(operator)) = self.overrides.get(runtime.language.as_str()) {
-            set = stacked(set, *operator);
+        if let Some(Overrides(general)) = self.overrides.get(runtime.language.as_str()) {
+            set = stacked(set, *general);
         }
+        set = stacked(set, operator);
         let give = |base: Limits, set: &api::Limits| base.with(set).at_most(&self.max);
         let stages = Stages {
             compile: give(self.defaults.compile, &set.compile),
@@ -167,7 +178,10 @@ impl LimitPolicy {
 }
 
 /// `upper`'s limits where it has them, else `lower`'s.
-fn stacked(lower: Stages<api::Limits>, upper: Stages<api::Limits>) -> Stages<api::Limits> {
+pub(super) fn stacked(
+    lower: Stages<api::Limits>,
+    upper: Stages<api::Limits>,
+) -> Stages<api::Limits> {
     let one = |lower: api::Limits, upper: api::Limits| api::Limits {
         wall_time_ms: upper.wall_time_ms.or(lower.wall_time_ms),
         cpu_time_ms: upper.cpu_time_ms.or(lower.cpu_time_ms),
@@ -242,7 +256,8 @@ impl Limits {
         }
     }
 
-    fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
+    /// These limits, lowered to what is asked for in the field `stage`.
+    pub fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
         let own = numbers(&self.as_wire());
         for ((name, maximum), (_, asked)) in own.into_iter().zip(numbers(asked)) {
             let (Some(asked), Some(maximum)) = (asked, maximum) else {
@@ -271,6 +286,7 @@ impl From<&Limits> for TreeLimits {
         Self {
             memory: limits.memory.0,
             cpu: u64::try_from(limits.cpu_time.as_nanos()).unwrap_or(u64::MAX),
+            wall: u64::try_from(limits.wall_time.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -279,8 +295,10 @@ impl From<&Limits> for Rlimits {
     fn from(limits: &Limits) -> Self {
         let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
         Self {
-            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
-            data_bytes: limits.memory.0,
+            // One more: the sum over the tree is what decides, and it has to be seen first, so
+            // that a SIGXCPU that a program sends itself is never taken for a limit.
+            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part + 1),
+            data_bytes: limits.memory.0.saturating_add(DATA_HEADROOM),
             processes: limits.processes,
             open_files: limits.open_files,
             file_size: limits.file_size.0,

@@ -15,24 +15,26 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use piston_client::api::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
+use super::cgroup::Entry;
 use super::error::{Failure, Step as _};
 use super::launcher::Common;
-use super::message::{self, JobFds, KILL, Report};
-use super::program::{self, Program};
+use super::message::{self, JobFds, Order, Report};
+use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
+use super::terminal::Pair;
 
-/// Namespaces of every job besides those of its pids and its user.
+/// Namespaces of every job besides those of its pids and its network, and those that the program
+/// enters by itself.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWCGROUP)
-    .union(CloneFlags::CLONE_NEWNET);
+    .union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
@@ -52,11 +54,13 @@ pub(super) fn run(
             workspace,
             stdio,
             control,
+            entry,
         } = job;
         let files = Files {
             spec,
             workspace,
             stdio,
+            entry,
         };
         match start(thread, common, files, &control, launcher) {
             Ok(mut started) => attend(&mut started, &control),
@@ -71,6 +75,7 @@ struct Files {
     spec: OwnedFd,
     workspace: OwnedFd,
     stdio: [OwnedFd; 3],
+    entry: Entry<OwnedFd>,
 }
 
 /// A program that runs.
@@ -110,20 +115,36 @@ fn start(
         .step("signalfd")?;
 
     let spec = read_spec(files.spec)?;
-    let program = Program::prepare(&spec, common.ids)?;
+    let program = Program::prepare(&spec, common)?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
-    super::network::loopback_up().step("loopback")?;
+    if common.network == Network::None {
+        super::network::own().step("network")?;
+    }
     rustix::system::sethostname(HOST_NAME).step("host name")?;
-    common.template.enter(&spec.view, &files.workspace)?;
+    common
+        .template
+        .enter(&spec.view, &files.workspace, common.network)?;
     drop(files.workspace);
 
-    let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
-    message::send(control, &Report::Ready, &[]).step("report")?;
+    let (stdio, terminal) = match spec.terminal {
+        None => (files.stdio, None),
+        Some(window) => {
+            let Pair { program, daemon } = Pair::open(window)?;
+            (program, Some(daemon))
+        }
+    };
+    let handed = Handed {
+        stdio,
+        entry: files.entry,
+    };
+    let (pid, at) = execute(thread, &program, &common.filter, handed)?;
+    let fds: Vec<_> = terminal.iter().map(OwnedFd::as_fd).collect();
+    message::send(control, &Report::Ready, &fds).step("report")?;
     Ok(Started {
         pid,
         at,
         children,
-        tally: Tally::new(spec.tree, at),
+        tally: Tally::new(spec.tree.without(common.controllers), at),
     })
 }
 
@@ -149,14 +170,14 @@ fn execute(
     thread: &OneThread,
     program: &Program,
     filter: &super::seccomp::Filter,
-    stdio: [OwnedFd; 3],
+    handed: Handed,
 ) -> Result<(i32, Duration), Failure> {
     let (ours, theirs) = message::pair().step("report socket")?;
-    let pid = match sys::fork(thread).step("fork the program")? {
+    let pid = match handed.entry.fork(thread).step("fork the program")? {
         Forked::Parent(pid) => pid,
-        Forked::Child => program::run(program, filter, &stdio, &theirs),
+        Forked::Child => program::run(program, filter, &handed, &theirs),
     };
-    drop((theirs, stdio));
+    drop((theirs, handed));
     let mut at = None;
     // Exec closes the other end.
     while let Some((report, _)) =
@@ -189,10 +210,10 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
         }
         let [from_daemon, _] = ready;
         if !from_daemon.revents().is_empty() {
-            match message::receive_bytes(control, RecvFlags::DONTWAIT)? {
+            match message::receive_order(control)? {
                 None => return Ok(()),
-                Some((bytes, _)) if bytes == KILL => kill_all(),
-                Some(_) => {}
+                Some(Order::Kill) => kill_all(),
+                Some(Order::Signal(signal)) => signal_group(started.pid, signal),
             }
         }
         // One signal stands for any number of children.
@@ -208,6 +229,16 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
             kill_all();
         }
     }
+}
+
+/// Sends a signal to the process group of the program, which leads its session and can't leave
+/// its group. This process is in another one.
+fn signal_group(program: i32, signal: i32) {
+    let Ok(signal) = Signal::try_from(signal) else {
+        return;
+    };
+    // ESRCH: it is just being reaped.
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(program), signal).ok();
 }
 
 /// Kills every process of the namespace but this one.

@@ -4,11 +4,14 @@
 //! however much memory the daemon uses. It reads jobs from the socket on its standard input and
 //! answers only once, when it is ready; everything about a job is between its init and the
 //! daemon. It ends when that socket does, and every init ends with it.
+//!
+//! Its own network is the daemon's. Jobs that see that one have a launcher to themselves.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use piston_client::api::Network;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -17,6 +20,7 @@ use super::init;
 use super::message::{self, JobFds, Report, Setup};
 use super::mounts::Template;
 use super::seccomp::Filter;
+use super::spec::Controllers;
 use super::sys::{self, Disposition, Forked, OneThread};
 
 /// Signals that are meant for the daemon and reach the launcher too (a terminal's, a service
@@ -40,6 +44,10 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
+    /// What control groups limit and count.
+    pub(super) controllers: Controllers,
 }
 
 /// Runs the launcher until the daemon is gone.
@@ -87,7 +95,13 @@ fn next_job(socket: &OwnedFd) -> io::Result<Option<JobFds<OwnedFd>>> {
 }
 
 /// Everything that is done once.
-fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
+fn prepare(setup: Setup) -> Result<Common, Failure> {
+    let Setup {
+        fs,
+        ids,
+        network,
+        controllers,
+    } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
@@ -103,6 +117,8 @@ fn prepare(Setup { fs, ids }: Setup) -> Result<Common, Failure> {
         template,
         filter,
         ids,
+        network,
+        controllers,
     })
 }
 

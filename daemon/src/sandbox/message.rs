@@ -4,7 +4,7 @@
 //! empty read. Who says what:
 //! - daemon to launcher, on the launcher's socket: one [`Setup`], then only [`JobFds`];
 //! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to that;
-//! - init to daemon, on the job's control socket: reports; daemon to init: [`KILL`];
+//! - init to daemon, on the job's control socket: reports; daemon to init: [`Order`]s;
 //! - the program's process to init, on a socket that closes at exec: reports.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use piston_client::api::Network;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -19,17 +20,25 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Entry;
 use super::error::Failure;
-use super::spec::{Ended, Over};
-
-/// What the daemon tells an init that is to kill its tree and report.
-pub(super) const KILL: &[u8] = b"kill";
+use super::spec::{Controllers, Ended, Over};
 
 /// Longest message; reports are far shorter.
 const MAX_MESSAGE: usize = 4096;
 
-/// Descriptors that start a job, in this order in the message.
+/// Descriptors that start every job, in this order in the message.
 const JOB_FDS: usize = 6;
+
+/// The most that a message carries: a job's, and those by which it enters its control group.
+const MAX_FDS: usize = JOB_FDS + Entry::<OwnedFd>::MAX_FDS;
+
+/// A job whose program is born in the group whose directory is the first descriptor after
+/// [`JOB_FDS`]; those after it are of files to enter groups by.
+const JOB_BORN_IN_GROUP: &[u8] = b"job in group";
+
+/// A job where all descriptors after [`JOB_FDS`] are of files to enter groups by.
+const JOB: &[u8] = b"job";
 
 /// What a launcher has to know. Not in its arguments, which every job can read off `/proc/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +47,19 @@ pub(super) struct Setup {
     pub(super) fs: PathBuf,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
+    /// What the control groups of jobs limit and count, so that init does not.
+    pub(super) controllers: Controllers,
+}
+
+/// What the daemon tells an init whose program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Kill the tree, then report.
+    Kill,
+    /// Send this signal to the program's process group.
+    Signal(i32),
 }
 
 /// What is said on the way of a job.
@@ -45,7 +67,8 @@ pub(super) struct Setup {
 pub(super) enum Report {
     /// From init: it exists, and here is its pidfd.
     Born,
-    /// From the launcher: it is ready. From init: the program runs.
+    /// From the launcher: it is ready. From init: the program runs; with it comes the other side
+    /// of its terminal, if it has one.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
@@ -80,6 +103,8 @@ pub(super) struct JobFds<Fd> {
     pub(super) stdio: [Fd; 3],
     /// Init's end of the job's control socket.
     pub(super) control: Fd,
+    /// How the program enters its control group.
+    pub(super) entry: Entry<Fd>,
 }
 
 impl JobFds<BorrowedFd<'_>> {
@@ -94,7 +119,11 @@ impl JobFds<BorrowedFd<'_>> {
             stderr,
             self.control,
         ];
-        send_bytes(launcher, b"job", &fds)
+        let mut fds = fds.to_vec();
+        fds.extend(self.entry.birth);
+        fds.extend(&self.entry.files);
+        let kind = self.entry.birth.map_or(JOB, |_| JOB_BORN_IN_GROUP);
+        send_bytes(launcher, kind, &fds)
     }
 }
 
@@ -102,18 +131,30 @@ impl JobFds<OwnedFd> {
     /// Receives the next job: none when the daemon is gone, an error for a message that is not a
     /// job (its descriptors are closed, by which the daemon learns of it).
     pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Self>> {
-        let Some((_, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
+        let Some((kind, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
             return Ok(None);
         };
-        let fds: [OwnedFd; JOB_FDS] = fds
-            .try_into()
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing"))?;
-        let [spec, workspace, stdin, stdout, stderr, control] = fds;
+        let mut fds = fds.into_iter();
+        let required: Vec<OwnedFd> = fds.by_ref().take(JOB_FDS).collect();
+        let [spec, workspace, stdin, stdout, stderr, control] =
+            <[OwnedFd; JOB_FDS]>::try_from(required).map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing")
+            })?;
+        let birth = if kind == JOB_BORN_IN_GROUP {
+            fds.next()
+        } else {
+            None
+        };
+        let entry = Entry {
+            birth,
+            files: fds.collect(),
+        };
         Ok(Some(Self {
             spec,
             workspace,
             stdio: [stdin, stdout, stderr],
             control,
+            entry,
         }))
     }
 }
@@ -145,13 +186,26 @@ pub(super) fn receive(
     Ok(Some((serde_json::from_slice(&bytes)?, fds)))
 }
 
+/// Sends an order.
+pub(super) fn send_order(socket: impl AsFd, order: Order) -> io::Result<()> {
+    send_bytes(socket, &serde_json::to_vec(&order)?, &[])
+}
+
+/// Receives the next order, without waiting; none when the daemon is gone.
+pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<Order>> {
+    let Some((bytes, _)) = receive_bytes(socket, RecvFlags::DONTWAIT)? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
 /// Sends one message; never raises `SIGPIPE`.
 pub(super) fn send_bytes(
     socket: impl AsFd,
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::new(
@@ -176,7 +230,7 @@ pub(super) fn receive_bytes(
     flags: RecvFlags,
 ) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MAX_MESSAGE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = retry(|| {
         let mut slices = [IoSliceMut::new(&mut bytes)];
@@ -252,13 +306,17 @@ mod tests {
     #[test]
     fn a_job_arrives_in_order() {
         let (here, there) = pair().unwrap();
-        let files: Vec<_> = (0..6).map(|_| tempfile::tempfile().unwrap()).collect();
+        let files: Vec<_> = (0..9).map(|_| tempfile::tempfile().unwrap()).collect();
         let fd = |n: usize| files[n].as_fd();
         let job = JobFds {
             spec: fd(0),
             workspace: fd(1),
             stdio: [fd(2), fd(3), fd(4)],
             control: fd(5),
+            entry: Entry {
+                birth: Some(fd(6)),
+                files: vec![fd(7), fd(8)],
+            },
         };
         job.send(&here).unwrap();
         let got = JobFds::receive(&there).unwrap().unwrap();
@@ -270,6 +328,9 @@ mod tests {
             stdout,
             stderr,
             &got.control,
+            got.entry.birth.as_ref().unwrap(),
+            &got.entry.files[0],
+            &got.entry.files[1],
         ];
         for (file, fd) in files.iter().zip(order) {
             let sent = rustix::fs::fstat(file).unwrap();

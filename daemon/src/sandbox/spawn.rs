@@ -8,19 +8,23 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use piston_client::api::Network;
 use piston_client::units::Bytes;
 use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::accounting::Accounting;
+use super::cgroup::Groups;
 use super::error::SandboxError;
-use super::message::{self, JobFds, KILL, Report, Setup};
-use super::spec::{Exit, Spec, Stdio};
+use super::message::{self, JobFds, Order, Report, Setup};
+use super::spec::{Controllers, Exit, Spec, Stdio};
 use super::sys;
+use super::terminal::Terminal;
 use super::workspace::Workspace;
 
 /// Name of the hidden subcommand that runs the launcher.
@@ -34,10 +38,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Launcher {
     /// How to start one.
     command: LauncherCommand,
+    /// Where what it starts is counted.
+    groups: Option<Groups>,
     /// The one in use.
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
     replacing: tokio::sync::Mutex<()>,
+    /// The one of jobs that see the daemon's network, from the first such job on: where this one
+    /// has left that network it could not go back to it.
+    of_host_network: tokio::sync::OnceCell<Box<Self>>,
 }
 
 /// How a launcher process is started.
@@ -56,10 +65,15 @@ struct Link {
 
 impl Launcher {
     /// Starts the launcher over the filesystem mounted at `fs`. `ids`: first host uid and gid for
-    /// slots, or none when all jobs share the daemon's. The launcher is this very program, whose
-    /// `main` has to call [`super::hidden_subcommand`].
-    pub async fn start(fs: &Path, ids: Option<u32>) -> Result<Self, SandboxError> {
-        Self::start_program(Path::new("/proc/self/exe"), fs, ids).await
+    /// slots, or none when all jobs share the daemon's. `groups`: those for jobs, where the host
+    /// has any. The launcher is this very program, whose `main` has to call
+    /// [`super::hidden_subcommand`].
+    pub async fn start(
+        fs: &Path,
+        ids: Option<u32>,
+        groups: Option<Groups>,
+    ) -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"), fs, ids, groups).await
     }
 
     /// The same with another program as launcher, for callers that are not `pistond` themselves.
@@ -67,21 +81,50 @@ impl Launcher {
         program: &Path,
         fs: &Path,
         ids: Option<u32>,
+        groups: Option<Groups>,
     ) -> Result<Self, SandboxError> {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            network: Network::None,
+            controllers: groups
+                .as_ref()
+                .map_or_else(Controllers::default, |groups| groups.offer().controllers),
         };
         let command = LauncherCommand {
             program: program.to_owned(),
             setup,
         };
+        Self::of(command, groups).await
+    }
+
+    async fn of(command: LauncherCommand, groups: Option<Groups>) -> Result<Self, SandboxError> {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
+            groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
+            of_host_network: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// The launcher of jobs that see this network.
+    async fn of_network(&self, network: Network) -> Result<&Self, SandboxError> {
+        if network == self.command.setup.network {
+            return Ok(self);
+        }
+        let start = async || {
+            let setup = Setup {
+                network,
+                ..self.command.setup.clone()
+            };
+            let program = self.command.program.clone();
+            // What it starts is counted by this one.
+            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            Ok::<_, SandboxError>(Box::new(launcher))
+        };
+        Ok(&**self.of_host_network.get_or_try_init(start).await?)
     }
 
     /// Starts a stage. Returns when the program runs (exec succeeded). A workspace serves one
@@ -93,16 +136,25 @@ impl Launcher {
         stdio: Stdio,
     ) -> Result<Running, SandboxError> {
         let memfd = spec_memfd(spec).map_err(|error| SandboxError::step("spec", error))?;
+        let accounting = Accounting::begin(self.groups.as_ref(), spec)?;
         let fds = StageFds {
             spec: memfd.as_fd(),
             workspace: workspace.mount(),
             stdio: &stdio,
+            accounting: &accounting,
         };
-        let link = self.link();
-        match link.spawn(&fds, spec).await {
-            Err(SandboxError::LauncherGone) => self.replace(&link).await?.spawn(&fds, spec).await,
+        let launcher = self.of_network(spec.grants.network).await?;
+        let link = launcher.link();
+        let spawned = match link.spawn(&fds, spec).await {
+            Err(SandboxError::LauncherGone) => {
+                let link = launcher.replace(&link).await?;
+                link.spawn(&fds, spec).await
+            }
             result => result,
-        }
+        };
+        let mut running = spawned?;
+        running.accounting = accounting;
+        Ok(running)
     }
 
     /// Process id of the launcher in use, when it is alive.
@@ -165,11 +217,11 @@ impl LauncherCommand {
 }
 
 /// What a stage is started with, all of it borrowed: a second launcher may have to get it too.
-#[derive(Clone, Copy)]
 struct StageFds<'a> {
     spec: BorrowedFd<'a>,
     workspace: BorrowedFd<'a>,
     stdio: &'a Stdio,
+    accounting: &'a Accounting,
 }
 
 impl Link {
@@ -187,6 +239,7 @@ impl Link {
             workspace: fds.workspace,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             control: theirs.as_fd(),
+            entry: fds.accounting.entry(),
         };
         let sent = self
             .socket
@@ -211,7 +264,7 @@ impl Link {
         spec: &Spec,
     ) -> Result<Running, SandboxError> {
         let program = spec.argv.first().map_or("", String::as_str);
-        let running = match receive(&control).await {
+        let mut running = match receive(&control).await {
             Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
             Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program)),
             // The end of the launcher closes every job that it had not come to.
@@ -219,7 +272,10 @@ impl Link {
             _ => return Err(SandboxError::Lost),
         };
         let error = match receive(&running.control).await {
-            Ok(Some((Report::Ready, _))) => return Ok(running),
+            Ok(Some((Report::Ready, fds))) => {
+                running.terminal = fds.into_iter().next().map(Terminal::new);
+                return Ok(running);
+            }
             Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),
             _ => SandboxError::Lost,
         };
@@ -243,7 +299,11 @@ pub struct Running {
     /// Pidfd of init: readable when it and all of its namespace are dead.
     init: AsyncFd<OwnedFd>,
     /// What init reported, once it has.
-    exit: Option<Exit>,
+    exit: OnceLock<Exit>,
+    /// Of a program that got one.
+    terminal: Option<Terminal>,
+    /// Who counts.
+    accounting: Accounting,
 }
 
 impl Running {
@@ -255,26 +315,58 @@ impl Running {
         Ok(Self {
             control,
             init,
-            exit: None,
+            exit: OnceLock::new(),
+            terminal: None,
+            accounting: Accounting::Init,
         })
     }
 
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
-    pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
-        let exit = match self.exit {
-            Some(exit) => exit,
-            None => *self.exit.insert(self.report().await?),
+    pub async fn wait(&self) -> Result<Exit, SandboxError> {
+        let exit = match self.exit.get() {
+            Some(exit) => *exit,
+            None => {
+                let exit = self.end().await?;
+                *self.exit.get_or_init(|| exit)
+            }
         };
         self.dead().await?;
-        Ok(exit)
+        self.accounting.settle(exit)
+    }
+
+    /// The last report of init, brought about where the tree is over a limit.
+    async fn end(&self) -> Result<Exit, SandboxError> {
+        let mut report = std::pin::pin!(self.report());
+        tokio::select! {
+            exit = &mut report => return exit,
+            () = self.accounting.exceeded() => self.kill(),
+        }
+        report.await
     }
 
     /// Kills the whole tree now; `wait` then tells the figures.
     pub fn kill(&self) {
-        if message::send_bytes(self.control.get_ref(), KILL, &[]).is_err() {
+        if message::send_order(self.control.get_ref(), Order::Kill).is_err() {
             self.kill_init();
         }
+    }
+
+    /// Sends a signal to the program's process group. A program that is just ending may not get
+    /// it any more.
+    pub async fn signal(&self, signal: i32) -> Result<(), SandboxError> {
+        let order = |socket: &OwnedFd| message::send_order(socket, Order::Signal(signal));
+        match self.control.async_io(Interest::WRITABLE, order).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(SandboxError::step("send a signal", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The other side of the program's terminal, where it got one.
+    pub fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
     }
 
     /// The last report of init.

@@ -15,11 +15,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::app::App;
+use super::super::edge::Peer;
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
 use crate::job::outcome::{StageOutcome, Verdict};
 use crate::job::request::{CodeFiles, Draft, DraftFile, FileForm};
+use crate::job::runners::Rules;
 use crate::job::{Outcome, request};
 use crate::packages::{Lease, VersionRange};
 
@@ -53,8 +55,17 @@ struct Stage {
 
 /// Runs a job and waits for its end.
 pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
+    let peer = Peer::of(&request);
     let wire = super::body(app, request).await?;
-    let wire = Wire::check(&wire)?;
+    let request = checked(app, &wire).await?;
+    let runner = &app.engine().await?.runner;
+    let outcome = runner.run(request.of(peer.requester)).await?;
+    reply::json(&Reply2::from(outcome))
+}
+
+/// The job that a request asks for.
+pub(super) async fn checked(app: &App, wire: &Value) -> Result<request::Request, Error> {
+    let wire = Wire::check(wire)?;
     let engine = app.engine().await?;
     let find = |language: &str, range: &VersionRange| {
         engine
@@ -62,13 +73,11 @@ pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
             .lease_runtime(language, range)
             .map_err(Error::from)
     };
-    let draft = wire.draft(&find, &app.config().limits)?;
-    let request = request::Request::try_from(draft).map_err(|e| bad(e.to_string()))?;
-    let outcome = engine.runner.run(request).await?;
-    reply::json(&Reply2::from(outcome))
+    let draft = wire.draft(&find, &app.runners().rules())?;
+    request::Request::try_from(draft).map_err(|e| bad(e.to_string()))
 }
 
-fn bad(message: impl Into<String>) -> Error {
+pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(Code::MalformedRequest, message)
 }
 
@@ -125,7 +134,7 @@ impl<'a> Wire<'a> {
         })
     }
 
-    fn draft(&self, find: Find<'_>, policy: &LimitPolicy) -> Result<Draft, Error> {
+    fn draft(&self, find: Find<'_>, rules: &Rules) -> Result<Draft, Error> {
         let unknown = || {
             bad(format!(
                 "{}-{} runtime is unknown",
@@ -146,7 +155,14 @@ impl<'a> Wire<'a> {
         if code == CodeFiles::Text && !self.files.iter().any(is_utf8) {
             return Err(bad("files must include at least one utf8 encoded file"));
         }
-        let limits = self.limits(&lease, &language, policy)?;
+        let runtime = lease
+            .installed
+            .runtimes
+            .iter()
+            .find(|r| r.language == language);
+        let runtime = runtime.ok_or_else(|| bad(format!("{language} runtime is unknown")))?;
+        let terms = rules.terms(&lease.installed, runtime);
+        let limits = self.limits(&terms.limits, &rules.limits)?;
         let files = self
             .files
             .iter()
@@ -161,7 +177,8 @@ impl<'a> Wire<'a> {
             env: BTreeMap::new(),
             limits,
             outputs: Vec::new(),
-            cache: None,
+            cache: terms.cache,
+            grants: terms.grants,
             lease,
             language,
         })
@@ -203,19 +220,11 @@ impl<'a> Wire<'a> {
 
     fn limits(
         &self,
-        lease: &Lease,
-        language: &Language,
+        configured: &RuntimeLimits,
         policy: &LimitPolicy,
     ) -> Result<Stages<Limits>, Error> {
-        let runtime = lease
-            .installed
-            .runtimes
-            .iter()
-            .find(|r| r.language == *language);
-        let runtime = runtime.ok_or_else(|| bad(format!("{language} runtime is unknown")))?;
-        let configured = policy.for_runtime(runtime);
         let mut limits = configured.stages;
-        let RuntimeLimits { set, .. } = configured;
+        let set = &configured.set;
         for (stage, set) in [
             (&mut limits.compile, &set.compile),
             (&mut limits.run, &set.run),

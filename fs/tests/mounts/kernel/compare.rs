@@ -7,38 +7,14 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirEntryExt as _, FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::support::{Mount, image, open, run};
+use crate::support::{KernelMount, Mount, image, open};
 
 /// Files are read whole up to this length; of larger ones the ends and the middle.
 const WHOLE: u64 = 64 << 20;
 
 /// Of a directory of more entries than this only so many are looked at; their names all are.
 const CROWD: usize = 1000;
-
-/// An image mounted by the kernel's own squashfs.
-struct KernelMount(PathBuf);
-
-impl KernelMount {
-    fn new(image: &Path, at: PathBuf) -> Self {
-        fs::create_dir(&at).expect("a directory");
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "squashfs", "-o", "loop,ro"])
-            .arg(image)
-            .arg(&at);
-        run(&mut mount);
-        Self(at)
-    }
-}
-
-impl Drop for KernelMount {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(&self.0));
-        fs::remove_dir(&self.0).expect("nothing is mounted there any more");
-    }
-}
 
 /// Mounts an image both ways and compares everything that can be seen; the answer is how many
 /// paths that were.
@@ -51,9 +27,11 @@ pub(super) fn compare(mount: &Mount, path: &Path, what: &str) -> usize {
         inodes: HashMap::new(),
         paths: 0,
     };
-    comparison.tree(&kernel.0, &ours);
-    comparison.statistics(&kernel.0, &ours);
+    comparison.tree(kernel.path(), &ours);
+    comparison.statistics(kernel.path(), &ours);
     mount.server.unpublish("image").expect("it was published");
+    drop(kernel);
+    fs::remove_dir(mount.scratch.path("kernel")).expect("nothing is mounted there any more");
     comparison.paths
 }
 
