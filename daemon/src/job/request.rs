@@ -254,6 +254,7 @@ impl Request {
             outputs: GlobSet::empty(),
             output_patterns: Vec::new(),
             cache: CacheLevel::None,
+            grants: self.grants.clone(),
             idle_time: None,
             requester: self.requester,
             artifacts: GlobSet::empty(),
