@@ -115,7 +115,7 @@ impl Desk {
             vfs,
             crew,
             pending: Arc::default(),
-            requesters: Requesters::default(),
+            requesters: Requesters::new(),
         }
     }
 
