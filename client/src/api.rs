@@ -32,7 +32,7 @@ pub use package::{
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
-pub use runners::{Runner, Runners, RunnersInfo, SetRunners};
+pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};
 
 /// Where every v3 operation lives.
 pub const BASE_PATH: &str = "/api/v3";

@@ -60,6 +60,16 @@ pub struct Runner {
     registry: Arc<Registry>,
     cache: Arc<Cache>,
     shutdown: Shutdown,
+    host_network: HostNetwork,
+}
+
+/// Whether jobs may see the daemon's network, where the operator says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// They may.
+    Possible,
+    /// They may not, for this reason: such jobs are refused.
+    Refused(String),
 }
 
 /// Whether this host can make sandboxes.
@@ -68,7 +78,7 @@ pub enum Sandboxes {
     /// It can.
     Ready {
         /// What makes them.
-        launcher: Launcher,
+        launcher: Box<Launcher>,
         /// First host id of the slots, none where every job shares the daemon's.
         ids: Option<u32>,
     },
@@ -122,6 +132,9 @@ pub enum JobError {
     /// The host can't make a sandbox.
     #[error("no jobs can run on this host, `pistond check` says what to do: {0}")]
     NoSandbox(String),
+    /// The host's network can't be shown to jobs.
+    #[error("the operator gives this runtime the host's network, which is not safe here: {0}")]
+    NoHostNetwork(String),
     /// The daemon is shutting down.
     #[error("the daemon is shutting down and takes no more jobs")]
     ShuttingDown,
@@ -132,7 +145,7 @@ impl JobError {
     pub fn code(&self) -> api::Code {
         match self {
             Self::QueueFull { .. } => api::Code::QueueFull,
-            Self::NoSandbox(_) => api::Code::SandboxUnavailable,
+            Self::NoSandbox(_) | Self::NoHostNetwork(_) => api::Code::SandboxUnavailable,
             Self::ShuttingDown => api::Code::ShuttingDown,
         }
     }
@@ -147,6 +160,16 @@ impl Runner {
             registry: Arc::new(Registry::default()),
             cache,
             shutdown,
+            host_network: HostNetwork::Possible,
+        }
+    }
+
+    /// The same on a host whose network jobs may or may not see.
+    #[must_use]
+    pub fn with_host_network(self, host_network: HostNetwork) -> Self {
+        Self {
+            host_network,
+            ..self
         }
     }
 
@@ -255,6 +278,11 @@ impl Runner {
         if let Sandboxes::Refused(reason) = &self.sandboxes {
             return Err(JobError::NoSandbox(reason.clone()));
         }
+        if let (api::Network::Host, HostNetwork::Refused(reason)) =
+            (request.grants.network, &self.host_network)
+        {
+            return Err(JobError::NoHostNetwork(reason.clone()));
+        }
         tokio::select! {
             admission = self.queue.admit(request.requester, entry) => admission.map(Some),
             () = ticket.killed() => Ok(None),
@@ -265,7 +293,7 @@ impl Runner {
     /// A job in its slot, that nobody listens to.
     fn job<'a>(&'a self, request: &'a Request, slot: Admission) -> Result<Job<'a>, JobError> {
         let (launcher, ids) = match &self.sandboxes {
-            Sandboxes::Ready { launcher, ids } => (launcher, *ids),
+            Sandboxes::Ready { launcher, ids } => (&**launcher, *ids),
             Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
         };
         Ok(Job {

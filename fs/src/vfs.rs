@@ -52,10 +52,8 @@ const DAMAGED_FILES: usize = 10_000;
 pub(crate) struct Stat {
     /// Its inode number.
     pub(crate) ino: Ino,
-    /// Kind, mode, owners as shown in this mount, time, links.
+    /// Kind, mode, owners as shown in this mount, time, links, length.
     pub(crate) attr: Attr,
-    /// Bytes: of a file, of a symlink's target, of a directory as squashfs counts it.
-    pub(crate) size: u64,
 }
 
 /// One entry of a listing.
@@ -376,7 +374,7 @@ fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
     names.collect()
 }
 
-/// What a directory's size would be in squashfs, if it was stored in one place: a header for every
+/// What the size of a directory that no image has would be in squashfs, if it was stored in one place: a header for every
 /// 256 entries, 8 bytes and the name for each, and 3 for `.` and `..`.
 fn directory_size(view: &View, dir: view::DirIndex) -> u64 {
     let info = view.dir(dir);

@@ -54,6 +54,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         &["client/src/http.rs", "client/src/http/"],
     ),
     ("object", &["daemon/src/packages/make/elf.rs"]),
+    ("landlock", &["daemon/src/sandbox/confine.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];
 

@@ -66,7 +66,7 @@ pub(super) fn result(case: &CaseOutcome, encoding: OutputEncoding) -> CaseResult
     CaseResult {
         index: u32::try_from(case.index).unwrap_or(u32::MAX),
         verdict: ended.map(|(_, verdict)| *verdict),
-        run: ended.map(|(outcome, _)| execute::result(outcome, encoding)),
+        run: ended.map(|(outcome, _)| execute::result(outcome.clone(), encoding)),
         omitted: ended.is_some() && case.output == Output::LeftOut,
         timings: execute::timings(case.timings),
     }

@@ -41,7 +41,7 @@ pub(super) async fn execute(
 
 /// The reply of a job that ended.
 pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
-    let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(&stage, encoding));
+    let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(stage, encoding));
     ExecuteResponse {
         id: outcome.id,
         language: outcome.language,
@@ -72,35 +72,32 @@ pub(super) fn timings(timings: job::Timings) -> Timings {
     }
 }
 
-/// What is told of a stage.
-pub(super) fn result(stage: &StageOutcome, encoding: OutputEncoding) -> StageResult {
+/// What is told of a stage. Its output is taken as it is where it is text already.
+pub(super) fn result(stage: StageOutcome, encoding: OutputEncoding) -> StageResult {
     let mut lossy = false;
-    let mut text = |bytes: &[u8]| match encoding {
+    let mut text = |bytes: Vec<u8>| match encoding {
         OutputEncoding::Base64 => STANDARD.encode(bytes),
-        OutputEncoding::Utf8 => {
-            let text = String::from_utf8_lossy(bytes);
-            lossy |= matches!(text, std::borrow::Cow::Owned(_));
-            text.into_owned()
-        }
+        OutputEncoding::Utf8 => String::from_utf8(bytes).unwrap_or_else(|error| {
+            lossy = true;
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        }),
     };
-    let (stdout, stderr, output) = (
-        text(&stage.stdout),
-        text(&stage.stderr),
-        text(&stage.output),
-    );
+    let (signal, status, message) = (stage.signal_name(), stage.status(), stage.message());
+    let truncated = stage.is_truncated();
+    let (stdout, stderr, output) = (text(stage.stdout), text(stage.stderr), text(stage.output));
     StageResult {
         stdout,
         stderr,
         output,
         lossy,
         code: stage.code,
-        signal: stage.signal_name(),
-        status: stage.status(),
-        message: stage.message(),
+        signal,
+        status,
+        message,
         wall_time_ms: stage.wall_time.into(),
         cpu_time_ms: stage.cpu_time.into(),
         memory_bytes: stage.memory,
-        truncated: stage.is_truncated(),
+        truncated,
     }
 }
 
@@ -114,9 +111,9 @@ mod tests {
             stdout: vec![b'a', 0xff],
             ..StageOutcome::default()
         };
-        let utf8 = result(&stage, OutputEncoding::Utf8);
+        let utf8 = result(stage.clone(), OutputEncoding::Utf8);
         assert_eq!((utf8.stdout.as_str(), utf8.lossy), ("a\u{fffd}", true));
-        let base64 = result(&stage, OutputEncoding::Base64);
+        let base64 = result(stage, OutputEncoding::Base64);
         assert_eq!((base64.stdout.as_str(), base64.lossy), ("Yf8=", false));
     }
 }

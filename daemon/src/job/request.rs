@@ -15,7 +15,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use globset::GlobSet;
-use piston_client::api::{CacheLevel, Code, TextEncoding};
+use piston_client::api::{CacheLevel, Code, Network, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
 
 pub use self::batch::batch_v3;
@@ -23,7 +23,7 @@ pub use self::v3::{choose_language, from_v3, interactive_v3};
 use super::limits::{LimitError, Limits, Stages};
 use super::queue::Requester;
 use crate::packages::{Installed, Lease};
-use crate::sandbox::{JobPath, WorkspaceFile};
+use crate::sandbox::{Grants, JobPath, WorkspaceFile};
 
 /// A submission as decoded from the wire, not yet checked.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct Draft {
     pub outputs: Vec<String>,
     /// The cache level asked for; none is the package's.
     pub cache: Option<CacheLevel>,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
 }
 
 /// One file of a [`Draft`].
@@ -105,6 +107,8 @@ pub struct Request {
     pub output_patterns: Vec<String>,
     /// What may be kept of it.
     pub cache: CacheLevel,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
     /// How long an interactive program may neither read nor print.
     pub idle_time: Option<Duration>,
     /// Who asked for it.
@@ -197,7 +201,12 @@ impl TryFrom<Draft> for Request {
             limits: draft.limits,
             outputs: check::globs("outputs", &draft.outputs)?,
             output_patterns: draft.outputs,
-            cache: draft.cache.unwrap_or(installed.cache),
+            cache: match draft.grants.network {
+                Network::None => draft.cache.unwrap_or(installed.cache),
+                // What the network says is not a function of the request.
+                Network::Host => CacheLevel::None,
+            },
+            grants: draft.grants,
             idle_time: None,
             requester: Requester::Unknown,
             // A package's own patterns were checked when it was installed.
@@ -245,6 +254,7 @@ impl Request {
             outputs: GlobSet::empty(),
             output_patterns: Vec::new(),
             cache: CacheLevel::None,
+            grants: self.grants.clone(),
             idle_time: None,
             requester: self.requester,
             artifacts: GlobSet::empty(),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use piston_client::api::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
@@ -29,11 +30,11 @@ use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
 use super::terminal::Pair;
 
-/// Namespaces of every job besides that of its pids, and those that the program enters by itself.
+/// Namespaces of every job besides those of its pids and its network, and those that the program
+/// enters by itself.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWNET);
+    .union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
@@ -116,9 +117,13 @@ fn start(
     let spec = read_spec(files.spec)?;
     let program = Program::prepare(&spec, common)?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
-    super::network::loopback_up().step("loopback")?;
+    if common.network == Network::None {
+        super::network::own().step("network")?;
+    }
     rustix::system::sethostname(HOST_NAME).step("host name")?;
-    common.template.enter(&spec.view, &files.workspace)?;
+    common
+        .template
+        .enter(&spec.view, &files.workspace, common.network)?;
     drop(files.workspace);
 
     let (stdio, terminal) = match spec.terminal {

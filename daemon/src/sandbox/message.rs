@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use piston_client::api::Network;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -46,6 +47,8 @@ pub(super) struct Setup {
     pub(super) fs: PathBuf,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
     /// What the control groups of jobs limit and count, so that init does not.
     pub(super) controllers: Controllers,
 }

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use piston_client::api::Network;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -19,6 +20,7 @@ use rustix::mount::{
 };
 
 use super::error::{Failure, Step as _};
+use super::network;
 use super::sys::{Recursive, add_mount_attributes};
 
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -113,7 +115,12 @@ impl Template {
 
     /// Makes the view named `view` with the writable directories of `workspace` the root of this
     /// process, which is in a mount namespace of its own and the first of its PID namespace.
-    pub(super) fn enter(&self, view: &str, workspace: &OwnedFd) -> Result<(), Failure> {
+    pub(super) fn enter(
+        &self,
+        view: &str,
+        workspace: &OwnedFd,
+        network: Network,
+    ) -> Result<(), Failure> {
         let root = Self::bind_view(view)?;
         rustix::mount::mount_move("/dev", "/root/dev").step("mount /dev")?;
         let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -123,6 +130,9 @@ impl Template {
             let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
             let step = format!("mount /{target}");
             attach(&tree, &open_beneath(&root, target).step(&step)?).step(&step)?;
+        }
+        if network == Network::Host {
+            bind_network_files(&root, workspace).step("mount the network's files")?;
         }
         self.mount_proc(&root)?;
         pivot_into(&root)
@@ -164,6 +174,25 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// Shows the host's files that the daemon put into the workspace, read-only, where the view has a
+/// file of that name; it is no place that a job could write to.
+fn bind_network_files(root: &OwnedFd, workspace: &OwnedFd) -> io::Result<()> {
+    for (index, file) in network::FILES.iter().enumerate() {
+        let Ok(target) = open_path(root, file.trim_start_matches('/')) else {
+            continue;
+        };
+        let tree = clone_tree(workspace, network_file(index), Recursive::No)?;
+        add_mount_attributes(&tree, RDONLY | NOEXEC, Recursive::No)?;
+        attach(&tree, &target)?;
+    }
+    Ok(())
+}
+
+/// Where in a workspace the file of [`network::FILES`] with this index lies.
+pub(super) fn network_file(index: usize) -> String {
+    format!("network-{index}")
 }
 
 /// Whether a user who is nobody in particular could use this entry of proc. Those of root alone

@@ -2,7 +2,8 @@
 //!
 //! The order matters. The user is changed while capabilities last; the user namespace comes last
 //! of all namespaces (earlier it would forbid the proc mount) and before `NPROC`, which is then
-//! counted in it; seccomp comes last, because the steps before use what it forbids.
+//! counted in it; Landlock comes when all places are known and no privilege is left; seccomp comes
+//! last, because the steps before use what it forbids.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -18,9 +19,9 @@ use super::error::{EXEC, Failure, Step as _};
 use super::launcher::{Common, IGNORED_SIGNALS};
 use super::message::{self, Report};
 use super::seccomp::Filter;
-use super::spec::{Rlimits, Spec};
+use super::spec::{Grants, Rlimits, Spec};
 use super::sys::{self, Disposition};
-use super::{idmap, rlimit};
+use super::{confine, idmap, rlimit};
 
 /// Where programs start.
 const JOB_DIRECTORY: &str = "/piston/job";
@@ -41,6 +42,9 @@ pub(super) struct Program {
     argv: Vec<CString>,
     env: Vec<CString>,
     rlimits: Rlimits,
+    grants: Grants,
+    /// Its own filter, where the operator allowed it more than others.
+    filter: Option<Filter>,
     /// Host id of its slot, where slots have their own.
     id: Option<u32>,
     streams: Streams,
@@ -83,6 +87,8 @@ impl Program {
             env: env.collect::<Result<_, _>>()?,
             argv,
             rlimits: spec.rlimits.without(common.controllers),
+            filter: own_filter(&spec.grants)?,
+            grants: spec.grants.clone(),
             id,
             streams: match spec.terminal {
                 None => Streams::Given,
@@ -90,6 +96,15 @@ impl Program {
             },
         })
     }
+}
+
+/// The filter of a program that may make calls which others may not.
+fn own_filter(grants: &Grants) -> Result<Option<Filter>, Failure> {
+    if grants.calls.is_empty() {
+        return Ok(None);
+    }
+    let filter = Filter::relaxed(&grants.calls).step("seccomp filter")?;
+    Ok(Some(filter))
 }
 
 /// A word of the command or environment; the kernel ends them with NUL, so none may be inside.
@@ -132,10 +147,11 @@ fn become_program(
     rustix::process::chdir(JOB_DIRECTORY).step("job directory")?;
     rlimit::apply(&program.rlimits)?;
     idmap::drop_capabilities()?;
+    confine::apply(&program.grants)?;
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Default);
     SigSet::empty().thread_set_mask().step("signal mask")?;
     sys::close_on_exec_from(3).step("close descriptors")?;
-    sys::install_filter(filter).step("seccomp")?;
+    sys::install_filter(program.filter.as_ref().unwrap_or(filter)).step("seccomp")?;
     let at = super::init::monotonic().step("clock")?;
     let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
     message::send(report, &Report::Executing { at }, &[]).step("report")?;

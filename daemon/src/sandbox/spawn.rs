@@ -11,6 +11,7 @@ use std::process::Stdio as ProcessStdio;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use piston_client::api::Network;
 use piston_client::units::Bytes;
 use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
@@ -43,6 +44,9 @@ pub struct Launcher {
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
     replacing: tokio::sync::Mutex<()>,
+    /// The one of jobs that see the daemon's network, from the first such job on: where this one
+    /// has left that network it could not go back to it.
+    of_host_network: tokio::sync::OnceCell<Box<Self>>,
 }
 
 /// How a launcher process is started.
@@ -82,6 +86,7 @@ impl Launcher {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            network: Network::None,
             controllers: groups
                 .as_ref()
                 .map_or_else(Controllers::default, |groups| groups.offer().controllers),
@@ -90,13 +95,36 @@ impl Launcher {
             program: program.to_owned(),
             setup,
         };
+        Self::of(command, groups).await
+    }
+
+    async fn of(command: LauncherCommand, groups: Option<Groups>) -> Result<Self, SandboxError> {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
             groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
+            of_host_network: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// The launcher of jobs that see this network.
+    async fn of_network(&self, network: Network) -> Result<&Self, SandboxError> {
+        if network == self.command.setup.network {
+            return Ok(self);
+        }
+        let start = async || {
+            let setup = Setup {
+                network,
+                ..self.command.setup.clone()
+            };
+            let program = self.command.program.clone();
+            // What it starts is counted by this one.
+            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            Ok::<_, SandboxError>(Box::new(launcher))
+        };
+        Ok(&**self.of_host_network.get_or_try_init(start).await?)
     }
 
     /// Starts a stage. Returns when the program runs (exec succeeded). A workspace serves one
@@ -115,9 +143,13 @@ impl Launcher {
             stdio: &stdio,
             accounting: &accounting,
         };
-        let link = self.link();
+        let launcher = self.of_network(spec.grants.network).await?;
+        let link = launcher.link();
         let spawned = match link.spawn(&fds, spec).await {
-            Err(SandboxError::LauncherGone) => self.replace(&link).await?.spawn(&fds, spec).await,
+            Err(SandboxError::LauncherGone) => {
+                let link = launcher.replace(&link).await?;
+                link.spawn(&fds, spec).await
+            }
             result => result,
         };
         let mut running = spawned?;
@@ -292,12 +324,11 @@ impl Running {
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
     pub async fn wait(&self) -> Result<Exit, SandboxError> {
-        let exit = match self.exit.get() {
-            Some(exit) => *exit,
-            None => {
-                let exit = self.end().await?;
-                *self.exit.get_or_init(|| exit)
-            }
+        let exit = if let Some(exit) = self.exit.get() {
+            *exit
+        } else {
+            let exit = self.end().await?;
+            *self.exit.get_or_init(|| exit)
         };
         self.dead().await?;
         self.accounting.settle(exit)

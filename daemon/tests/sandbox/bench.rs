@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use piston_client::units::Bytes;
 use pistond::sandbox::{
-    Ended, Exit, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, TreeLimits, Workspace,
+    Ended, Exit, Grants, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, TreeLimits,
+    Workspace,
 };
 
 /// Programs of the view.
@@ -229,8 +230,10 @@ pub(crate) fn command(argv: &[&str]) -> Spec {
         tree: TreeLimits {
             memory: 256 << 20,
             cpu: 10_000_000_000,
+            wall: 600_000_000_000,
         },
         slot: 1,
+        grants: Grants::default(),
         terminal: None,
     }
 }

@@ -101,6 +101,13 @@ impl Set {
         &self.packages[1]
     }
 
+    /// Removes what earlier servers noted of first reads.
+    pub(crate) fn forget_hot_lists(&self) {
+        for package in &self.packages {
+            fs::remove_file(crate::server::hot_list(&package.image)).unwrap_or_default();
+        }
+    }
+
     /// The packages of the view that is measured, the lowest first.
     pub(crate) fn merged(&self) -> &[Package] {
         &self.packages[..3]

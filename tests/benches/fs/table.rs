@@ -95,13 +95,21 @@ pub(crate) fn print_head() {
     );
 }
 
+/// Requests to our server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked {
+    /// In a cold round: as many as it takes.
+    Cold(u64),
+    /// In all warm rounds: none that a cache should have answered.
+    Warm(u64),
+}
+
 /// Prints a row of all subjects: against the fuse pair every row has to be better.
 pub(crate) fn print(
     name: &str,
     times: &[Vec<Duration>; 4],
-    requests: u64,
+    asked: Asked,
     bounds: &[(Subject, f64)],
-    silent: bool,
 ) -> Verdict {
     let medians = times.clone().map(|mut times| median(&mut times));
     let [ours, plain, kernel, pair] = medians;
@@ -118,9 +126,11 @@ pub(crate) fn print(
         verdicts.push(Verdict::of(met));
         write!(targets, "{name} {bound:.2} {}  ", word(met)).expect("memory");
     }
-    if !silent {
-        verdicts.push(Verdict::of(false));
-        targets += "no request MISSED";
+    let (Asked::Cold(requests) | Asked::Warm(requests)) = asked;
+    if let Asked::Warm(requests) = asked {
+        verdicts.push(Verdict::of(requests == 0));
+        targets += "no request ";
+        targets += word(requests == 0);
     }
     let [ours_ms, plain_ms, kernel_ms, pair_ms] = medians.map(|median| median * 1e3);
     println!(

@@ -178,6 +178,7 @@ impl<'a> Wire<'a> {
             limits,
             outputs: Vec::new(),
             cache: terms.cache,
+            grants: terms.grants,
             lease,
             language,
         })

@@ -120,6 +120,7 @@ fn decoded(
         limits,
         outputs,
         cache,
+        grants: terms.grants,
     }
     .try_into()
 }
