@@ -1,6 +1,11 @@
 //! What the daemon says about this host.
 #![expect(clippy::unwrap_used, reason = "whatever fails here fails the test")]
 
+use std::path::Path;
+
+use pistond::sandbox::cgroup::Groups;
+use pistond::sandbox::host;
+
 use crate::bench::{NOBODY, everywhere, open_to_all, pistond, share};
 
 #[test]
@@ -8,7 +13,7 @@ fn a_host_on_which_sandboxes_work_is_said_to_be_one() {
     everywhere(
         "host::a_host_on_which_sandboxes_work_is_said_to_be_one",
         async |_| {
-            let mechanisms = pistond::sandbox::host::examine_with(&pistond());
+            let mechanisms = host::examine_with(&pistond(), Groups::survey(75).as_ref());
             for name in [
                 "kernel",
                 "user_namespaces",
@@ -33,8 +38,10 @@ fn a_host_on_which_sandboxes_work_is_said_to_be_one() {
 
 #[test]
 fn a_probe_that_is_none_is_said_and_not_believed() {
-    let mechanisms =
-        pistond::sandbox::host::examine_with(std::path::Path::new("/nonexistent/pistond"));
+    let mechanisms = host::examine_with(
+        Path::new("/nonexistent/pistond"),
+        Groups::survey(75).as_ref(),
+    );
     let probe = mechanisms
         .iter()
         .find(|mechanism| mechanism.name == "sandbox")

@@ -142,9 +142,10 @@ pub(in crate::sandbox) struct Group {
 }
 
 impl Groups {
-    /// What could be had for a daemon that this process became; changes nothing.
-    pub fn survey(settings: &Settings) -> Result<Offer, Missing> {
-        Ok(Offer::of(&find()?, settings.memory_percent))
+    /// What could be had for a daemon that this process became, with so many hundredths of the
+    /// memory; changes nothing.
+    pub fn survey(memory_percent: u64) -> Result<Offer, Missing> {
+        Ok(Offer::of(&find()?, memory_percent))
     }
 
     /// Finds a place, removes what an earlier daemon left there, and makes the first groups. May
