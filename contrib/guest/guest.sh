@@ -47,9 +47,8 @@ build_system() {
     echo 'KERNEL=="fuse", MODE="0666"' >"$root/etc/udev/rules.d/99-fuse.rules"
     printf '%s\n' '[Unit]' 'After=multi-user.target systemd-logind.service user@1000.service' \
         '[Service]' 'Type=oneshot' 'StandardOutput=tty' 'StandardError=tty' 'TTYPath=/dev/ttyS0' \
-        'ExecStart=/opt/piston/inside.sh' 'ExecStopPost=/bin/systemctl poweroff --force --force' \
+        'ExecStartPre=/bin/mount -o ro /dev/vdb /opt/piston' 'ExecStart=/opt/piston/inside.sh' 'ExecStopPost=/bin/systemctl poweroff --force --force' \
         '[Install]' 'WantedBy=multi-user.target' >"$root/etc/systemd/system/piston-guest.service"
-    printf '%s\n' '/dev/vdb /opt/piston ext4 ro 0 0' >"$root/etc/fstab"
     chroot "$root" systemctl enable -q piston-guest.service
     chroot "$root" systemctl mask -q serial-getty@ttyS0.service getty@tty1.service apt-daily.timer
     kernel=$(basename "$root"/boot/vmlinuz-*)
@@ -105,6 +104,7 @@ build_payload() {
     for name in pistond piston; do strip -o "$tree/$name" "$bin/$name"; done
     cp "$here/inside.sh" "$tree/"
     for name in base bash python; do "$bin/pistond" make host "$name" --output "$tree/packages" >/dev/null; done
+    "$bin/pistond" index "$tree/packages" >/dev/null
     mke2fs -q -t ext4 -d "$tree" "$dir/payload.img" 512M
     rm -rf "$tree"
 }
@@ -113,13 +113,13 @@ build_payload() {
 build_payload
 say "Booting"
 # Without cx16: Linux 6.12 uses it in a form that QEMU 7.2 emulates wrongly.
-timeout 1500 nice -n 10 qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 2048 \
+timeout 1500 qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 2048 \
     -display none -monitor none -serial stdio -no-reboot -nic none \
     -kernel "$dir/kernel/vmlinuz" -initrd "$dir/kernel/initramfs.gz" \
     -append "console=ttyS0 panic=-1 quiet root=/dev/vda rw systemd.show_status=0" \
     -drive "file=$dir/system.img,if=virtio,format=raw,snapshot=on" \
     -drive "file=$dir/payload.img,if=virtio,format=raw,snapshot=on" </dev/null |
-    tr -d '\r' | tee "$dir/console.log" | grep --line-buffered -E '^(PASS|FAIL|NOTE|==)' || true
+    stdbuf -oL tr -d '\r' | stdbuf -oL sed 's/^.*== Linux/== Linux/' | tee "$dir/console.log" | grep --line-buffered -E '^(PASS|FAIL|NOTE|==)' || true
 if ! grep -q '^== done' "$dir/console.log"; then
     echo "FAIL the guest did not come to its end, see $dir/console.log"
     exit 1

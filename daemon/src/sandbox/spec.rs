@@ -134,10 +134,11 @@ pub struct Exit {
     pub over: Option<Over>,
     /// From the program's start to its end.
     pub wall_time: Duration,
-    /// User and system time of every process of the tree, save for children that their parent
-    /// told the kernel to discard (`SIGCHLD` ignored): only a cgroup counts those.
+    /// User and system time of every process of the tree; children that their parent told the
+    /// kernel to discard (`SIGCHLD` ignored) only with a control group that counts.
     pub cpu_time: Duration,
-    /// Peak memory of the tree: the highest sum seen of what its processes held besides files, and
+    /// Peak memory of the tree. With a control group: anonymous memory, files in memory, and the
+    /// kernel's own for it. Else the highest sum seen of what its processes held besides files, and
     /// at least the peak resident memory of the largest one.
     pub memory: Bytes,
 }

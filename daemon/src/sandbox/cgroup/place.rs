@@ -119,6 +119,16 @@ struct Hierarchy {
     own: PathBuf,
 }
 
+impl Hierarchy {
+    /// Whether it is one of version 1 that limits need.
+    fn limits_in_version_1(&self) -> bool {
+        let controllers = self.controllers.as_deref().unwrap_or_default();
+        controllers
+            .iter()
+            .any(|name| name == "memory" || name == "pids")
+    }
+}
+
 /// Every hierarchy that is mounted where the group of this process can be seen.
 fn hierarchies(own: Own<'_>) -> Vec<Hierarchy> {
     let one = |line: &str| {
@@ -288,6 +298,9 @@ fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
              (podman: `--security-opt unmask=/sys/fs/cgroup`)",
             )
         }
+        _ if hierarchies.iter().any(Hierarchy::limits_in_version_1) => {
+            one("no version 1 group can be written to", GIVE_LEGACY)
+        }
         Some(Obstacle::Shared) => one(
             "the daemon's control group holds other processes too, and can't hand controllers on",
             START_ALONE,
@@ -296,20 +309,15 @@ fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
             "no control group is delegated to this user here",
             START_ALONE_AS_USER,
         ),
-        Some(Obstacle::NoControllers) if hierarchies.len() > 1 => one(
-            "the memory and pids controllers are in version 1, where no group can be written to",
-            GIVE_LEGACY,
-        ),
         Some(Obstacle::NoControllers | Obstacle::NotDelegated) => one(
             "no control group with the memory or pids controller can be written to",
             "let the service manager delegate them: `systemctl set-property user@.service \
              Delegate=\"memory pids cpu\"`, or for a service `Delegate=yes`",
         ),
-        None if hierarchies.is_empty() => one(
-            "none are mounted",
+        None => one(
+            "none that limits memory or processes is mounted",
             "mount them: `mount -t cgroup2 none /sys/fs/cgroup`",
         ),
-        None => one("no version 1 group can be written to", GIVE_LEGACY),
     }
 }
 
