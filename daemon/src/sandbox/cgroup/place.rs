@@ -281,7 +281,7 @@ fn may_write_file(file: &Path) -> bool {
 
 /// What to say when there is no place.
 fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = is_root_of_host();
     let one = |reason: &str, remedy: &str| Missing {
         reason: reason.to_owned(),
         remedy: remedy.to_owned(),
@@ -331,6 +331,13 @@ const START_ALONE_AS_USER: &str = "start the daemon below the user's service man
 
 const GIVE_LEGACY: &str = "as root: `for c in memory pids cpuacct; do mkdir \
     /sys/fs/cgroup/$c/piston && chown -R USER /sys/fs/cgroup/$c/piston; done`";
+
+/// Whether this process is the host's root, and not just that of a user namespace.
+fn is_root_of_host() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outside = map.split_ascii_whitespace().nth(1);
+    rustix::process::geteuid().is_root() && outside == Some("0")
+}
 
 /// Whether nobody can write there.
 fn is_read_only(top: &Path) -> bool {
