@@ -54,17 +54,18 @@ pub struct Config {
     pub recompress: Vec<String>,
     /// Repositories that are to be configured: name -> URL.
     pub repositories: BTreeMap<String, String>,
-    /// Whose host ids jobs use.
-    pub privilege: Privilege,
+    /// Whose default places are used.
+    pub home: Home,
 }
 
-/// How the daemon runs.
+/// Whose default places and group are used. The user id alone decides; what the daemon may do is
+/// found out by [`crate::sandbox::rootless`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Privilege {
-    /// As root of the host (or of a container): each slot has a user id of its own.
-    Root,
-    /// As anyone else: in a user namespace of its own.
-    Rootless,
+pub enum Home {
+    /// The system's, for a daemon that is started by root.
+    System,
+    /// Those of the user who starts it.
+    User,
 }
 
 /// Listeners.

@@ -171,7 +171,7 @@ async fn finished(shutdown: &Shutdown) {
 }
 
 async fn listeners(config: &Config) -> Result<Vec<Listener>, ServeError> {
-    let mut listeners = vec![Listener::unix(&config.server, config.privilege).await?];
+    let mut listeners = vec![Listener::unix(&config.server, config.home).await?];
     for address in &config.server.listen {
         listeners.push(Listener::tcp(*address)?);
     }
@@ -200,9 +200,13 @@ async fn engine(
     };
     let mount = fs.path().to_owned();
     let groups = groups(config);
+    let offer = match &groups {
+        Ok(groups) => Ok(groups.offer().clone()),
+        Err(missing) => Err(missing.clone()),
+    };
     let (packages, mechanisms) = tokio::join!(
         Packages::open(data, fs, config.recompress.clone()),
-        tokio::task::spawn_blocking(host::examine)
+        tokio::task::spawn_blocking(move || host::examine(offer.as_ref()))
     );
     let (packages, mechanisms) = (packages.map_err(unopened)?, mechanisms?);
     configure_repositories(&packages, config)
@@ -210,7 +214,7 @@ async fn engine(
         .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
-        None => match Launcher::start(&mount, privilege.ids(), groups).await {
+        None => match Launcher::start(&mount, privilege.ids(), groups.ok()).await {
             Ok(launcher) => Sandboxes::Ready {
                 launcher: Box::new(launcher),
                 ids: privilege.ids(),
@@ -229,6 +233,7 @@ async fn engine(
         packages,
         runner,
         cache,
+        privilege,
         mechanisms,
     })
 }
@@ -257,26 +262,23 @@ async fn cache(
 }
 
 /// The control groups of jobs, where there are any.
-fn groups(config: &Config) -> Option<Groups> {
+fn groups(config: &Config) -> Result<Groups, cgroup::Missing> {
     let settings = cgroup::Settings {
         memory_percent: config.jobs.memory_percent,
         data: config.data.clone(),
     };
-    match Groups::open(&settings) {
-        Ok(groups) => {
-            tracing::info!(what = groups.offer().description, "control groups");
-            Some(groups)
-        }
-        Err(missing) => {
-            let cgroup::Missing { reason, remedy } = missing;
+    let groups = Groups::open(&settings);
+    match &groups {
+        Ok(groups) => tracing::info!(what = groups.offer().description, "control groups"),
+        Err(cgroup::Missing { reason, remedy }) => {
             tracing::warn!(
                 reason,
                 remedy,
                 "no control groups: limits are watched by polling"
             );
-            None
         }
     }
+    groups
 }
 
 fn unopened(error: PackagesError) -> ServeError {

@@ -23,6 +23,7 @@ mod contract;
 mod execute;
 mod filesystem;
 mod grants;
+mod groups;
 mod interactive;
 mod isolation;
 mod limits;

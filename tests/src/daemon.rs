@@ -97,6 +97,8 @@ pub struct Daemon {
     who: Who,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
+    /// A program with arguments that executes the daemon.
+    through: Vec<String>,
     child: Option<Child>,
 }
 
@@ -115,6 +117,18 @@ impl Daemon {
     /// When it does not get ready; its log is printed.
     pub fn start_with(who: Who, config: &str, arguments: &[&str]) -> Self {
         let mut daemon = Self::prepare(who, config, arguments);
+        daemon.restart();
+        daemon
+    }
+
+    /// The same, executed by a program that is given the daemon's command line after its own
+    /// arguments, as the test's own user.
+    ///
+    /// # Panics
+    /// When it does not get ready; its log is printed.
+    pub fn start_through(who: Who, through: &[&str]) -> Self {
+        let mut daemon = Self::prepare(who, "", &[]);
+        daemon.through = through.iter().map(|&word| word.to_owned()).collect();
         daemon.restart();
         daemon
     }
@@ -143,6 +157,7 @@ impl Daemon {
             who,
             folder,
             arguments,
+            through: Vec::new(),
             child: None,
         }
     }
@@ -171,8 +186,7 @@ impl Daemon {
     /// When it does not get ready.
     pub fn restart(&mut self) {
         let log = fs::File::create(self.folder.path().join("log")).expect("log");
-        let child = self
-            .command()
+        let child = through(&self.through, self.command())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)
             .spawn()
@@ -360,6 +374,27 @@ impl Drop for Daemon {
         // Nothing may be left; a test that failed must not disturb the next one.
         drop(Command::new("umount").arg("-l").arg(self.mount()).output());
     }
+}
+
+/// A command that has `program` with `arguments` execute another.
+fn through(words: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = words.split_first() else {
+        return command;
+    };
+    let mut outer = Command::new(program);
+    outer
+        .args(arguments)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            outer.env(name, value);
+        }
+    }
+    outer
 }
 
 const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

@@ -22,6 +22,20 @@ pub fn that(name: &str, met: bool, remedy: &str) -> bool {
     false
 }
 
+/// Control groups of version 1 with the controllers that limits need, where this process may make
+/// groups.
+#[must_use]
+pub fn legacy_groups() -> bool {
+    let met = ["memory", "pids", "cpuacct"]
+        .iter()
+        .all(|controller| std::fs::metadata(format!("/sys/fs/cgroup/{controller}/tasks")).is_ok());
+    that(
+        "cgroup1",
+        met && geteuid().is_root(),
+        "run it as root where version 1 is mounted; contrib/guest/guest.sh tries version 2",
+    )
+}
+
 /// The test runs as root.
 #[must_use]
 pub fn root() -> bool {

@@ -5,11 +5,16 @@ use std::process::ExitCode;
 
 use piston_client::api::Mechanism;
 
+use crate::config::{self, Flags, paths::Host};
+use crate::sandbox::cgroup::Groups;
+use crate::sandbox::host;
+
 use super::{eprint_line, print, print_line};
 
 /// Examines the host; fails when jobs can't run on it.
 pub(super) fn run(json: bool) -> ExitCode {
-    let mechanisms = crate::sandbox::host::examine();
+    let groups = Groups::survey(memory_percent());
+    let mechanisms = host::examine(groups.as_ref());
     if json {
         match serde_json::to_string_pretty(&mechanisms) {
             Ok(text) => print_line(&text),
@@ -24,6 +29,13 @@ pub(super) fn run(json: bool) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// What is configured; a configuration that can't be read is the business of `pistond config check`.
+fn memory_percent() -> u64 {
+    const DEFAULT: u64 = 75;
+    config::load(&Flags::default(), &Host::current())
+        .map_or(DEFAULT, |loaded| loaded.config.jobs.memory_percent)
 }
 
 fn table(mechanisms: &[Mechanism]) -> String {

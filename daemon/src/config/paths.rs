@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Privilege;
+use super::Home;
 
 /// What resolution knows of the machine and the user.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// How the daemon runs.
-    pub privilege: Privilege,
+    /// Whose places.
+    pub home: Home,
     /// The user's id, as seen before any user namespace is entered.
     pub uid: u32,
     /// Processors.
@@ -28,10 +28,10 @@ impl Host {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         Self {
-            privilege: if uid.is_root() {
-                Privilege::Root
+            home: if uid.is_root() {
+                Home::System
             } else {
-                Privilege::Rootless
+                Home::User
             },
             uid: uid.as_raw(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -62,14 +62,14 @@ pub struct Paths {
 impl Paths {
     /// The places of a host's user.
     pub fn of(host: &Host) -> Self {
-        match host.privilege {
-            Privilege::Root => Self {
+        match host.home {
+            Home::System => Self {
                 config: "/etc/piston/piston.toml".into(),
                 data: "/var/lib/piston".into(),
                 socket: "/run/piston/piston.sock".into(),
                 mount: "/run/piston/fs".into(),
             },
-            Privilege::Rootless => Self::xdg(host),
+            Home::User => Self::xdg(host),
         }
     }
 

@@ -9,7 +9,7 @@ use piston_client::units::{Bytes, Millis};
 use super::paths::{Host, Paths};
 use super::raw::{Raw, RawCache, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time};
 use super::{
-    BadValue, Config, Filesystem, Jobs, Privilege, Server, SocketGroup, WithoutSandbox, limits,
+    BadValue, Config, Filesystem, Home, Jobs, Server, SocketGroup, WithoutSandbox, limits,
 };
 use crate::cache;
 
@@ -24,7 +24,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
     )?;
     Ok(Config {
         log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
-        server: server(raw.http, host.privilege, paths)?,
+        server: server(raw.http, host.home, paths)?,
         data: absolute(&["data", "directory"], raw.data.directory, &paths.data)?,
         filesystem: filesystem(raw.filesystem, host.cpus, paths)?,
         jobs: jobs(&raw.jobs)?,
@@ -33,7 +33,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         make_timeout,
         recompress: recompress(raw.packages.recompress.unwrap_or_default())?,
         repositories: repositories(raw.repositories)?,
-        privilege: host.privilege,
+        home: host.home,
     })
 }
 
@@ -52,7 +52,7 @@ fn recompress(compressors: Vec<String>) -> Result<Vec<String>, BadValue> {
     }
 }
 
-fn server(raw: RawHttp, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {
+fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
     let key = |name| ["http", name];
     let second = Duration::from_secs(1);
     let hour = Duration::from_hours(1);
@@ -62,11 +62,11 @@ fn server(raw: RawHttp, privilege: Privilege, paths: &Paths) -> Result<Server, B
         let message = format!("{} is longer than 100 bytes", socket.display());
         return Err(BadValue::new(&key("socket"), message));
     }
-    let socket_group = match (raw.socket_group, privilege) {
+    let socket_group = match (raw.socket_group, home) {
         (Some(group), _) if group.is_empty() => SocketGroup::Own,
         (Some(group), _) => SocketGroup::Required(group),
-        (None, Privilege::Root) => SocketGroup::IfPresent("piston".to_owned()),
-        (None, Privilege::Rootless) => SocketGroup::Own,
+        (None, Home::System) => SocketGroup::IfPresent("piston".to_owned()),
+        (None, Home::User) => SocketGroup::Own,
     };
     let bodies = (Bytes::kib(1), Bytes(u64::MAX >> 16));
     Ok(Server {

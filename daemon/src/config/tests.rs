@@ -5,12 +5,12 @@ use std::io::Write as _;
 use super::paths::Host;
 use super::*;
 
-fn host(privilege: Privilege, variables: &[(&str, &str)]) -> Host {
+fn host(home: Home, variables: &[(&str, &str)]) -> Host {
     let variables = variables
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Host {
-        privilege,
+        home,
         uid: 1000,
         cpus: 2,
         variables: variables.collect(),
@@ -18,7 +18,7 @@ fn host(privilege: Privilege, variables: &[(&str, &str)]) -> Host {
 }
 
 fn resolved(text: &str) -> Result<Config, BadValue> {
-    let host = host(Privilege::Root, &[]);
+    let host = host(Home::System, &[]);
     let raw = toml::from_str(text).expect("TOML with known keys");
     resolve::resolve(raw, &host, &Paths::of(&host))
 }
@@ -30,7 +30,7 @@ fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErr
         config: Some(file.path().to_owned()),
         ..Flags::default()
     };
-    load(&flags, &host(Privilege::Root, variables))
+    load(&flags, &host(Home::System, variables))
 }
 
 /// The default file with the keys that depend on the host brought to life.
@@ -96,7 +96,7 @@ fn a_later_source_wins() {
         ..Flags::default()
     };
     let variables = [("PISTON_SOCKET", "/env"), ("PISTON_DATA_DIRECTORY", "/env")];
-    let config = load(&flags, &host(Privilege::Root, &variables))
+    let config = load(&flags, &host(Home::System, &variables))
         .expect("loads")
         .config;
     assert_eq!(config.server.socket, Path::new("/flag"));
@@ -198,7 +198,7 @@ fn a_bad_variable_is_named() {
 #[test]
 fn a_user_without_root_gets_xdg_directories() {
     let check = |variables: &[(&str, &str)], config: &str, data: &str, socket: &str| {
-        let paths = Paths::of(&host(Privilege::Rootless, variables));
+        let paths = Paths::of(&host(Home::User, variables));
         assert_eq!(paths.config, Path::new(config));
         assert_eq!(paths.data, Path::new(data));
         assert_eq!(paths.socket, Path::new(socket));
@@ -228,7 +228,7 @@ fn the_named_file_must_exist_and_the_default_one_need_not() {
         config: Some("/nonexistent/piston.toml".into()),
         ..Flags::default()
     };
-    let host = host(Privilege::Rootless, &[("XDG_CONFIG_HOME", "/nonexistent")]);
+    let host = host(Home::User, &[("XDG_CONFIG_HOME", "/nonexistent")]);
     let error = load(&flags, &host).expect_err("named").to_string();
     assert!(error.contains("/nonexistent/piston.toml"), "{error}");
     assert_eq!(load(&Flags::default(), &host).expect("defaults").file, None);

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::job::Runner;
 use crate::job::runners::Runners;
 use crate::packages::Packages;
+use crate::sandbox::rootless::Privilege;
 use crate::shutdown::Shutdown;
 
 /// How long a request waits for a daemon that is still starting.
@@ -37,6 +38,8 @@ pub struct Engine {
     pub runner: Runner,
     /// What is kept of jobs.
     pub cache: Arc<Cache>,
+    /// With which rights the daemon runs.
+    pub privilege: Privilege,
     /// What the host offers, examined at start.
     pub mechanisms: Vec<piston_client::api::Mechanism>,
 }

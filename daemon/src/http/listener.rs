@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::edge::{Peer, Role, Transport};
 use super::hangup::Hangup;
-use crate::config::{Privilege, Server, SocketGroup};
+use crate::config::{Home, Server, SocketGroup};
 use crate::job::queue::Requester;
 
 /// Connections that wait to be accepted.
@@ -97,9 +97,9 @@ pub struct SocketFile {
 
 impl Listener {
     /// Listens on the Unix socket.
-    pub async fn unix(server: &Server, privilege: Privilege) -> Result<Self, ListenError> {
+    pub async fn unix(server: &Server, home: Home) -> Result<Self, ListenError> {
         let path = &server.socket;
-        make_directory(path, privilege)?;
+        make_directory(path, home)?;
         clear(path).await?;
         let (listener, file) = bind(path, server)?;
         Ok(Self::Unix(listener, file))
@@ -171,11 +171,11 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ListenErro
 
 /// Makes the socket's directory: open to all as root, where the socket's own mode decides, private
 /// otherwise. One in a shared place such as /tmp that somebody else made is refused.
-fn make_directory(socket: &Path, privilege: Privilege) -> Result<(), ListenError> {
+fn make_directory(socket: &Path, home: Home) -> Result<(), ListenError> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
-    let mode = match privilege {
-        Privilege::Root => 0o755,
-        Privilege::Rootless => 0o700,
+    let mode = match home {
+        Home::System => 0o755,
+        Home::User => 0o700,
     };
     let made = std::fs::DirBuilder::new()
         .recursive(true)
@@ -288,7 +288,7 @@ mod tests {
 
     fn server(socket: PathBuf) -> Server {
         let host = crate::config::paths::Host {
-            privilege: Privilege::Rootless,
+            home: Home::User,
             uid: 0,
             cpus: 1,
             variables: std::collections::BTreeMap::new(),
@@ -307,9 +307,7 @@ mod tests {
     async fn the_socket_has_its_mode_and_goes_with_its_listener() {
         let directory = tempfile::tempdir().expect("a directory");
         let server = server(directory.path().join("new/piston.sock"));
-        let listener = Listener::unix(&server, Privilege::Rootless)
-            .await
-            .expect("listens");
+        let listener = Listener::unix(&server, Home::User).await.expect("listens");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!(mode(&server.socket), 0o660);
         assert_eq!(mode(&directory.path().join("new")), 0o700);
@@ -322,17 +320,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let server = server(directory.path().join("piston.sock"));
         drop(std::os::unix::net::UnixListener::bind(&server.socket).expect("bound"));
-        let live = Listener::unix(&server, Privilege::Rootless)
+        let live = Listener::unix(&server, Home::User)
             .await
             .expect("replaces it");
-        let error = Listener::unix(&server, Privilege::Rootless)
-            .await
-            .expect_err("live");
+        let error = Listener::unix(&server, Home::User).await.expect_err("live");
         assert!(matches!(error, ListenError::Live { .. }), "{error}");
         assert!(server.socket.exists());
         drop(live);
         std::fs::write(&server.socket, "").expect("written");
-        let error = Listener::unix(&server, Privilege::Rootless)
+        let error = Listener::unix(&server, Home::User)
             .await
             .expect_err("a file");
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");

@@ -11,7 +11,7 @@ use piston_client::units::Bytes;
 use super::app::App;
 use super::edge::{Peer, Role};
 use super::reply::{self, Reply};
-use crate::config::Privilege;
+use crate::sandbox::rootless::Privilege;
 
 /// `GET /version`.
 pub(super) async fn version() -> Reply {
@@ -38,7 +38,7 @@ pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply
     };
     reply::json(&Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        rootless: app.config().privilege == Privilege::Rootless,
+        rootless: matches!(engine.privilege, Privilege::Rootless { .. }),
         mount,
         mechanisms,
         packages: u64::try_from(installed.len()).unwrap_or(u64::MAX),

@@ -7,13 +7,13 @@ use tower::ServiceExt as _;
 
 use super::edge::{Role, Transport};
 use super::*;
-use crate::config::{self, Privilege, paths::Host};
+use crate::config::{self, Home, paths::Host};
 use crate::job::queue::Requester;
 use crate::job::runners::Runners;
 
 fn app() -> Arc<App> {
     let host = Host {
-        privilege: Privilege::Rootless,
+        home: Home::User,
         uid: 1000,
         cpus: 2,
         variables: std::collections::BTreeMap::new(),

@@ -70,7 +70,7 @@ impl Accounting {
                 }
             },
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// The figures of a stage that is dead, of which init says `exit`.

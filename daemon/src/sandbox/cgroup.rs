@@ -19,13 +19,15 @@ mod v1;
 mod v2;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 pub use files::FileError;
 pub use place::Missing;
 pub(super) use pool::Group;
 pub use pool::{Groups, Offer, Settings};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::sys::{self, Forked, OneThread};
 
@@ -53,10 +55,19 @@ impl<Fd> Entry<Fd> {
 
 impl Entry<OwnedFd> {
     /// Forks a process that belongs to the group; it has to [`Entry::join`] first of all.
-    pub(super) fn fork(&self, thread: &OneThread) -> io::Result<Forked> {
-        match &self.birth {
-            Some(group) => sys::fork_into_group(thread, group.as_fd()),
-            None => sys::fork(thread),
+    pub(super) fn fork(&mut self, thread: &OneThread) -> io::Result<Forked> {
+        let Some(group) = self.birth.take() else {
+            return sys::fork(thread);
+        };
+        match sys::fork_into_group(thread, &group) {
+            // Filters of container engines refuse clone3, which nothing else can do.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&group, "cgroup.procs", flags, Mode::empty())?;
+                self.files.push(file);
+                sys::fork(thread)
+            }
+            result => result,
         }
     }
 

@@ -4,7 +4,7 @@
 //! subcommand) that takes the same steps as a sandbox; looking at settings
 //! alone has misled others. Nothing is changed.
 
-mod cgroup;
+mod limits;
 mod probe;
 
 use std::fs::OpenOptions;
@@ -12,6 +12,8 @@ use std::io;
 use std::path::Path;
 
 use piston_client::api::Mechanism;
+
+use super::cgroup::{Missing, Offer};
 
 pub(super) use probe::run as run_probe;
 
@@ -24,22 +26,21 @@ pub const SCOPES: &str = "landlock_scopes";
 /// First kernel with all system calls that sandboxes are made with (`mount_setattr`).
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 
-/// What this host offers. Starts a short process and waits for it.
-pub fn examine() -> Vec<Mechanism> {
-    examine_with(Path::new("/proc/self/exe"))
+/// What this host offers, `groups` being the control groups that a daemon has or would have. Starts
+/// a short process and waits for it.
+pub fn examine(groups: Result<&Offer, &Missing>) -> Vec<Mechanism> {
+    examine_with(Path::new("/proc/self/exe"), groups)
 }
 
 /// The same with another program for the probe, for callers that are not `pistond` themselves.
-pub fn examine_with(program: &Path) -> Vec<Mechanism> {
+pub fn examine_with(program: &Path, groups: Result<&Offer, &Missing>) -> Vec<Mechanism> {
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()
         .into_owned();
     let mut mechanisms = vec![kernel(&release), fuse(Path::new("/dev/fuse"))];
     mechanisms.extend(probe::ask(program));
-    mechanisms.push(cgroup::mechanism());
-    mechanisms.push(memory_limit());
-    mechanisms.push(process_limit());
+    mechanisms.extend(limits::mechanisms(groups));
     mechanisms
 }
 
@@ -103,30 +104,6 @@ fn fuse(device: &Path) -> Mechanism {
             };
             missing("fuse", format!("cannot open {shown}: {error}"), remedy)
         }
-    }
-}
-
-fn memory_limit() -> Mechanism {
-    Mechanism {
-        name: "memory_limit".to_owned(),
-        available: true,
-        required: false,
-        detail:
-            "each process by RLIMIT_DATA, the sum over a job's processes by looking at it every \
-                 20 ms, files by the size of the workspace; memory that no process has mapped is \
-                 not counted"
-                .to_owned(),
-        remedy: None,
-    }
-}
-
-fn process_limit() -> Mechanism {
-    Mechanism {
-        name: "process_limit".to_owned(),
-        available: true,
-        required: false,
-        detail: "RLIMIT_NPROC, counted in the job's own user namespace".to_owned(),
-        remedy: None,
     }
 }
 

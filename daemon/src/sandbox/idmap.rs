@@ -55,6 +55,24 @@ pub(super) fn enter_last_namespaces() -> Result<(), Failure> {
     .step("id maps")
 }
 
+/// Maps a user and group alone, as root, unless that is done already: the tools for it may have got
+/// half way.
+pub(super) fn write_own_maps(uid: u32, gid: u32) -> io::Result<()> {
+    let is_unset = |name: &str| -> io::Result<bool> {
+        Ok(std::fs::read_to_string(format!("/proc/self/{name}"))?
+            .trim()
+            .is_empty())
+    };
+    if is_unset("uid_map")? {
+        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    }
+    if is_unset("gid_map")? {
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    }
+    Ok(())
+}
+
 /// Writes the maps of the user namespace of the process whose proc directory is `process`.
 pub(super) fn write_maps(process: &str, uid_map: &str, gid_map: &str) -> io::Result<()> {
     // Without this an unprivileged gid map is refused.

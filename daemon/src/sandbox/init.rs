@@ -170,7 +170,7 @@ fn execute(
     thread: &OneThread,
     program: &Program,
     filter: &super::seccomp::Filter,
-    handed: Handed,
+    mut handed: Handed,
 ) -> Result<(i32, Duration), Failure> {
     let (ours, theirs) = message::pair().step("report socket")?;
     let pid = match handed.entry.fork(thread).step("fork the program")? {

@@ -1,8 +1,9 @@
 //! Running without root: the daemon enters a user and mount namespace of its own.
 //!
-//! There it is root over what it makes itself (mounts, the namespaces of jobs) and nothing else;
-//! no set-id helper is involved. A daemon that has the rights already stays where it is. Called
-//! once, before any thread exists.
+//! There it is root over what it makes itself (mounts, the namespaces of jobs) and nothing else.
+//! Where the user has subordinate ids, the set-id tools `newuidmap` and `newgidmap` map them in, so
+//! that each slot has ids of its own; without them all jobs share the user's. A daemon that has
+//! the rights already stays where it is. Called once, before any thread exists.
 
 use std::fmt;
 use std::io;
@@ -11,6 +12,11 @@ use nix::sched::CloneFlags;
 use rustix::thread::CapabilitySet;
 
 use super::{idmap, mounts};
+
+mod subids;
+
+use subids::Mapper;
+pub use subids::{SlotIds, WhyShared};
 
 /// First host id of the slots, out of the way of people, services and subordinate ranges.
 const FIRST_SLOT_ID: u32 = 0x7000_0000;
@@ -23,9 +29,8 @@ const SLOT_IDS: u32 = 4096;
 pub enum Privilege {
     /// As root, in the namespaces that it was started in.
     Root {
-        /// First host id of the slots; none when no range of ids is free, as in a container with
-        /// few: all jobs then share the daemon's.
-        ids: Option<u32>,
+        /// Ids of the slots.
+        ids: SlotIds,
     },
     /// In a user namespace of its own.
     Rootless {
@@ -33,6 +38,8 @@ pub enum Privilege {
         uid: u32,
         /// The group outside.
         gid: u32,
+        /// Ids of the slots.
+        ids: SlotIds,
     },
 }
 
@@ -40,9 +47,16 @@ impl Privilege {
     /// First host uid and gid for slots, as [`super::Launcher::start`] and
     /// [`super::Workspace::new`] take it.
     pub fn ids(self) -> Option<u32> {
+        match self.slot_ids() {
+            SlotIds::From(first) => Some(first),
+            SlotIds::Shared(_) => None,
+        }
+    }
+
+    /// The same, with the reason when there are none.
+    pub fn slot_ids(self) -> SlotIds {
         match self {
-            Self::Root { ids } => ids,
-            Self::Rootless { .. } => None,
+            Self::Root { ids } | Self::Rootless { ids, .. } => ids,
         }
     }
 }
@@ -133,15 +147,21 @@ impl Cause {
 /// a user and mount namespace. Has to be called before the process has a second thread.
 pub fn enter() -> Result<Privilege, NoUserNamespace> {
     if may_make_namespaces() {
-        return Ok(Privilege::Root { ids: slot_ids() });
+        return Ok(Privilege::Root {
+            ids: slot_ids(WhyShared::FewIds),
+        });
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
-    enter_namespaces(uid, gid).map_err(|source| NoUserNamespace {
+    let shared = enter_namespaces(uid, gid).map_err(|source| NoUserNamespace {
         cause: Cause::find(&source),
         source,
     })?;
-    Ok(Privilege::Rootless { uid, gid })
+    Ok(Privilege::Rootless {
+        uid,
+        gid,
+        ids: slot_ids(shared),
+    })
 }
 
 /// Whether this process is root with the rights that make one.
@@ -151,17 +171,28 @@ fn may_make_namespaces() -> bool {
         && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
-fn enter_namespaces(uid: u32, gid: u32) -> io::Result<()> {
+/// Enters the namespaces; says why there would be no ids for slots, should there be none.
+fn enter_namespaces(uid: u32, gid: u32) -> io::Result<WhyShared> {
+    let mapper = Mapper::prepare(uid, gid);
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    idmap::write_maps("/proc/self", &format!("0 {uid} 1"), &format!("0 {gid} 1"))?;
-    mounts::keep_mounts_private()
+    let why = match mapper.and_then(Mapper::map) {
+        Ok(()) => WhyShared::FewIds,
+        Err(why) => {
+            idmap::write_own_maps(uid, gid)?;
+            why
+        }
+    };
+    mounts::keep_mounts_private()?;
+    Ok(why)
 }
 
 /// Where the slots' ids can start in this user namespace.
-fn slot_ids() -> Option<u32> {
-    let uids = std::fs::read_to_string("/proc/self/uid_map").ok()?;
-    let gids = std::fs::read_to_string("/proc/self/gid_map").ok()?;
+fn slot_ids(otherwise: WhyShared) -> SlotIds {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}"));
+    let uids = read("uid_map").unwrap_or_default();
+    let gids = read("gid_map").unwrap_or_default();
     first_slot_id(&parse_map(&uids), &parse_map(&gids))
+        .map_or(SlotIds::Shared(otherwise), SlotIds::From)
 }
 
 /// Ids that a user namespace knows.

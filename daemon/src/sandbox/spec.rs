@@ -190,9 +190,11 @@ pub struct Exit {
     /// From the program's start to its end.
     pub wall_time: Duration,
     /// User and system time of every process of the tree. Of children that their parent told the
-    /// kernel to discard (`SIGCHLD` ignored) it is what was seen of them while they lived.
+    /// kernel to discard (`SIGCHLD` ignored) it is what was seen of them while they lived, or all of
+    /// it with a control group that counts.
     pub cpu_time: Duration,
-    /// Peak memory of the tree: the highest sum seen of what its processes held besides files, and
+    /// Peak memory of the tree. With a control group: anonymous memory, files in memory, and the
+    /// kernel's own for it. Else the highest sum seen of what its processes held besides files, and
     /// at least the peak resident memory of the largest one.
     pub memory: Bytes,
 }

@@ -10,7 +10,7 @@ const EXAMPLE: &str = include_str!("../../../../contrib/config/runners.toml");
 
 fn max() -> Limits {
     let host = Host {
-        privilege: crate::config::Privilege::Rootless,
+        home: crate::config::Home::User,
         uid: 1000,
         cpus: 2,
         variables: std::collections::BTreeMap::new(),

@@ -119,6 +119,16 @@ struct Hierarchy {
     own: PathBuf,
 }
 
+impl Hierarchy {
+    /// Whether it is one of version 1 that limits need.
+    fn limits_in_version_1(&self) -> bool {
+        let controllers = self.controllers.as_deref().unwrap_or_default();
+        controllers
+            .iter()
+            .any(|name| name == "memory" || name == "pids")
+    }
+}
+
 /// Every hierarchy that is mounted where the group of this process can be seen.
 fn hierarchies(own: Own<'_>) -> Vec<Hierarchy> {
     let one = |line: &str| {
@@ -271,7 +281,7 @@ fn may_write_file(file: &Path) -> bool {
 
 /// What to say when there is no place.
 fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = is_root_of_host();
     let one = |reason: &str, remedy: &str| Missing {
         reason: reason.to_owned(),
         remedy: remedy.to_owned(),
@@ -288,6 +298,9 @@ fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
              (podman: `--security-opt unmask=/sys/fs/cgroup`)",
             )
         }
+        _ if hierarchies.iter().any(Hierarchy::limits_in_version_1) => {
+            one("no version 1 group can be written to", GIVE_LEGACY)
+        }
         Some(Obstacle::Shared) => one(
             "the daemon's control group holds other processes too, and can't hand controllers on",
             START_ALONE,
@@ -296,20 +309,15 @@ fn missing(hierarchies: &[Hierarchy], obstacle: Option<Obstacle>) -> Missing {
             "no control group is delegated to this user here",
             START_ALONE_AS_USER,
         ),
-        Some(Obstacle::NoControllers) if hierarchies.len() > 1 => one(
-            "the memory and pids controllers are in version 1, where no group can be written to",
-            GIVE_LEGACY,
-        ),
         Some(Obstacle::NoControllers | Obstacle::NotDelegated) => one(
             "no control group with the memory or pids controller can be written to",
             "let the service manager delegate them: `systemctl set-property user@.service \
              Delegate=\"memory pids cpu\"`, or for a service `Delegate=yes`",
         ),
-        None if hierarchies.is_empty() => one(
-            "none are mounted",
+        None => one(
+            "none that limits memory or processes is mounted",
             "mount them: `mount -t cgroup2 none /sys/fs/cgroup`",
         ),
-        None => one("no version 1 group can be written to", GIVE_LEGACY),
     }
 }
 
@@ -323,6 +331,13 @@ const START_ALONE_AS_USER: &str = "start the daemon below the user's service man
 
 const GIVE_LEGACY: &str = "as root: `for c in memory pids cpuacct; do mkdir \
     /sys/fs/cgroup/$c/piston && chown -R USER /sys/fs/cgroup/$c/piston; done`";
+
+/// Whether this process is the host's root, and not just that of a user namespace.
+fn is_root_of_host() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outside = map.split_ascii_whitespace().nth(1);
+    rustix::process::geteuid().is_root() && outside == Some("0")
+}
 
 /// Whether nobody can write there.
 fn is_read_only(top: &Path) -> bool {

@@ -142,9 +142,10 @@ pub(in crate::sandbox) struct Group {
 }
 
 impl Groups {
-    /// What could be had for a daemon that this process became; changes nothing.
-    pub fn survey(settings: &Settings) -> Result<Offer, Missing> {
-        Ok(Offer::of(&find()?, settings.memory_percent))
+    /// What could be had for a daemon that this process became, with so many hundredths of the
+    /// memory; changes nothing.
+    pub fn survey(memory_percent: u64) -> Result<Offer, Missing> {
+        Ok(Offer::of(&find()?, memory_percent))
     }
 
     /// Finds a place, removes what an earlier daemon left there, and makes the first groups. May
@@ -154,14 +155,14 @@ impl Groups {
         let offer = Offer::of(&place, settings.memory_percent);
         let name = name(&settings.data);
         sweep(&place, &name);
-        let parent = Parent::open(&place, &name, offer.memory).map_err(unusable)?;
+        let parent = Parent::open(&place, &name, offer.memory).map_err(|error| unusable(&error))?;
         let shared = Arc::new(Shared {
             parent,
             ready: Mutex::new(Vec::new()),
             next: AtomicU64::new(0),
         });
         for _ in 0..STOCK {
-            let tree = shared.make().map_err(unusable)?;
+            let tree = shared.make().map_err(|error| unusable(&error))?;
             shared.put(tree);
         }
         let (mail, letters) = channel();
@@ -193,15 +194,28 @@ impl Groups {
             // Without the cleaner groups are made here.
             self.mail.send(Mail::Few).ok();
         }
-        let mut tree = match ready {
-            Some(tree) => tree,
-            None => self.shared.make()?,
+        let used = ready.and_then(|tree| self.bounded(tree, bounds));
+        let tree = if let Some(tree) = used {
+            tree
+        } else {
+            let mut tree = self.shared.make()?;
+            tree.bound(bounds)?;
+            tree
         };
-        tree.bound(bounds)?;
         Ok(Group {
             tree: Some(tree),
             mail: self.mail.clone(),
         })
+    }
+
+    /// A used group with its bounds; none when what is left in it is more than they allow.
+    fn bounded(&self, mut tree: Tree, bounds: Bounds) -> Option<Tree> {
+        if tree.bound(bounds).is_ok() {
+            return Some(tree);
+        }
+        // It is empty; nobody waits for its end.
+        self.mail.send(Mail::Back(tree)).ok();
+        None
     }
 }
 
@@ -225,8 +239,8 @@ fn find() -> Result<Place, Missing> {
     })
 }
 
-fn unusable(error: FileError) -> Missing {
-    let reason = crate::error::chain(&error);
+fn unusable(error: &FileError) -> Missing {
+    let reason = crate::error::chain(error);
     Missing {
         reason,
         remedy: "delegate the group to the daemon's user, as with `Delegate=yes`".to_owned(),
@@ -237,12 +251,7 @@ fn unusable(error: FileError) -> Missing {
 fn name(data: &Path) -> String {
     let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
     let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
-    let hex: String = digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("piston-{hex}")
+    format!("piston-{}", hex::encode(&digest[..6]))
 }
 
 /// Kills and removes what an earlier daemon of the same name left.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::confine::{self, InForce};
 use super::super::error::{Failure, Step as _};
+use super::super::rootless::SlotIds;
 use super::super::seccomp::Filter;
 use super::super::spec::Grants;
 use super::super::sys::{self, Forked, OneThread, Recursive};
@@ -67,8 +68,12 @@ pub(super) fn ask(program: &Path) -> Vec<Mechanism> {
     findings.into_iter().map(mechanism).collect()
 }
 
+/// Without it jobs share a user; they are as isolated, but what the kernel counts by user (descriptors
+/// in flight, pages of pipes) is counted for all together.
+const JOB_IDS: &str = "job_ids";
+
 fn mechanism(finding: Finding) -> Mechanism {
-    let required = ![LANDLOCK, SCOPES].contains(&finding.name.as_str());
+    let required = ![JOB_IDS, LANDLOCK, SCOPES].contains(&finding.name.as_str());
     match finding.failure {
         None => Mechanism {
             required,
@@ -89,6 +94,7 @@ fn detail(name: &str) -> &'static str {
         "namespaces" => "mount, PID, network, IPC, UTS and cgroup namespaces; loopback is up",
         "mount_api" => "workspaces are detached tmpfs mounts (fsopen, mount_setattr)",
         "proc" => "a job has a proc of its own PID namespace",
+        JOB_IDS => "each slot has a user and group id of its own",
         "job_user" => "a job is in a user namespace of its own, without capabilities",
         LANDLOCK => "a job writes only in its own places, whatever its mounts are",
         SCOPES => "a job reaches no abstract socket and no process outside its sandbox",
@@ -109,14 +115,18 @@ pub(in crate::sandbox) fn run() -> ExitCode {
 
 fn try_everything() -> io::Result<Vec<Finding>> {
     let thread = OneThread::check()?;
-    if let Err(error) = rootless::enter() {
-        return Ok(vec![Finding {
-            name: "user_namespaces".to_owned(),
-            failure: Some(format!("{}: {}", error.cause, error.source)),
-            remedy: Some(error.cause.remedy().to_owned()),
-        }]);
-    }
+    let privilege = match rootless::enter() {
+        Ok(privilege) => privilege,
+        Err(error) => {
+            return Ok(vec![Finding {
+                name: "user_namespaces".to_owned(),
+                failure: Some(format!("{}: {}", error.cause, error.source)),
+                remedy: Some(error.cause.remedy().to_owned()),
+            }]);
+        }
+    };
     let mut findings = vec![Finding::new("user_namespaces", Ok(()), "")];
+    findings.push(job_ids(privilege.slot_ids()));
     let (ours, theirs) = message::pair()?;
     match sys::fork_into_pid_namespace(&thread) {
         Ok(Forked::Child) => {
@@ -135,6 +145,19 @@ fn try_everything() -> io::Result<Vec<Finding>> {
         findings.push(serde_json::from_slice(&text)?);
     }
     Ok(findings)
+}
+
+/// Whether each slot has ids of its own.
+fn job_ids(ids: SlotIds) -> Finding {
+    let why = match ids {
+        SlotIds::From(_) => None,
+        SlotIds::Shared(why) => Some(why),
+    };
+    Finding {
+        name: JOB_IDS.to_owned(),
+        failure: why.map(|why| format!("all jobs have the daemon's: {why}")),
+        remedy: why.map(|why| why.remedy().to_owned()),
+    }
 }
 
 const NAMESPACE_REMEDY: &str = "raise the limits in /proc/sys/user; start a container without its seccomp profile \

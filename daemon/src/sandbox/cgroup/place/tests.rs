@@ -172,15 +172,31 @@ fn a_mount_of_a_part_of_a_hierarchy_starts_there() {
 fn what_is_missing_is_said_with_exact_commands() {
     let host = Host::new();
     let none = host.find(&[], "").unwrap_err();
-    assert_eq!(none.reason, "none are mounted");
+    assert_eq!(
+        none.reason,
+        "none that limits memory or processes is mounted"
+    );
     host.unified("", [ALL, "", "1\n77\n"]);
     let shared = host.find(&[("", V2)], "0::/\n").unwrap_err();
     assert!(shared.reason.contains("other processes"), "{shared}");
     assert!(shared.remedy.contains("-p Delegate=yes"), "{shared:?}");
+    let closed = host.find(
+        &[("nowhere", "cgroup cgroup rw,memory"), ("", V2)],
+        "4:memory:/\n0::/\n",
+    );
+    assert!(
+        closed
+            .unwrap_err()
+            .remedy
+            .contains("/sys/fs/cgroup/$c/piston")
+    );
     let garbage = Place::find(Own {
         mounts: "garbage - \n - cgroup2\n1 2 3 / /x - cgroup",
         groups: "::\nx",
         pid: 77,
     });
-    assert_eq!(garbage.unwrap_err().reason, "none are mounted");
+    assert_eq!(
+        garbage.unwrap_err().reason,
+        "none that limits memory or processes is mounted"
+    );
 }
