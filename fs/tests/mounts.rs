@@ -9,9 +9,13 @@ mod command;
 mod contents;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
+#[path = "mounts/figures.rs"]
+mod figures;
 #[path = "mounts/life.rs"]
 mod life;
 #[path = "mounts/overlay.rs"]
 mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;
+#[path = "mounts/survival.rs"]
+mod survival;
