@@ -3,8 +3,6 @@
 //! A body may not panic, whatever the bytes: what is refused is refused with an error, and what is
 //! accepted is a tree whose blocks are read at their exact length or not at all.
 
-#![allow(dead_code, reason = "each target has use for one of the bodies")]
-
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -42,11 +40,6 @@ struct Sound {
 }
 
 impl Place {
-    /// A place in the directory for temporary files.
-    pub(crate) fn new() -> Self {
-        Self::within(&std::env::temp_dir())
-    }
-
     /// A place in a folder.
     pub(crate) fn within(folder: &Path) -> Self {
         let folder = folder.join(format!("piston-fuzz-{}", std::process::id()));
@@ -168,7 +161,7 @@ fn blocks(image: &Image) -> Vec<BlockRef> {
                 break;
             };
             if extent.block.stored > 0 {
-                blocks.push(extent.block.clone());
+                blocks.push(extent.block);
             }
             at += u64::from(extent.len.max(1));
         }

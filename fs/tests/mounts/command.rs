@@ -14,14 +14,19 @@ use crate::support::{Scratch, is_mounted, machine_root, mount, noise, require_fu
 const PROGRAM: &str = env!("CARGO_BIN_EXE_piston-fs");
 
 /// A `piston-fs mount` that is up; killed at the latest when the test ends.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(images: &[&Path], at: &Path) -> Self {
+    pub(crate) fn start(images: &[&Path], at: &Path) -> Self {
         Self::start_with(&[], images, at)
     }
 
     fn start_with(options: &[&str], images: &[&Path], at: &Path) -> Self {
+        Self::try_start(options, images, at).expect("the program mounts")
+    }
+
+    /// None when it ends instead of mounting, which it does with a reason and by itself.
+    pub(crate) fn try_start(options: &[&str], images: &[&Path], at: &Path) -> Option<Self> {
         let mut command = Command::new(PROGRAM);
         command
             .arg("mount")
@@ -33,11 +38,24 @@ impl Running {
         let mut line = String::new();
         let stdout = child.stdout.as_mut().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
+        if line.is_empty() {
+            let ended = child.wait().expect("it ends");
+            assert!(ended.code().is_some_and(|code| code != 0), "{ended}");
+            return None;
+        }
         assert!(line.starts_with("mounted on "), "{line:?}");
-        Self(child)
+        Some(Self(child))
     }
 
-    fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
+    /// The most memory that it ever took, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let figure = line.and_then(|line| line.split_whitespace().next());
+        figure.expect("a figure").parse().expect("a number")
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
         let pid = i32::try_from(self.0.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("it runs");
         self.0.wait().expect("it ends")

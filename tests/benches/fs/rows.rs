@@ -122,15 +122,19 @@ fn asked(mounted: &mut [Mounted]) -> (u64, u64) {
     counted.map_or((0, 0), |counted| (counted.requests, counted.avoidable))
 }
 
-/// Times of all subjects, and the requests of a round. A round before the first lets our server
-/// see what is read first: it has that ready sooner at later starts, as the daemon does.
+/// Times of all subjects, and the requests of a round.
 fn cold(set: &Set, work: Work, rounds: usize) -> (Times, Asked) {
     let mut times = Times::default();
     let mut requests = 0;
     set.forget_hot_lists();
-    work.measure(set, &mount(set, work, Subject::Ours));
+    if work.is_start() {
+        work.measure(set, &mount(set, work, Subject::Ours));
+    }
     for round in 0..rounds {
         for subject in in_turn(round) {
+            if !work.is_start() {
+                set.forget_hot_lists();
+            }
             let mut mounted = [mount(set, work, Subject::ALL[subject])];
             cool(set);
             let (before, _) = asked(&mut mounted);

@@ -48,6 +48,12 @@ impl Work {
         self == Self::Compile
     }
 
+    /// Whether it is a program's start, which reads the same whenever it is made: then our server
+    /// has noted at an earlier one what that is, as the daemon lets it.
+    pub(crate) fn is_start(self) -> bool {
+        matches!(self, Self::Python | Self::Compile)
+    }
+
     /// Does it once, and tells how long that took.
     pub(crate) fn measure(self, set: &Set, mounted: &Mounted) -> Duration {
         let root = File::open(&mounted.root).expect("a mounted tree");
