@@ -23,8 +23,8 @@ pub use execute::{
 pub use info::{Info, Mechanism, VersionInfo};
 pub use job::{Job, JobState};
 pub use package::{
-    InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest, Runtime,
-    UninstallReply,
+    Change, InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest,
+    PackagePatch, Runtime, UninstallReply,
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};

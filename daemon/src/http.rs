@@ -15,9 +15,11 @@ pub mod body;
 pub mod cache;
 pub mod edge;
 pub mod execute;
+mod inplace;
 pub mod jobs;
 pub mod listener;
 pub mod make;
+mod metrics;
 pub mod packages;
 pub mod reply;
 pub mod repos;
@@ -28,6 +30,7 @@ mod stream;
 pub mod v2;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +48,7 @@ use tower::Service as _;
 use crate::shutdown::Shutdown;
 use app::App;
 use edge::Peer;
+use inplace::InPlace;
 use listener::Listener;
 
 /// How long replies may take to leave once everything has to end.
@@ -105,8 +109,9 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let shutdown: &Shutdown = app.shutdown();
+    let polls = InPlace::new();
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = poll_fn(|task| polls.poll(connection.as_mut(), task)) => Some(ended),
         () = shutdown.draining() => None,
     };
     if let Some(ended) = ended {

@@ -12,7 +12,8 @@
 //!
 //! What an equal job left in the [`crate::cache`] is used instead of doing it again: a whole result
 //! before the job queues, artifacts in the place of its compile stage. The run stage is given its
-//! files the same way in both cases.
+//! files the same way in both cases. A job whose compile another one is doing right now waits for
+//! it before it queues: who waits for others holds no slot.
 //!
 //! What this does not do: HTTP.
 
@@ -36,8 +37,8 @@ use tracing::Instrument as _;
 
 use crate::cache::Cache;
 use crate::cache::entry::Kept;
-use crate::cache::flight::Seat;
-use crate::cache::key::Key;
+use crate::cache::flight::{Leader, Seat};
+use crate::cache::key::{Key, Keys};
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
 use live::{Event, Live};
@@ -95,7 +96,7 @@ pub struct Outcome {
 /// What the daemon's own steps took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
-    /// Waiting for a slot.
+    /// Waiting for a slot, and before it for another job's compile.
     pub queue: Duration,
     /// Workspaces, sandboxes, exec; all stages together.
     pub sandbox: Duration,
@@ -166,44 +167,61 @@ impl Runner {
     }
 
     async fn in_span(&self, request: Request, live: Option<Live>) -> Result<Outcome, JobError> {
+        if self.shutdown.is_draining() {
+            return Err(JobError::ShuttingDown);
+        }
+        // Before the files go to the first stage: they are a part of both.
+        let keys = Keys::of(&request);
+        // Before the span: it would cost as much as the rest of the way.
+        if let Some(outcome) = self.repeated(&request, keys, live.as_ref()).await {
+            return Ok(outcome);
+        }
         let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
-        self.admit_and_run(request, live).instrument(span).await
+        // In a box: what is answered above would carry the room for a whole job through every
+        // layer of the server.
+        Box::pin(self.admit_and_run(request, keys, live).instrument(span)).await
+    }
+
+    /// The whole result that an equal job left.
+    async fn repeated(
+        &self,
+        request: &Request,
+        keys: Keys,
+        live: Option<&Live>,
+    ) -> Option<Outcome> {
+        let lasts = request.installed().time_to_live;
+        let kept = self.cache.find(keys.result?, lasts).await?;
+        self.cache
+            .count(request.package(), api::CacheOutcome::Output);
+        let outcome = Outcome::restored(request, &kept);
+        if let Some(live) = live {
+            outcome.tell(live);
+        }
+        Some(outcome)
     }
 
     async fn admit_and_run(
         &self,
         mut request: Request,
+        keys: Keys,
         live: Option<Live>,
     ) -> Result<Outcome, JobError> {
-        if self.shutdown.is_draining() {
-            return Err(JobError::ShuttingDown);
-        }
-        // Before the files go to the first stage: they are a part of both.
-        let compile_key = match request.cache {
-            api::CacheLevel::None => None,
-            api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(&request),
-        };
-        let result_key =
-            (request.cache == api::CacheLevel::Output).then(|| Key::of_result(&request));
-        if let Some(key) = result_key
-            && let Some(kept) = self.cache.find(key).await
-        {
-            self.cache
-                .count(request.package(), api::CacheOutcome::Output);
-            let outcome = Outcome::restored(&request, kept);
-            if let Some(live) = &live {
-                outcome.tell(live);
-            }
-            return Ok(outcome);
-        }
         let (launcher, ids) = match &self.sandboxes {
             Sandboxes::Ready { launcher, ids } => (launcher, *ids),
             Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
         };
         let queued = Instant::now();
         let mut ticket = self.registry.enter(&request);
-        let admission = tokio::select! {
-            admission = self.queue.admit() => admission?,
+        let lasts = request.installed().time_to_live;
+        let ready = async {
+            let compile = match keys.compile {
+                Some(key) => self.compile_of(key, lasts).await,
+                None => Compile::Do(None),
+            };
+            Ok::<_, JobError>((compile, self.queue.admit().await?))
+        };
+        let (compile, admission) = tokio::select! {
+            ready = ready => ready?,
             () = ticket.killed() => return Ok(Outcome::killed_in_queue(&request)),
             () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
         };
@@ -219,20 +237,48 @@ impl Runner {
                 ..Timings::default()
             },
             request: &request,
-            compile_key,
             live,
         };
-        let outcome = job.stages(files, &mut ticket).await;
+        let outcome = job.stages(files, compile, &mut ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
-        if let Some(key) = result_key {
+        if let Some(key) = keys.result {
             self.cache
                 .keep(key, request.package(), Arc::new(outcome.kept()));
         }
-        if result_key.or(compile_key).is_some() {
+        if keys.result.or(keys.compile).is_some() {
             self.cache.count(request.package(), outcome.cache);
         }
         Ok(outcome)
     }
+
+    /// How the compile stage of a job comes about. Returns when nobody does an equal one any more.
+    async fn compile_of(&self, key: Key, lasts: Option<Duration>) -> Compile {
+        loop {
+            if self.cache.has(key, lasts) {
+                return Compile::Restore(key);
+            }
+            match self.cache.join(key) {
+                Seat::Waiter(waiter) => {
+                    if let Some(kept) = waiter.landed().await {
+                        return Compile::Landed(kept);
+                    }
+                }
+                // It may have been kept between the look and the lead.
+                Seat::Leader(_) if self.cache.has(key, lasts) => return Compile::Restore(key),
+                Seat::Leader(leader) => return Compile::Do(Some(leader)),
+            }
+        }
+    }
+}
+
+/// How a compile stage comes about.
+enum Compile {
+    /// It is done; as the one that others wait for, where there may be others.
+    Do(Option<Leader>),
+    /// It is in the cache.
+    Restore(Key),
+    /// An equal job did it just now.
+    Landed(Arc<Kept>),
 }
 
 /// A job that has its slot.
@@ -244,18 +290,21 @@ struct Job<'a> {
     slot: Arc<queue::Admission>,
     timings: Timings,
     request: &'a Request,
-    /// Of the compile stage, where there is one that may be kept.
-    compile_key: Option<Key>,
     /// Who is told, when somebody is.
     live: Option<Live>,
 }
 
 impl Job<'_> {
-    async fn stages(&mut self, mut files: Vec<WorkspaceFile>, ticket: &mut Ticket) -> Outcome {
+    async fn stages(
+        &mut self,
+        mut files: Vec<WorkspaceFile>,
+        compile: Compile,
+        ticket: &mut Ticket,
+    ) -> Outcome {
         let mut outcome = Outcome::of(self.request);
         if self.request.installed().compile.is_some() {
             ticket.set(State::Compile);
-            let (finished, from) = self.compile(files.clone(), ticket).await;
+            let (finished, from) = self.compile(compile, files.clone(), ticket).await;
             let succeeded = finished.outcome.verdict.is_none();
             outcome.compile = Some(finished.outcome);
             outcome.cache = from;
@@ -273,56 +322,41 @@ impl Job<'_> {
         outcome
     }
 
-    /// The compile stage, or what an equal one left: kept earlier, or being done by another job
-    /// right now.
+    /// The compile stage, or what an equal one left.
     async fn compile(
         &mut self,
+        compile: Compile,
         files: Vec<WorkspaceFile>,
         ticket: &mut Ticket,
     ) -> (Finished, api::CacheOutcome) {
-        let Some(key) = self.compile_key else {
-            let finished = self.stage(StageKind::Compile, files, ticket).await;
-            return (finished, api::CacheOutcome::Miss);
+        let lasts = self.request.installed().time_to_live;
+        let (kept, leader) = match compile {
+            Compile::Do(leader) => (None, leader),
+            Compile::Landed(kept) => (Some(kept), None),
+            Compile::Restore(key) => match self.cache.find(key, lasts).await {
+                Some(kept) => (Some(kept), None),
+                // It was damaged, or had to make room meanwhile.
+                None => match self.cache.join(key) {
+                    Seat::Leader(leader) => (None, Some(leader)),
+                    Seat::Waiter(_) => (None, None),
+                },
+            },
         };
-        loop {
-            if let Some(finished) = self.kept(key).await {
-                return (finished, api::CacheOutcome::Binary);
-            }
-            let waiter = match self.cache.join(key) {
-                Seat::Waiter(waiter) => waiter,
-                Seat::Leader(leader) => {
-                    // It may have been kept between the look and the lead.
-                    if let Some(finished) = self.kept(key).await {
-                        return (finished, api::CacheOutcome::Binary);
-                    }
-                    let finished = self.stage(StageKind::Compile, files, ticket).await;
-                    if finished.is_of_the_program() {
-                        let kept = Arc::new(finished.kept());
-                        self.cache.land(leader, self.request.package(), kept);
-                    }
-                    return (finished, api::CacheOutcome::Miss);
-                }
-            };
-            let landed = tokio::select! {
-                landed = waiter.landed() => landed,
-                () = ticket.killed() => return (Finished::killed(), api::CacheOutcome::Miss),
-                () = self.shutdown.ending() => {
-                    return (Finished::killed(), api::CacheOutcome::Miss);
-                }
-            };
-            if let Some(finished) = landed.and_then(|kept| self.restored((*kept).clone())) {
-                return (finished, api::CacheOutcome::Binary);
-            }
+        if let Some(finished) = kept.and_then(|kept| self.restored(&kept)) {
+            return (finished, api::CacheOutcome::Binary);
         }
-    }
-
-    async fn kept(&self, key: Key) -> Option<Finished> {
-        let kept = self.cache.find(key).await?;
-        self.restored(kept)
+        let finished = self.stage(StageKind::Compile, files, ticket).await;
+        if let Some(leader) = leader
+            && finished.is_of_the_program()
+        {
+            let kept = Arc::new(finished.kept());
+            self.cache.land(leader, self.request.package(), kept);
+        }
+        (finished, api::CacheOutcome::Miss)
     }
 
     /// A compile stage of an equal job, told as this one's.
-    fn restored(&self, kept: Kept) -> Option<Finished> {
+    fn restored(&self, kept: &Kept) -> Option<Finished> {
         let finished = Finished::of_kept(kept)?;
         if let Some(live) = &self.live {
             live.replay(StageKind::Compile, &finished.outcome);
@@ -385,11 +419,11 @@ impl Outcome {
     }
 
     /// What an equal job left, as this one's.
-    fn restored(request: &Request, kept: Kept) -> Self {
+    fn restored(request: &Request, kept: &Kept) -> Self {
         Self {
-            compile: kept.compile,
-            run: kept.run,
-            files: kept.files,
+            compile: kept.compile.clone(),
+            run: kept.run.clone(),
+            files: kept.files.clone(),
             cache: api::CacheOutcome::Output,
             ..Self::of(request)
         }

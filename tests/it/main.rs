@@ -17,6 +17,7 @@ macro_rules! as_root_and_user {
 }
 
 mod cache;
+mod cache_disk;
 mod cli;
 mod contract;
 mod execute;

@@ -19,6 +19,7 @@ use piston_client::ids::{JobId, Language, PackageRef};
 pub use self::v3::{choose_language, from_v3};
 use super::limits::{LimitError, Limits, Stages};
 use crate::packages::{Installed, Lease};
+use crate::random;
 use crate::sandbox::{JobPath, WorkspaceFile};
 
 /// A submission as decoded from the wire, not yet checked.
@@ -101,8 +102,6 @@ pub struct Request {
     pub output_patterns: Vec<String>,
     /// What may be kept of it.
     pub cache: CacheLevel,
-    /// Which files a compile stage leaves for the run stage; empty means all.
-    artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
     pub files: Vec<WorkspaceFile>,
     lease: Lease,
@@ -176,8 +175,7 @@ impl TryFrom<Draft> for Request {
         let (files, code) = check::files(draft.files, draft.code)?;
         check::bytes(&files, &draft.limits)?;
         check::strings(&draft.args, &draft.env)?;
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits)
+        let bits = random::bytes()
             .map_err(|error| RequestError::field("id", format!("can't be drawn: {error}")))?;
         Ok(Self {
             id: JobId::from_random(u128::from_ne_bytes(bits)),
@@ -190,8 +188,6 @@ impl TryFrom<Draft> for Request {
             outputs: check::globs("outputs", &draft.outputs)?,
             output_patterns: draft.outputs,
             cache: draft.cache.unwrap_or(installed.cache),
-            // A package's own patterns were checked when it was installed.
-            artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,
             lease: draft.lease,
         })
@@ -211,7 +207,7 @@ impl Request {
 
     /// Tells which files a compile stage leaves for the run stage.
     pub fn artifact_filter(&self) -> Box<dyn Fn(&JobPath) -> bool + Send> {
-        let artifacts = self.artifacts.clone();
+        let artifacts = self.installed().artifacts.clone();
         Box::new(move |path| artifacts.is_empty() || artifacts.is_match(path.as_str()))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use piston_client::api::CacheLevel;
 use piston_client::ids::Digest;
 use piston_client::units::Bytes;
 use proptest::prelude::*;
@@ -50,7 +49,8 @@ fn draft() -> Draft {
 /// The keys of the compile stage and of the result.
 fn keys(draft: Draft) -> (Option<Key>, Key) {
     let request = Request::try_from(draft).expect("acceptable");
-    (Key::of_compile(&request), Key::of_result(&request))
+    let compile = Key::of_compile(&request);
+    (compile, Key::of_result(&request, compile))
 }
 
 fn changed(change: impl Fn(&mut Draft)) -> (Option<Key>, Key) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use piston_fs::mount::{MountOptions, Server};
 
+use super::super::view::Publish;
 use super::super::*;
 use super::support::*;
 
@@ -22,7 +23,7 @@ async fn world(at: &Path) -> World {
         root: dir.path().join("data"),
     };
     let publisher: Arc<dyn Publish> = mount(at);
-    let packages = Packages::open_with(data, publisher, verifier(), patience())
+    let packages = Packages::open_with(data, shown(publisher), verifier(), patience())
         .await
         .unwrap();
     World {
