@@ -1,4 +1,4 @@
-//! Figures of the daemon in the OpenMetrics text form.
+//! Figures of the daemon in the `OpenMetrics` text form.
 //!
 //! Owns the form alone: nothing is counted here. Whoever has figures writes them as families when
 //! they are asked for, from the counters it keeps anyway, so that nothing is counted twice.

@@ -53,30 +53,24 @@ fn check(daemon: &Daemon, round: usize) {
     }
 }
 
-/// Returns when everything that was kept so far is on the disk.
-fn flush(daemon: &Daemon) -> io::Result<()> {
-    let version = base();
+/// Purges one package, which returns when everything that was kept so far, of whatever package, is
+/// on the disk.
+fn purge(daemon: &Daemon, package: &str) -> io::Result<()> {
+    let file = packages::file(package);
+    let name = file.file_name().expect("a name").to_string_lossy();
+    let version = name
+        .strip_prefix(package)
+        .and_then(|rest| rest.split(".pkg").next());
+    let version = version
+        .expect("NAME-VERSION.pkg.tar.gz")
+        .trim_start_matches('-');
     let request = format!(
-        "DELETE /api/v3/packages/base/{version}/cache HTTP/1.1\r\nHost: localhost\r\n\
+        "DELETE /api/v3/packages/{package}/{version}/cache HTTP/1.1\r\nHost: localhost\r\n\
          Connection: close\r\n\r\n"
     );
     let reply = http::raw(&daemon.address(), request.as_bytes())?;
     assert_eq!(reply.status, 200);
     Ok(())
-}
-
-/// The version of the installed package `base`: that of the file that was installed.
-fn base() -> String {
-    let file = packages::file("base");
-    let name = file
-        .file_name()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned();
-    let version = name
-        .strip_prefix("base-")
-        .and_then(|rest| rest.split(".pkg").next());
-    version.expect("base-VERSION.pkg.tar.gz").to_owned()
 }
 
 /// The thread that writes the cache.
@@ -121,14 +115,26 @@ fn kill_at(daemon: &Daemon, number: usize) -> Child {
     child
 }
 
-/// The second half of a write's steps is gone through by a test of its own.
-fn killed_at_every_step(who: Who, first: usize) {
+/// What the daemon is killed at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Keeping a small and a large entry.
+    Keep,
+    /// The same, and purging all of them.
+    KeepAndPurge,
+}
+
+fn killed_at_every_step(who: Who, work: Work) {
     if !require::root() {
         return;
     }
     let mut daemon = Daemon::start(who);
     packages::install(&daemon, &["bash"]);
-    let (mut kills, mut number, mut round) = (0, first, 0);
+    let flushed = match work {
+        Work::Keep => "base",
+        Work::KeepAndPurge => "bash",
+    };
+    let (mut kills, mut number, mut round) = (0, 0, 0);
     while kills < KILLS {
         (number, round) = (number + 1, round + 1);
         let mut tracer = kill_at(&daemon, number);
@@ -136,7 +142,7 @@ fn killed_at_every_step(who: Who, first: usize) {
             for (body, expected) in jobs(round) {
                 assert!(run(&daemon, &body)?["run"]["stdout"] == expected.as_str());
             }
-            flush(&daemon)
+            purge(&daemon, flushed)
         };
         match work() {
             Err(_) => kills += 1,
@@ -152,26 +158,27 @@ fn killed_at_every_step(who: Who, first: usize) {
         assert_eq!(usage["set_aside"], 0, "call {number}: {usage}");
         assert_eq!(usage["damaged"], 0, "call {number}: {usage}");
     }
+    assert!(round > kills, "the steps were not gone through to the last");
 }
 
 #[test]
 fn a_root_daemon_killed_at_every_step_of_a_cache_write_never_answers_wrongly() {
-    killed_at_every_step(Who::Root, 0);
+    killed_at_every_step(Who::Root, Work::Keep);
 }
 
 #[test]
-fn a_root_daemon_killed_at_every_later_step_never_answers_wrongly() {
-    killed_at_every_step(Who::Root, KILLS);
+fn a_root_daemon_killed_at_every_step_of_a_purge_never_answers_wrongly() {
+    killed_at_every_step(Who::Root, Work::KeepAndPurge);
 }
 
 #[test]
 fn a_users_daemon_killed_at_every_step_of_a_cache_write_never_answers_wrongly() {
-    killed_at_every_step(Who::User, 0);
+    killed_at_every_step(Who::User, Work::Keep);
 }
 
 #[test]
-fn a_users_daemon_killed_at_every_later_step_never_answers_wrongly() {
-    killed_at_every_step(Who::User, KILLS);
+fn a_users_daemon_killed_at_every_step_of_a_purge_never_answers_wrongly() {
+    killed_at_every_step(Who::User, Work::KeepAndPurge);
 }
 
 /// A tmpfs over a folder, gone with this.
@@ -223,12 +230,13 @@ fn a_full_disk_costs_entries_and_no_job() {
     for (step, left) in [0, 4, 16, 64, 128, 256, 1024].into_iter().enumerate() {
         let (first, second) = (10 * step + 1, 10 * step + 2);
         check(&daemon, first);
+        purge(&daemon, "base").expect("a reply");
         fill(&data, left << 10);
         for _ in 0..2 {
             check(&daemon, second);
             check(&daemon, first);
         }
-        flush(&daemon).expect("a reply");
+        purge(&daemon, "base").expect("a reply");
         let usage = daemon.get("/api/v3/cache").json();
         let count = |what: &str| usage[what].as_u64().expect("a number");
         troubles += count("unwritten");
@@ -239,7 +247,7 @@ fn a_full_disk_costs_entries_and_no_job() {
             .filter(|line| line.contains("WARN"))
             .count();
         assert!(said <= 4, "{left} KiB left: {}", daemon.log());
-        daemon.stop(if step % 2 == 0 {
+        daemon.stop(if step.is_multiple_of(2) {
             Signal::SIGKILL
         } else {
             Signal::SIGTERM
@@ -247,7 +255,7 @@ fn a_full_disk_costs_entries_and_no_job() {
         fs::remove_file(data.join("filler")).expect("removed");
         daemon.restart();
         check(&daemon, second);
-        flush(&daemon).expect("a reply");
+        purge(&daemon, "base").expect("a reply");
         assert_eq!(
             run(&daemon, &jobs(second)[0].0).expect("a reply")["cache"],
             "output"
