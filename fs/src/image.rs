@@ -12,15 +12,17 @@ mod blocks;
 mod bytes;
 mod format;
 mod index;
+pub(crate) mod order;
 pub mod pack;
 pub mod verify;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use self::blocks::Decoder;
 use self::format::NONE;
-use self::index::{Fragment, Node, RegularFile, Tables, Tag};
+use self::index::{Fragment, Node, NodeXattrs, RegularFile, Tables, Tag};
 use crate::node::{Attr, Kind};
 use crate::num::{to_u32, to_usize};
 
@@ -101,6 +103,9 @@ pub struct Image {
     tables: Tables,
     /// For every [`ANCHOR_EVERY`]th block of the table of blocks, where it starts in the image.
     anchors: Vec<u64>,
+    /// See [`order`]; made when somebody first reads on from one file to the next.
+    order: OnceLock<Box<[u32]>>,
+    hot_list: Option<PathBuf>,
 }
 
 impl Image {
@@ -131,12 +136,39 @@ impl Image {
             file,
             anchors: anchors(&tables),
             tables,
+            order: OnceLock::new(),
+            hot_list: None,
         })
+    }
+
+    /// The image file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same image, with a file where a mount keeps which blocks are read first, to have them
+    /// ready at the next start.
+    #[must_use]
+    pub fn with_hot_list(self, file: PathBuf) -> Self {
+        Self {
+            hot_list: Some(file),
+            ..self
+        }
+    }
+
+    /// The file that was given to [`Image::with_hot_list`].
+    pub fn hot_list(&self) -> Option<&Path> {
+        self.hot_list.as_deref()
     }
 
     /// sha256 of the image file, as recorded when it was verified.
     pub fn digest(&self) -> [u8; 32] {
         self.tables.facts.digest
+    }
+
+    /// Name of its compressor as `mksquashfs -comp` has it; `none` where there is none.
+    pub fn compressor(&self) -> &'static str {
+        self.tables.facts.codec.name()
     }
 
     /// Bytes of a full data block.
@@ -164,6 +196,8 @@ impl Image {
             .node(node)
             .expect("Invariant: nodes stay with their image");
         let owner = |position: u16| self.tables.owners[usize::from(position)];
+        let (size, content) = self.lengths(record);
+        let attributes = self.xattr_set(node).map_or(0, |set| u64::from(set.size));
         Attr {
             kind: self.kind(record),
             mode: record.permissions(),
@@ -171,6 +205,9 @@ impl Image {
             gid: owner(record.group),
             mtime: record.mtime,
             nlink: record.nlink,
+            size,
+            // As the kernel's squashfs counts them.
+            blocks: content.div_ceil(512) + attributes.div_ceil(512),
         }
     }
 
@@ -197,13 +234,8 @@ impl Image {
 
     /// Extended attributes of a node: full name (`user.x`) and value.
     pub fn xattrs(&self, node: ImageNode) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let sets = &self.tables.xattr_nodes;
-        sets.binary_search_by_key(&node.0, |set| set.node)
-            .ok()
-            .and_then(|position| {
-                let set = sets.get(position)?;
-                index::slice(&self.tables.xattrs, set.first, set.count)
-            })
+        self.xattr_set(node)
+            .and_then(|set| index::slice(&self.tables.xattrs, set.first, set.count))
             .unwrap_or_default()
             .iter()
             .filter_map(|xattr| {
@@ -299,6 +331,34 @@ impl Image {
             Tag::Fifo => Kind::Fifo,
             Tag::Socket => Kind::Socket,
         }
+    }
+
+    fn xattr_set(&self, node: ImageNode) -> Option<&NodeXattrs> {
+        let sets = &self.tables.xattr_nodes;
+        let position = sets.binary_search_by_key(&node.0, |set| set.node).ok()?;
+        sets.get(position)
+    }
+
+    /// What `stat` tells as length, and how much of it is not in holes (of a file; else 0).
+    fn lengths(&self, node: &Node) -> (u64, u64) {
+        let position = to_usize(node.payload);
+        match node.tag().expect("Invariant: kinds are checked at load") {
+            Tag::Directory => (u64::from(self.tables.directories[position].size), 0),
+            Tag::Symlink => (u64::from(self.tables.symlinks[position].length), 0),
+            Tag::File => {
+                let size = self.tables.files[position].size;
+                let holes = self.holes(node.payload);
+                (size, size.saturating_sub(holes))
+            }
+            Tag::BlockDevice | Tag::CharDevice | Tag::Fifo | Tag::Socket => (0, 0),
+        }
+    }
+
+    /// Bytes of a file that are in holes.
+    fn holes(&self, file: u32) -> u64 {
+        let sparse = &self.tables.sparse;
+        let found = sparse.binary_search_by_key(&file, |sparse| sparse.file);
+        found.map_or(0, |position| sparse[position].bytes)
     }
 
     /// The stretch of a file that lies in a fragment.

@@ -16,17 +16,22 @@ macro_rules! as_root_and_user {
     };
 }
 
+mod batch;
 mod cache;
 mod cache_disk;
 mod cli;
 mod contract;
 mod execute;
 mod filesystem;
+mod grants;
+mod interactive;
 mod isolation;
 mod limits;
 mod packages;
 mod python;
+mod queue;
 mod recovery;
 mod runners;
 mod stream;
 mod tidy;
+mod verdicts;

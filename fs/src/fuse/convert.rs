@@ -25,7 +25,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Range => Errno::ERANGE,
         FsError::ReadOnly => Errno::EROFS,
         FsError::NotNeeded => Errno::ENOSYS,
-        FsError::Image(_) | FsError::Inconsistent(_) | FsError::Panicked(_) => Errno::EIO,
+        FsError::Image(_) | FsError::Inconsistent(_) | FsError::Late | FsError::Panicked(_) => {
+            Errno::EIO
+        }
     }
 }
 
@@ -69,12 +71,8 @@ pub(super) fn attr(stat: &Stat) -> FileAttr {
     let time = UNIX_EPOCH + Duration::from_secs(u64::from(stat.attr.mtime));
     FileAttr {
         ino: INodeNo(stat.ino.0),
-        size: stat.size,
-        // As the kernel's squashfs counts; but a file's holes count here as if they were stored.
-        blocks: match stat.attr.kind {
-            Kind::File { size } => size.div_ceil(512),
-            _ => 0,
-        },
+        size: stat.attr.size,
+        blocks: stat.attr.blocks,
         atime: time,
         mtime: time,
         ctime: time,
@@ -131,6 +129,7 @@ mod tests {
             (FsError::NotNeeded, 38),
             (damaged, 5),
             (FsError::Inconsistent("short"), 5),
+            (FsError::Late, 5),
             (FsError::Panicked("oops".into()), 5),
         ] {
             assert_eq!(i32::from(errno(&error)), number, "{error:?}");

@@ -166,54 +166,6 @@ fn an_image_of_mksquashfs_reads_like_the_tree_it_was_made_from() {
     }
 }
 
-/// An image mounted by the kernel's own squashfs.
-struct KernelMount(std::path::PathBuf);
-
-impl KernelMount {
-    fn new(image: &Path, at: std::path::PathBuf) -> Self {
-        fs::create_dir(&at).expect("a directory");
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "squashfs", "-o", "loop,ro"])
-            .arg(image)
-            .arg(&at);
-        let output = mount.output().expect("mount runs");
-        assert!(
-            output.status.success(),
-            "this test needs the kernel's squashfs and a loop device: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Self(at)
-    }
-}
-
-impl Drop for KernelMount {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(&self.0));
-    }
-}
-
-#[test]
-fn an_image_looks_the_same_as_through_the_kernels_squashfs() {
-    if !machine_root() {
-        return;
-    }
-    let mount = Mount::new();
-    let zoo = make_zoo(&mount);
-    fs::remove_file(zoo.join("sparse")).unwrap();
-    for number in 0..300 {
-        mount.scratch.write(&format!("zoo/many/{number}"), "");
-    }
-    let path = mount.scratch.squash(&zoo, "zoo.squashfs", &[]);
-    mount.publish("zoo", &[image(&open(&path))]);
-    let kernel = KernelMount::new(&path, mount.scratch.path("kernel"));
-    // Sizes of directories are left out: they depend on where the image stores what is in them.
-    let listing = "find . -printf '%p %y %m %U %G %n %T@ %l %b ' \\( -type d -printf '-\\n' \
-                   -o -printf '%s\\n' \\) | sort; du -s .";
-    let of = |root: &Path| shell(&format!("cd {} && {listing}", root.display()));
-    assert_eq!(of(&mount.path("zoo")), of(&kernel.0));
-}
-
 #[test]
 fn reads_at_odd_places_give_the_bytes_of_those_places() {
     let mount = Mount::new();

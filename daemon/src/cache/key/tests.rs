@@ -39,6 +39,7 @@ fn draft_of(installed: Installed) -> Draft {
         limits: policy().defaults,
         outputs: vec!["*.txt".to_owned()],
         cache: Some(CacheLevel::Output),
+        grants: crate::sandbox::Grants::default(),
     }
 }
 
@@ -106,6 +107,12 @@ fn what_a_compile_is_given_changes_both_keys() {
     check(
         "more env",
         changed(|d| drop(d.env.insert("B".to_owned(), String::new()))),
+    );
+    check(
+        "what the operator allows besides",
+        changed(|d| {
+            d.grants.calls.insert(crate::sandbox::Relaxation::IoUring);
+        }),
     );
     for (name, change) in limit_changes() {
         check(name, changed(|d| change(&mut d.limits.compile)));
