@@ -27,8 +27,8 @@ pub use info::{Info, Mechanism, VersionInfo};
 pub use interact::{Input, Window};
 pub use job::{Job, JobState};
 pub use package::{
-    InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest, Runtime,
-    UninstallReply,
+    Change, InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest,
+    PackagePatch, Runtime, UninstallReply,
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};

@@ -55,6 +55,7 @@ pub(crate) enum Method {
     Get,
     Put,
     Post,
+    Patch,
     Delete,
 }
 
@@ -237,6 +238,7 @@ impl Connection {
             Method::Get => hyper::Method::GET,
             Method::Put => hyper::Method::PUT,
             Method::Post => hyper::Method::POST,
+            Method::Patch => hyper::Method::PATCH,
             Method::Delete => hyper::Method::DELETE,
         };
         let mut headers = self.headers(&request.body);

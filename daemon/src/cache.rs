@@ -2,9 +2,9 @@
 //!
 //! Two levels above none: artifacts of compile stages (`binary`), and whole results (`output`).
 //! Parts: [`key`] (what makes two jobs equal), [`entry`] (what is kept, and what never is),
-//! [`flight`] (equal compiles at once are one), `evict` (who goes first), `store` (where the bytes
-//! are). The way of an entry: [`Cache::keep`] -> index and memory -> writer thread -> disk;
-//! [`Cache::find`] -> index -> bytes -> checksum -> [`Kept`].
+//! [`flight`] (equal compiles at once are one), `evict` (who goes first), `hot` (what is at hand in
+//! memory), `store` (where the bytes are). The way of an entry: [`Cache::keep`] -> index and memory
+//! -> writer thread -> disk; [`Cache::find`] -> index -> memory, or bytes -> checksum -> [`Kept`].
 //!
 //! Invariants: what is given out is byte for byte what was kept under that key; a fault of disk,
 //! database or file costs entries, never a job; nothing waits for a write but [`Cache::flushed`].
@@ -15,6 +15,7 @@
 pub mod entry;
 mod evict;
 pub mod flight;
+mod hot;
 pub mod key;
 mod store;
 
@@ -33,11 +34,18 @@ use entry::{Kept, NotKept};
 pub use evict::Amount;
 use evict::{Meta, Place};
 use flight::{Flights, Leader, Seat};
+use hot::Hot;
 use key::Key;
-use store::{Shelf, Work, digest_of};
+use store::{Disk, LARGEST_ROW, Open, Shelf, Work, digest_of};
+
+use crate::store::cache::CacheStore;
 
 /// Larger things are encoded and hashed on another thread than the reply's.
 const SMALL: usize = 32 << 10;
+/// Entries looked at under one lock when everything is looked through.
+const AT_ONCE: usize = 4096;
+/// How long to do without a database that can't be opened.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the operator set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub struct Settings {
     pub time_to_live: Duration,
     /// Bytes of one entry.
     pub max_entry: Bytes,
+    /// Bytes of memory for entries at hand and for those that wait to be written.
+    pub memory: Bytes,
 }
 
 /// How jobs that could be cached fared since the daemon's start.
@@ -79,17 +89,33 @@ pub struct Troubles {
 pub struct Cache {
     settings: Settings,
     shelf: Arc<Shelf>,
+    hot: Hot,
     writer: Sender<Work>,
     flights: Arc<Flights>,
     counters: Mutex<BTreeMap<PackageRef, Counters>>,
     too_large: AtomicU64,
+    evicted: AtomicU64,
 }
 
 impl Cache {
     /// Opens the cache in the data directory `root`, which the caller has locked, and starts its
     /// writer. Blocks on the disk.
     pub fn open(root: &Path, settings: Settings) -> std::io::Result<Arc<Self>> {
-        let shelf = Arc::new(Shelf::open(root));
+        Self::open_on(root, settings, Box::new(CacheStore::open), PATIENCE)
+    }
+
+    fn open_on(
+        root: &Path,
+        settings: Settings,
+        open: Open,
+        patience: Duration,
+    ) -> std::io::Result<Arc<Self>> {
+        let disk = Disk {
+            open,
+            patience,
+            max_waiting: settings.memory.0 / 2,
+        };
+        let shelf = Arc::new(Shelf::open(root, disk));
         let (writer, work) = mpsc::channel();
         // It ends when the cache is dropped.
         std::thread::Builder::new()
@@ -101,10 +127,12 @@ impl Cache {
         let cache = Self {
             settings,
             shelf,
+            hot: Hot::new(Bytes(settings.memory.0 / 2)),
             writer,
             flights: Arc::default(),
             counters: Mutex::default(),
             too_large: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
         };
         cache.evict();
         Ok(Arc::new(cache))
@@ -115,35 +143,52 @@ impl Cache {
         self.settings
     }
 
-    /// What is kept under a key.
-    pub async fn find(self: &Arc<Self>, key: Key) -> Option<Kept> {
+    /// What is kept under a key and not over its time, which is `lasts` where the operator set
+    /// one for the package.
+    pub async fn find(self: &Arc<Self>, key: Key, lasts: Option<Duration>) -> Option<Arc<Kept>> {
         let now = now();
-        let meta = {
+        let (meta, waiting) = {
             let mut index = self.shelf.index();
-            let meta = index.get(&key)?.clone();
-            if self.is_over(&meta, now) {
-                None
-            } else {
-                index.touch(&key, now);
-                Some(meta)
+            let meta = *index.get(&key)?;
+            if self.is_over(&meta, lasts, now) {
+                drop(index);
+                self.remove(&[key]);
+                return None;
             }
+            index.touch(&key, now);
+            (meta, index.waiting(&key).cloned())
         };
-        let Some(meta) = meta else {
-            self.remove(&[key]);
-            return None;
-        };
-        let found = match &meta.place {
-            Place::Memory(_) | Place::Row => self.read(&key, &meta),
-            Place::File => {
-                let (cache, meta) = (Arc::clone(self), meta.clone());
+        if let Some(kept) = self.hot.get(&key, &meta.digest) {
+            return Some(kept);
+        }
+        let found = match (waiting, meta.place) {
+            (Some(bytes), _) => Kept::decode(&bytes),
+            (None, Place::Row) => self.read(&key, &meta),
+            (None, Place::File) => {
+                let cache = Arc::clone(self);
                 let reading = tokio::task::spawn_blocking(move || cache.read(&key, &meta));
                 reading.await.ok()?
             }
         };
-        if found.is_none() {
-            self.drop_damaged(&key, &meta);
+        match found {
+            Some(kept) => {
+                let kept = Arc::new(kept);
+                self.hot.put(key, meta.digest, &kept);
+                Some(kept)
+            }
+            None => {
+                self.drop_damaged(&key, &meta);
+                None
+            }
         }
-        found
+    }
+
+    /// Whether [`Cache::find`] would look further than memory.
+    pub fn has(&self, key: Key, lasts: Option<Duration>) -> bool {
+        let now = now();
+        let index = self.shelf.index();
+        let meta = index.get(&key);
+        meta.is_some_and(|meta| !self.is_over(meta, lasts, now))
     }
 
     fn read(&self, key: &Key, meta: &Meta) -> Option<Kept> {
@@ -186,20 +231,19 @@ impl Cache {
         if self.settings.size.0 == 0 {
             return;
         }
-        let (cache, package) = (Arc::clone(self), Arc::new(package.clone()));
-        let is_small = kept.weight() <= SMALL;
-        let keep = move || {
-            cache.insert(key, package, &kept);
+        if kept.weight() <= SMALL {
+            self.insert(key, package, &kept);
             drop(leader);
-        };
-        if is_small {
-            keep();
         } else {
-            drop(tokio::task::spawn_blocking(keep));
+            let (cache, package) = (Arc::clone(self), package.clone());
+            drop(tokio::task::spawn_blocking(move || {
+                cache.insert(key, &package, &kept);
+                drop(leader);
+            }));
         }
     }
 
-    fn insert(&self, key: Key, package: Arc<PackageRef>, kept: &Kept) {
+    fn insert(&self, key: Key, package: &PackageRef, kept: &Arc<Kept>) {
         let bytes: Arc<[u8]> = match kept.encode(self.settings.max_entry) {
             Ok(bytes) => bytes.into(),
             Err(NotKept::Unfit) => return,
@@ -214,22 +258,27 @@ impl Cache {
             return;
         }
         let (digest, now) = (digest_of(&bytes), now());
-        let meta = Meta {
-            package,
-            digest,
-            length,
-            created: now,
-            used: now,
-            place: Place::Memory(bytes),
-        };
+        self.hot.put(key, digest, kept);
         // Under one lock, or a look in between could change who has to go.
         let over = {
             let mut index = self.shelf.index();
-            index.insert(key, meta);
+            let meta = Meta {
+                package: index.number(package),
+                digest,
+                length,
+                created: now,
+                used: now,
+                place: if length > LARGEST_ROW {
+                    Place::File
+                } else {
+                    Place::Row
+                },
+            };
+            index.insert(key, meta, Some(bytes));
             index.over(self.settings.size.0)
         };
         self.tell(Work::Put(key, digest, length));
-        self.remove(&over);
+        self.make_room(&over);
     }
 
     /// Joins those who do what `key` is about, or leads them.
@@ -257,15 +306,37 @@ impl Cache {
 
     /// How the jobs of a package, or all jobs, fared, and how much is kept of them.
     pub fn usage(&self, package: Option<&PackageRef>) -> (Amount, Counters) {
-        let is_meant = |name: &PackageRef| package.is_none_or(|package| package == name);
-        let amount = self.shelf.index().amount(|meta| is_meant(&meta.package));
-        let mut sum = Counters::default();
-        for (_, counters) in self.counters().iter().filter(|(name, _)| is_meant(name)) {
-            sum.binary_hits += counters.binary_hits;
-            sum.output_hits += counters.output_hits;
-            sum.misses += counters.misses;
+        let amount = self.shelf.index().amount(package);
+        let counters = self.counters();
+        let counters = match package {
+            Some(package) => counters.get(package).copied().unwrap_or_default(),
+            None => counters
+                .values()
+                .fold(Counters::default(), |sum, one| Counters {
+                    binary_hits: sum.binary_hits + one.binary_hits,
+                    output_hits: sum.output_hits + one.output_hits,
+                    misses: sum.misses + one.misses,
+                }),
+        };
+        (amount, counters)
+    }
+
+    /// The same for each package that has any of it.
+    pub fn usages(&self) -> BTreeMap<PackageRef, (Amount, Counters)> {
+        let mut usages: BTreeMap<_, _> = self
+            .counters()
+            .iter()
+            .map(|(package, counters)| (package.clone(), (Amount::default(), *counters)))
+            .collect();
+        for (package, amount) in self.shelf.index().amounts() {
+            usages.entry((*package).clone()).or_default().0 = amount;
         }
-        (amount, sum)
+        usages
+    }
+
+    /// Entries that made room for others since the daemon's start.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
     }
 
     /// What went wrong.
@@ -282,30 +353,38 @@ impl Cache {
     /// Drops everything, or what is kept of one package; says how much that was. What a crash
     /// brings back is gone only after [`Cache::flushed`].
     pub fn purge(&self, package: Option<&PackageRef>) -> Amount {
-        let is_meant = |meta: &Meta| package.is_none_or(|package| *package == *meta.package);
-        let (keys, amount) = {
-            let index = self.shelf.index();
-            (index.select(is_meant), index.amount(is_meant))
-        };
-        self.remove(&keys);
-        amount
+        self.remove_all(|name, _| package.is_none_or(|package| package == name))
     }
 
-    /// Drops what is over its time or belongs to no package of `installed`, and writes down last
-    /// uses.
-    pub fn sweep(&self, installed: &[PackageRef]) {
+    /// Drops what is over its time or belongs to no package of `installed` (each with the time
+    /// that the operator set for it), and writes down last uses.
+    pub fn sweep(&self, installed: &BTreeMap<PackageRef, Option<Duration>>) {
         let now = now();
-        let keys = self
-            .shelf
-            .index()
-            .select(|meta| self.is_over(meta, now) || !installed.contains(&meta.package));
-        self.remove(&keys);
+        self.remove_all(|package, meta| match installed.get(package) {
+            Some(lasts) => self.is_over(meta, *lasts, now),
+            None => true,
+        });
         self.counters()
-            .retain(|package, _| installed.contains(package));
+            .retain(|package, _| installed.contains_key(package));
         let used = self.shelf.index().take_used();
         if !used.is_empty() {
             self.tell(Work::Used(used));
         }
+    }
+
+    /// Removes what `which` says, piece by piece: nobody waits for a look through everything.
+    fn remove_all(&self, which: impl Fn(&PackageRef, &Meta) -> bool) -> Amount {
+        let mut removed = Amount::default();
+        for piece in 0.. {
+            let places = piece * AT_ONCE..(piece + 1) * AT_ONCE;
+            let Some(keys) = self.shelf.index().select(places, &which) else {
+                break;
+            };
+            let amount = self.remove(&keys);
+            removed.entries += amount.entries;
+            removed.bytes += amount.bytes;
+        }
+        removed
     }
 
     /// Returns when everything so far is on disk.
@@ -319,22 +398,33 @@ impl Cache {
     }
 
     /// An entry from the future is as good as new: the clock was set back.
-    fn is_over(&self, meta: &Meta, now: u64) -> bool {
-        now.saturating_sub(meta.created) >= self.settings.time_to_live.as_secs()
+    fn is_over(&self, meta: &Meta, lasts: Option<Duration>, now: u64) -> bool {
+        let lasts = lasts.unwrap_or(self.settings.time_to_live);
+        now.saturating_sub(meta.created) >= lasts.as_secs()
     }
 
     fn evict(&self) {
         let keys = self.shelf.index().over(self.settings.size.0);
-        self.remove(&keys);
+        self.make_room(&keys);
     }
 
-    fn remove(&self, keys: &[Key]) {
+    fn make_room(&self, keys: &[Key]) {
+        let made = self.remove(keys);
+        self.evicted.fetch_add(made.entries, Ordering::Relaxed);
+    }
+
+    fn remove(&self, keys: &[Key]) -> Amount {
+        let mut amount = Amount::default();
         for key in keys {
             let removed = self.shelf.index().remove(key);
             if let Some(meta) = removed {
+                self.hot.remove(key);
+                amount.entries += 1;
+                amount.bytes += meta.length;
                 self.tell(Work::Remove(*key, meta));
             }
         }
+        amount
     }
 
     fn tell(&self, work: Work) {
@@ -350,5 +440,7 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use piston_client::units::Bytes;
 
 use crate::cache;
 use crate::job::limits::LimitPolicy;
+use crate::packages::CacheRules;
 use paths::Paths;
 use raw::Raw;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// What is kept of jobs.
     pub cache: cache::Settings,
+    /// The same for single packages.
+    pub cache_rules: CacheRules,
     /// Limits of jobs.
     pub limits: LimitPolicy,
     /// How long making a package may take.

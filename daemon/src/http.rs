@@ -18,9 +18,11 @@ mod connection;
 pub mod edge;
 pub mod execute;
 mod hangup;
+mod inplace;
 pub mod jobs;
 pub mod listener;
 pub mod make;
+mod metrics;
 pub mod packages;
 pub mod reply;
 pub mod repos;
@@ -33,6 +35,7 @@ pub mod v2;
 mod ws;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +54,7 @@ use crate::shutdown::Shutdown;
 use app::App;
 use connection::Connection;
 use edge::Peer;
+use inplace::InPlace;
 use listener::Listener;
 
 /// How long replies may take to leave once everything has to end.
@@ -113,8 +117,9 @@ where
         .with_upgrades();
     let mut connection = pin!(connection);
     let shutdown: &Shutdown = app.shutdown();
+    let polls = InPlace::new();
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = poll_fn(|task| polls.poll(connection.as_mut(), task)) => Some(ended),
         () = client.gone() => return,
         () = shutdown.draining() => None,
     };

@@ -14,7 +14,8 @@
 //!
 //! What an equal job left in the [`crate::cache`] is used instead of doing it again: a whole result
 //! before the job queues, artifacts in the place of its compile stage. The run stage is given its
-//! files the same way in both cases.
+//! files the same way in both cases. A job whose compile another one is doing right now waits for
+//! it before it queues: who waits for others holds no slot.
 //!
 //! What this does not do: HTTP.
 
@@ -40,8 +41,8 @@ use tracing::Instrument as _;
 
 use crate::cache::Cache;
 use crate::cache::entry::Kept;
-use crate::cache::flight::Seat;
-use crate::cache::key::Key;
+use crate::cache::flight::{Leader, Seat};
+use crate::cache::key::{Key, Keys};
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
 use input::Input;
@@ -110,7 +111,7 @@ pub struct Outcome {
 /// What the daemon's own steps took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
-    /// Waiting for a slot.
+    /// Waiting for a slot, and before it for another job's compile.
     pub queue: Duration,
     /// Workspaces, sandboxes, exec; all stages together.
     pub sandbox: Duration,
@@ -211,63 +212,123 @@ impl Runner {
         live: Option<Live>,
         input: Option<Input>,
     ) -> Result<Outcome, JobError> {
+        if self.shutdown.is_draining() {
+            return Err(JobError::ShuttingDown);
+        }
+        // Before the files go to the first stage: they are a part of both.
+        let keys = Keys::of(&request);
+        // Before the span: it would cost as much as the rest of the way.
+        if let Some(outcome) = self.repeated(&request, keys, live.as_ref()).await {
+            return Ok(outcome);
+        }
         let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
-        self.admit_and_run(request, live, input)
-            .instrument(span)
-            .await
+        // In a box: what is answered above would carry the room for a whole job through every
+        // layer of the server.
+        let job = self.admit_and_run(request, keys, live, input);
+        Box::pin(job.instrument(span)).await
+    }
+
+    /// The whole result that an equal job left.
+    async fn repeated(
+        &self,
+        request: &Request,
+        keys: Keys,
+        live: Option<&Live>,
+    ) -> Option<Outcome> {
+        let lasts = request.installed().time_to_live;
+        let kept = self.cache.find(keys.result?, lasts).await?;
+        self.cache
+            .count(request.package(), api::CacheOutcome::Output);
+        let outcome = Outcome::restored(request, &kept);
+        if let Some(live) = live {
+            outcome.tell(live);
+        }
+        Some(outcome)
     }
 
     async fn admit_and_run(
         &self,
         mut request: Request,
+        keys: Keys,
         live: Option<Live>,
         input: Option<Input>,
     ) -> Result<Outcome, JobError> {
-        if self.shutdown.is_draining() {
-            return Err(JobError::ShuttingDown);
-        }
-        // Before the files go to the first stage: they are a part of both.
-        let compile_key = compile_key(&request);
-        let result_key =
-            (request.cache == api::CacheLevel::Output).then(|| Key::of_result(&request));
-        if let Some(key) = result_key
-            && let Some(kept) = self.cache.find(key).await
-        {
-            self.cache
-                .count(request.package(), api::CacheOutcome::Output);
-            let outcome = Outcome::restored(&request, kept);
-            if let Some(live) = &live {
-                outcome.tell(live);
-            }
-            return Ok(outcome);
-        }
         let queued = Instant::now();
         let ticket = self.registry.enter(&request);
-        let Some(slot) = self.admitted(&request, Entry::New, &ticket).await? else {
+        let admitted = self.ready(&request, keys.compile, &ticket).await?;
+        let Some((compile, slot)) = admitted else {
             return Ok(Outcome::killed_in_queue(&request));
         };
         let files = std::mem::take(&mut request.files);
         let mut job = Job {
-            compile_key,
             live,
             input,
             ..self.job(&request, slot)?
         };
         job.timings.queue = queued.elapsed();
-        let outcome = job.stages(files, &ticket).await;
+        let outcome = job.stages(files, compile, &ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
-        if let Some(key) = result_key {
+        if let Some(key) = keys.result {
             self.cache
                 .keep(key, request.package(), Arc::new(outcome.kept()));
         }
-        if result_key.or(compile_key).is_some() {
+        if keys.result.or(keys.compile).is_some() {
             self.cache.count(request.package(), outcome.cache);
         }
         Ok(outcome)
     }
+
+    /// How the compile stage of a job comes about. Returns when nobody does an equal one any more.
+    async fn compile_of(&self, key: Key, lasts: Option<Duration>) -> Compile {
+        loop {
+            if self.cache.has(key, lasts) {
+                return Compile::Restore(key);
+            }
+            match self.cache.join(key) {
+                Seat::Waiter(waiter) => {
+                    if let Some(kept) = waiter.landed().await {
+                        return Compile::Landed(kept);
+                    }
+                }
+                // It may have been kept between the look and the lead.
+                Seat::Leader(_) if self.cache.has(key, lasts) => return Compile::Restore(key),
+                Seat::Leader(leader) => return Compile::Do(Some(leader)),
+            }
+        }
+    }
+}
+
+/// How a compile stage comes about.
+enum Compile {
+    /// It is done; as the one that others wait for, where there may be others.
+    Do(Option<Leader>),
+    /// It is in the cache.
+    Restore(Key),
+    /// An equal job did it just now.
+    Landed(Arc<Kept>),
 }
 
 impl Runner {
+    /// Waits for another job that does an equal compile, then for a slot; none when the job is killed
+    /// meanwhile.
+    async fn ready(
+        &self,
+        request: &Request,
+        key: Option<Key>,
+        ticket: &Ticket,
+    ) -> Result<Option<(Compile, Admission)>, JobError> {
+        let compile = match key {
+            None => Compile::Do(None),
+            Some(key) => tokio::select! {
+                compile = self.compile_of(key, request.installed().time_to_live) => compile,
+                () = ticket.killed() => return Ok(None),
+                () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
+            },
+        };
+        let slot = self.admitted(request, Entry::New, ticket).await?;
+        Ok(slot.map(|slot| (compile, slot)))
+    }
+
     /// Waits for a slot; none when the job is killed meanwhile.
     async fn admitted(
         &self,
@@ -304,18 +365,9 @@ impl Runner {
             slot: Arc::new(slot),
             timings: Timings::default(),
             request,
-            compile_key: None,
             live: None,
             input: None,
         })
-    }
-}
-
-/// Under what the compile stage of a request is kept, where it is.
-fn compile_key(request: &Request) -> Option<Key> {
-    match request.cache {
-        api::CacheLevel::None => None,
-        api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(request),
     }
 }
 
@@ -328,8 +380,6 @@ struct Job<'a> {
     slot: Arc<Admission>,
     timings: Timings,
     request: &'a Request,
-    /// Of the compile stage, where there is one that may be kept.
-    compile_key: Option<Key>,
     /// Who is told, when somebody is.
     live: Option<Live>,
     /// What is said to it.
@@ -337,9 +387,14 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn stages(&mut self, files: Vec<WorkspaceFile>, ticket: &Ticket) -> Outcome {
+    async fn stages(
+        &mut self,
+        files: Vec<WorkspaceFile>,
+        compile: Compile,
+        ticket: &Ticket,
+    ) -> Outcome {
         let mut outcome = Outcome::of(self.request);
-        if let Some(files) = self.prepare(files, ticket, &mut outcome).await {
+        if let Some(files) = self.prepare((files, compile), ticket, &mut outcome).await {
             ticket.set(State::Run);
             let finished = self.stage(StageKind::Run, files.into(), ticket).await;
             outcome.run = Some(finished.outcome);
@@ -352,7 +407,7 @@ impl Job<'_> {
     /// The files of the run stage, after compiling where that is done; none when it failed.
     async fn prepare(
         &mut self,
-        files: Vec<WorkspaceFile>,
+        (files, compile): (Vec<WorkspaceFile>, Compile),
         ticket: &Ticket,
         outcome: &mut Outcome,
     ) -> Option<Vec<WorkspaceFile>> {
@@ -361,7 +416,7 @@ impl Job<'_> {
         }
         ticket.set(State::Compile);
         let files = Arc::new(files);
-        let (finished, from) = self.compile(Arc::clone(&files), ticket).await;
+        let (finished, from) = self.compile(compile, Arc::clone(&files), ticket).await;
         let succeeded = finished.outcome.verdict.is_none();
         outcome.compile = Some(finished.outcome);
         outcome.cache = from;
@@ -369,56 +424,41 @@ impl Job<'_> {
         succeeded.then(|| request::carried_over(files, finished.files))
     }
 
-    /// The compile stage, or what an equal one left: kept earlier, or being done by another job
-    /// right now.
+    /// The compile stage, or what an equal one left.
     async fn compile(
         &mut self,
+        compile: Compile,
         files: Arc<Vec<WorkspaceFile>>,
         ticket: &Ticket,
     ) -> (Finished, api::CacheOutcome) {
-        let Some(key) = self.compile_key else {
-            let finished = self.stage(StageKind::Compile, files, ticket).await;
-            return (finished, api::CacheOutcome::Miss);
+        let lasts = self.request.installed().time_to_live;
+        let (kept, leader) = match compile {
+            Compile::Do(leader) => (None, leader),
+            Compile::Landed(kept) => (Some(kept), None),
+            Compile::Restore(key) => match self.cache.find(key, lasts).await {
+                Some(kept) => (Some(kept), None),
+                // It was damaged, or had to make room meanwhile.
+                None => match self.cache.join(key) {
+                    Seat::Leader(leader) => (None, Some(leader)),
+                    Seat::Waiter(_) => (None, None),
+                },
+            },
         };
-        loop {
-            if let Some(finished) = self.kept(key).await {
-                return (finished, api::CacheOutcome::Binary);
-            }
-            let waiter = match self.cache.join(key) {
-                Seat::Waiter(waiter) => waiter,
-                Seat::Leader(leader) => {
-                    // It may have been kept between the look and the lead.
-                    if let Some(finished) = self.kept(key).await {
-                        return (finished, api::CacheOutcome::Binary);
-                    }
-                    let finished = self.stage(StageKind::Compile, files, ticket).await;
-                    if finished.is_of_the_program() {
-                        let kept = Arc::new(finished.kept());
-                        self.cache.land(leader, self.request.package(), kept);
-                    }
-                    return (finished, api::CacheOutcome::Miss);
-                }
-            };
-            let landed = tokio::select! {
-                landed = waiter.landed() => landed,
-                () = ticket.killed() => return (Finished::killed(), api::CacheOutcome::Miss),
-                () = self.shutdown.ending() => {
-                    return (Finished::killed(), api::CacheOutcome::Miss);
-                }
-            };
-            if let Some(finished) = landed.and_then(|kept| self.restored((*kept).clone())) {
-                return (finished, api::CacheOutcome::Binary);
-            }
+        if let Some(finished) = kept.and_then(|kept| self.restored(&kept)) {
+            return (finished, api::CacheOutcome::Binary);
         }
-    }
-
-    async fn kept(&self, key: Key) -> Option<Finished> {
-        let kept = self.cache.find(key).await?;
-        self.restored(kept)
+        let finished = self.stage(StageKind::Compile, files, ticket).await;
+        if let Some(leader) = leader
+            && finished.is_of_the_program()
+        {
+            let kept = Arc::new(finished.kept());
+            self.cache.land(leader, self.request.package(), kept);
+        }
+        (finished, api::CacheOutcome::Miss)
     }
 
     /// A compile stage of an equal job, told as this one's.
-    fn restored(&self, kept: Kept) -> Option<Finished> {
+    fn restored(&self, kept: &Kept) -> Option<Finished> {
         let finished = Finished::of_kept(kept)?;
         if let Some(live) = &self.live {
             live.replay(StageKind::Compile, &finished.outcome);
@@ -483,11 +523,11 @@ impl Outcome {
     }
 
     /// What an equal job left, as this one's.
-    fn restored(request: &Request, kept: Kept) -> Self {
+    fn restored(request: &Request, kept: &Kept) -> Self {
         Self {
-            compile: kept.compile,
-            run: kept.run,
-            files: kept.files,
+            compile: kept.compile.clone(),
+            run: kept.run.clone(),
+            files: kept.files.clone(),
             cache: api::CacheOutcome::Output,
             ..Self::of(request)
         }

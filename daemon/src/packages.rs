@@ -36,6 +36,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use piston_client::api;
 use piston_client::ids::{Language, PackageRef, Version};
@@ -54,11 +55,11 @@ pub use version::{InvalidRange, VersionRange};
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
+pub use installed::{CacheRule, CacheRules};
 use recompress::Recompressor;
 use repo::Repositories;
-use state::State;
+use state::{Found, Shown, State};
 use verify::Verifier;
-use view::Publish;
 
 /// An installed package held while a job uses it: it is not unpublished before the lease ends.
 #[derive(Debug, Clone)]
@@ -119,20 +120,25 @@ impl Packages {
     pub async fn open(
         data: DataDirectory,
         fs: Arc<piston_fs::mount::Server>,
+        rules: CacheRules,
         recompress: Vec<String>,
     ) -> Result<Arc<Self>, PackagesError> {
         let recompressor = Recompressor::of_this_program(recompress);
         let verifier = Verifier::of_this_program().recompressing(recompressor);
-        Self::open_with(data, fs, verifier, Patience::default()).await
+        let shown = Shown {
+            publisher: fs,
+            rules,
+        };
+        Self::open_with(data, shown, verifier, Patience::default()).await
     }
 
     async fn open_with(
         data: DataDirectory,
-        publisher: Arc<dyn Publish>,
+        shown: Shown,
         verifier: Verifier,
         patience: Patience,
     ) -> Result<Arc<Self>, PackagesError> {
-        let state = opening::open(data, publisher, &verifier).await?;
+        let state = opening::open(data, shown, &verifier).await?;
         let fetcher = Arc::new(Fetcher::new(patience));
         Ok(Arc::new(Self {
             repositories: Repositories::new(Arc::clone(&state), Arc::clone(&fetcher)),
@@ -148,13 +154,30 @@ impl Packages {
         list::packages(&self.state.registry.all())
     }
 
-    /// Name and version of every installed package, in that order.
-    pub fn installed(&self) -> Vec<PackageRef> {
+    /// Every installed package, with how long entries of its jobs last where the operator said so.
+    pub fn installed(&self) -> BTreeMap<PackageRef, Option<Duration>> {
         let slots = self.state.registry.all();
         slots
             .iter()
-            .map(|slot| slot.record.package.clone())
+            .map(|slot| (slot.record.package.clone(), slot.installed.time_to_live))
             .collect()
+    }
+
+    /// Changes what the operator set for a package; jobs from now on see it.
+    pub async fn set(
+        &self,
+        package: &PackageRef,
+        change: api::PackagePatch,
+    ) -> Result<(), PackagesError> {
+        let exact = package.version.to_string().parse();
+        let exact = exact.unwrap_or_else(|_| VersionRange::any());
+        let not_installed = self.not_installed(package.language.as_str(), &exact);
+        let (state, package) = (Arc::clone(&self.state), package.clone());
+        blocking(move || match state.change().set(&package, change)? {
+            Found::Yes => Ok(()),
+            Found::No => Err(not_installed),
+        })
+        .await
     }
 
     /// Every runtime, by language, then version, with the limits that are given here.

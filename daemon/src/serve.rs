@@ -205,7 +205,12 @@ async fn engine(
         Err(missing) => Err(missing.clone()),
     };
     let (packages, mechanisms) = tokio::join!(
-        Packages::open(data, fs, config.recompress.clone()),
+        Packages::open(
+            data,
+            fs,
+            config.cache_rules.clone(),
+            config.recompress.clone()
+        ),
         tokio::task::spawn_blocking(move || host::examine(offer.as_ref()))
     );
     let (packages, mechanisms) = (packages.map_err(unopened)?, mechanisms?);

@@ -8,6 +8,8 @@
 //! nothing of files besides its own: images are the business of `packages`.
 
 pub mod cache;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod records;
 mod tables;
 
@@ -180,11 +182,18 @@ impl Guarded {
         if !path.try_exists().map_err(|e| open_error(e.to_string()))? {
             create(path, tables).map_err(open_error)?;
         }
+        Self::opened(path, || {
+            Database::builder().set_cache_size(page_bytes).open(path)
+        })
+    }
+
+    /// The same for what `open` opens.
+    fn opened(
+        path: &Path,
+        open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
+    ) -> Result<Self, StoreError> {
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder()
-                .set_cache_size(page_bytes)
-                .open(path)
-                .map_err(|error| classify(path, error))
+            open().map_err(|error| classify(path, error))
         }));
         let database = opened.unwrap_or_else(|_| {
             Err(StoreError::Damaged {

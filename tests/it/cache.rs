@@ -17,6 +17,9 @@ as_root_and_user!(
     entries_survive_a_restart_and_a_kill_and_end_with_purge_and_package,
     damage_on_disk_never_gives_a_wrong_answer,
     a_hit_is_quicker_than_a_miss,
+    what_an_operator_sets_for_a_package_holds_until_it_is_taken_back,
+    how_output_is_encoded_is_no_part_of_what_is_kept,
+    jobs_that_wait_for_another_ones_compile_hold_no_slot,
 );
 
 const C: &str = "#include <stdio.h>\n#include <stdlib.h>\n\
@@ -326,4 +329,151 @@ fn a_hit_is_quicker_than_a_miss(who: Who) {
     let () =
         println!("C++ hello: miss {miss:?}, binary hit {hit:?}; bash: output hit {repeated:?}");
     assert!(hit < miss / 3, "miss {miss:?}, hit {hit:?}");
+}
+
+fn what_an_operator_sets_for_a_package_holds_until_it_is_taken_back(who: Who) {
+    let config = "[cache.override.python]\nlevel = \"output\"\nttl = \"2h\"\n";
+    let mut daemon = Daemon::start_with(who, config, &[]);
+    packages::install(&daemon, &["bash", "python"]);
+    let version = |name: &str| {
+        let found = daemon.get(&format!("/api/v3/packages/{name}")).json();
+        found[0]["version"].as_str().expect("text").to_owned()
+    };
+    let path = format!("/api/v3/packages/bash/{}", version("bash"));
+    let of_python = format!("/packages/python/{}/cache", version("python"));
+    let python = usage(&daemon, &of_python);
+    assert_eq!(
+        (&python["level"], &python["ttl_ms"]),
+        (&json!("output"), &json!(7_200_000))
+    );
+    let job = json!({"code": "echo hi"});
+    let twice = |daemon: &Daemon| {
+        daemon.execute("bash", &job);
+        daemon.execute("bash", &job)["cache"].clone()
+    };
+    assert_eq!(twice(&daemon), "miss");
+    let patch = |daemon: &Daemon, change: Value| daemon.send("PATCH", &path, &change);
+    let set = patch(
+        &daemon,
+        json!({"cache": "output", "cache_ttl_ms": 3_600_000}),
+    );
+    assert_eq!((set.status, &set.json()["cache"]), (200, &json!("output")));
+    assert_eq!(twice(&daemon), "output");
+    let own = with(job.clone(), json!({"cache": "none"}));
+    assert_eq!(
+        daemon.execute("bash", &own)["cache"],
+        "miss",
+        "a job's own word"
+    );
+    let metrics = daemon.get("/metrics");
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(
+        metrics
+            .header("content-type")
+            .is_some_and(|kind| kind.contains("openmetrics"))
+    );
+    let hits = |line: &&str| line.starts_with("piston_cache_hits_total{package=\"bash\"");
+    let hits: Vec<_> = text.lines().filter(hits).collect();
+    assert!(hits[1].ends_with("level=\"output\"} 1"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    daemon.stop(Signal::SIGKILL);
+    daemon.restart();
+    let shown = daemon.get(&path).json();
+    assert_eq!(
+        (&shown["cache"], &shown["cache_ttl_ms"]),
+        (&json!("output"), &json!(3_600_000))
+    );
+    for (change, status) in [
+        (json!({"cache_ttl_ms": 1}), 422),
+        (json!({"cache": "all"}), 400),
+        (json!({"level": "none"}), 400),
+    ] {
+        assert_eq!(patch(&daemon, change.clone()).status, status, "{change}");
+    }
+    let nowhere = daemon.send("PATCH", "/api/v3/packages/bash/9.9.9", &json!({}));
+    assert_eq!(nowhere.status, 404);
+    // Only what is named changes; null takes it back.
+    let back = patch(&daemon, json!({"cache": null})).json();
+    assert_eq!(
+        (&back["cache"], &back["cache_ttl_ms"]),
+        (&json!("none"), &json!(3_600_000))
+    );
+    let cli = daemon.cli(
+        &[
+            "cache", "set", "bash", "--level", "output", "--ttl", "default",
+        ],
+        b"",
+    );
+    let text = String::from_utf8_lossy(&cli.stdout).into_owned();
+    assert!(cli.status.success() && text.contains("output"), "{text}");
+    let shown = daemon.get(&path).json();
+    assert_eq!(
+        (&shown["cache"], shown.get("cache_ttl_ms")),
+        (&json!("output"), None)
+    );
+}
+
+/// What is kept are the program's bytes; each reply encodes them as its request asks. So the
+/// encoding is no part of the key, and a hit serves both.
+fn how_output_is_encoded_is_no_part_of_what_is_kept(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let code = "printf 'a\\377'; cat /proc/sys/kernel/random/uuid >&2";
+    let text = json!({"code": code, "cache": "output"});
+    let base64 = with(text.clone(), json!({"encoding": "base64"}));
+    let first = daemon.execute("bash", &text);
+    let second = daemon.execute("bash", &base64);
+    assert_eq!(second["cache"], "output", "{second}");
+    assert_eq!(
+        (&first["run"]["stdout"], &first["run"]["lossy"]),
+        (&json!("a\u{fffd}"), &json!(true))
+    );
+    assert_eq!(second["run"]["stdout"], "Yf8=");
+    assert_eq!(second["run"].get("lossy"), None, "{second}");
+    assert_eq!(daemon.execute("bash", &text)["run"], first["run"]);
+}
+
+fn jobs_that_wait_for_another_ones_compile_hold_no_slot(who: Who) {
+    let daemon = Daemon::start_with(who, "[jobs]\nmax_concurrent = 2\n", &[]);
+    packages::install(&daemon, &["gcc", "bash"]);
+    // Takes a second or two to compile.
+    let cpp = "#include <regex>\n#include <iostream>\n#include <map>\n\
+        int main() { std::cout << std::regex_match(\"a\", std::regex(\"[a-z]\")); }\n";
+    let body = json!({"language": "c++", "files": [{"name": "main.cpp", "content": cpp}]});
+    std::thread::scope(|scope| {
+        let equal: Vec<_> = (0..5)
+            .map(|_| scope.spawn(|| daemon.execute("gcc", &body)))
+            .collect();
+        let states = || -> Vec<Value> {
+            let jobs = daemon.get("/api/v3/jobs").json();
+            let jobs = jobs.as_array().expect("a list").iter();
+            jobs.map(|job| job["state"].clone()).collect()
+        };
+        while states().len() < 5 || !states().contains(&json!("compile")) {}
+        let other = daemon.execute("bash", &json!({"code": "echo free"}));
+        assert_eq!(other["run"]["stdout"], "free\n");
+        let states = states();
+        assert!(
+            states.contains(&json!("compile")),
+            "the compile was over too soon: {states:?}"
+        );
+        assert_eq!(
+            states.iter().filter(|state| **state == "queued").count(),
+            4,
+            "{states:?}"
+        );
+        let replies: Vec<_> = equal
+            .into_iter()
+            .map(|job| job.join().expect("a reply"))
+            .collect();
+        let misses = replies
+            .iter()
+            .filter(|reply| reply["cache"] == "miss")
+            .count();
+        assert_eq!(misses, 1, "{replies:?}");
+        assert!(
+            replies.iter().all(|reply| reply["run"]["stdout"] == "1"),
+            "{replies:?}"
+        );
+    });
 }

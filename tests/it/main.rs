@@ -18,6 +18,7 @@ macro_rules! as_root_and_user {
 
 mod batch;
 mod cache;
+mod cache_disk;
 mod cli;
 mod contract;
 mod execute;

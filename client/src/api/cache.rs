@@ -51,6 +51,8 @@ pub struct PackageCache {
     pub package: PackageRef,
     /// Cache level of its jobs that do not say one.
     pub level: CacheLevel,
+    /// How long entries of its jobs last.
+    pub ttl_ms: Millis,
     /// What is there, and what came of it.
     #[serde(flatten)]
     pub usage: CacheUsage,

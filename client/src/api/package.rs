@@ -1,9 +1,9 @@
 //! Installed packages, runtimes, making packages.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{Digest, Language, PackageRef, Version};
-use crate::units::Bytes;
+use crate::units::{Bytes, Millis};
 
 use super::{CacheLevel, StageLimits};
 
@@ -39,13 +39,64 @@ pub struct InstalledPackage {
     pub dependents: Vec<PackageRef>,
     /// Languages that it runs.
     pub runtimes: Vec<Language>,
-    /// Default cache level of its jobs.
+    /// Cache level of its jobs that say none.
     pub cache: CacheLevel,
+    /// How long entries of its jobs last, where that was set for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_ttl_ms: Option<Millis>,
     /// Unix time of the installation, in seconds.
     pub installed_at: u64,
     /// Things worth knowing, e.g. files of unrelated dependencies that overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Body of `PATCH /packages/{package}/{version}`: what the operator sets for a package. It wins over
+/// the configuration and over what the package says, and goes with the package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackagePatch {
+    /// Cache level of jobs that say none.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub cache: Change<CacheLevel>,
+    /// How long entries of its jobs last.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub cache_ttl_ms: Change<Millis>,
+}
+
+/// What becomes of a setting: absent, `null` or a value in JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is taken back.
+    Reset,
+    /// It becomes this.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// Whether nothing changes.
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+}
+
+impl<T: Serialize> Serialize for Change<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Keep | Self::Reset => serializer.serialize_none(),
+            Self::Set(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = Option::<T>::deserialize(deserializer)?;
+        Ok(given.map_or(Self::Reset, Self::Set))
+    }
 }
 
 /// One entry of `GET /runtimes`.

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use crate::Client;
-use crate::api::{CacheInfo, CacheLevel, CacheUsage, PackageCache};
+use crate::api::{CacheInfo, CacheLevel, CacheUsage, Change, PackageCache, PackagePatch};
 
 use super::exit::Exit;
-use super::flags::Cache;
+use super::flags::{Cache, CacheSetting, SetCache};
 use super::packages::named;
 use super::render::{Screen, Table};
 
@@ -20,6 +20,20 @@ pub(super) async fn perform(client: &Client, command: Cache, screen: &Screen) ->
             package: Some(word),
         } => {
             let package = named(client, &word).await?;
+            let cache = client.package_cache(&package).await?;
+            screen.show(&cache, |cache| screen.table(&of_package(cache)))?;
+        }
+        Cache::Set(SetCache {
+            package,
+            level,
+            ttl,
+        }) => {
+            let package = named(client, &package).await?;
+            let change = PackagePatch {
+                cache: level.map_or(Change::Keep, CacheSetting::change),
+                cache_ttl_ms: ttl.map_or(Change::Keep, CacheSetting::change),
+            };
+            client.set_package(&package, &change).await?;
             let cache = client.package_cache(&package).await?;
             screen.show(&cache, |cache| screen.table(&of_package(cache)))?;
         }
@@ -67,6 +81,7 @@ fn of_package(cache: &PackageCache) -> Table {
     };
     table.row(&["package".to_owned(), cache.package.to_string()]);
     table.row(&["level".to_owned(), level.to_owned()]);
+    table.row(&["time to live".to_owned(), cache.ttl_ms.to_string()]);
     usage(&mut table, &cache.usage);
     table
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::Host;
+use crate::api::{CacheLevel, Change};
 use crate::ids::{JobId, Language};
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, InvalidUnit, Millis};
 
 use super::plan::{EnvVar, PackageWord};
 
@@ -335,12 +336,70 @@ pub(super) enum Cache {
         #[arg(value_name = "NAME[@VERSION]")]
         package: Option<PackageWord>,
     },
+    /// Set what is kept of a package's jobs, and for how long
+    #[command(after_help = "\
+What is set here goes with the package. A job that names a level itself has that one.
+
+Examples:
+  piston cache set python --level output --ttl 24h
+  piston cache set python --level default --ttl default")]
+    Set(SetCache),
     /// Remove what is kept, of all packages or of one
     Purge {
         /// Package, with its version when several are installed
         #[arg(value_name = "NAME[@VERSION]")]
         package: Option<PackageWord>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetCache {
+    /// Package, with its version when several are installed
+    #[arg(value_name = "NAME[@VERSION]")]
+    pub(super) package: PackageWord,
+    /// `none`, `binary` (what compiling gave), `output` (whole results), or `default`
+    #[arg(long, required_unless_present = "ttl", value_parser = CacheSetting::level)]
+    pub(super) level: Option<CacheSetting<CacheLevel>>,
+    /// How long it is kept, e.g. 90m, 24h, or `default`
+    #[arg(long, value_name = "TIME", value_parser = CacheSetting::time)]
+    pub(super) ttl: Option<CacheSetting<Millis>>,
+}
+
+/// A setting, or back to what holds without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CacheSetting<T> {
+    Default,
+    Is(T),
+}
+
+impl<T> CacheSetting<T> {
+    pub(super) fn change(self) -> Change<T> {
+        match self {
+            Self::Default => Change::Reset,
+            Self::Is(value) => Change::Set(value),
+        }
+    }
+}
+
+impl CacheSetting<CacheLevel> {
+    fn level(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "default" => Self::Default,
+            "none" => Self::Is(CacheLevel::None),
+            "binary" => Self::Is(CacheLevel::Binary),
+            "output" => Self::Is(CacheLevel::Output),
+            _ => return Err("a level is none, binary, output or default".to_owned()),
+        })
+    }
+}
+
+impl CacheSetting<Millis> {
+    fn time(text: &str) -> Result<Self, InvalidUnit> {
+        match text {
+            "default" => Ok(Self::Default),
+            text => text.parse().map(Self::Is),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! Operations on the cache.
 
-use crate::api::{CacheInfo, CachePurge, PackageCache};
+use crate::api::{CacheInfo, CachePurge, InstalledPackage, PackageCache, PackagePatch};
 use crate::error::Error;
 use crate::http::Method;
 use crate::ids::PackageRef;
@@ -22,6 +22,18 @@ impl Client {
     /// `GET /packages/{package}/{version}/cache`: how much is kept of one package's jobs.
     pub async fn package_cache(&self, package: &PackageRef) -> Result<PackageCache, Error> {
         self.get(package_cache(package)).await
+    }
+
+    /// `PATCH /packages/{package}/{version}`: what is kept of one package's jobs from now on.
+    pub async fn set_package(
+        &self,
+        package: &PackageRef,
+        change: &PackagePatch,
+    ) -> Result<InstalledPackage, Error> {
+        let version = package.version.to_string();
+        let place = path(&["packages", package.language.as_str(), &version]);
+        self.call(Call::new(Method::Patch, place).json(change))
+            .await
     }
 
     /// `DELETE /packages/{package}/{version}/cache`: removes what is kept of one package's jobs.

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use piston_client::api::CacheLevel;
 use sha2::{Digest as _, Sha256};
 
 use crate::job::command;
@@ -32,9 +33,31 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The keys of one job; none of what its cache level keeps not, or what it has not.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    /// Of what its compile stage gives.
+    pub compile: Option<Key>,
+    /// Of its whole result.
+    pub result: Option<Key>,
+}
+
+impl Keys {
+    /// The keys of a job that still has its files.
+    pub fn of(request: &Request) -> Self {
+        let compile = match request.cache {
+            CacheLevel::None => None,
+            CacheLevel::Binary | CacheLevel::Output => Key::of_compile(request),
+        };
+        let result =
+            (request.cache == CacheLevel::Output).then(|| Key::of_result(request, compile));
+        Self { compile, result }
+    }
+}
+
 impl Key {
     /// The key of what a compile stage gives; none where there is no such stage.
-    pub fn of_compile(request: &Request) -> Option<Self> {
+    fn of_compile(request: &Request) -> Option<Self> {
         let entry = request.installed().compile.as_ref()?;
         let mut hash = Canonical::new("compile");
         hash.bytes(request.installed().identity.as_bytes());
@@ -43,10 +66,10 @@ impl Key {
         Some(Self(hash.finish()))
     }
 
-    /// The key of a whole result.
-    pub fn of_result(request: &Request) -> Self {
+    /// The key of a whole result, from the one of its compile stage where there is one.
+    fn of_result(request: &Request, compile: Option<Self>) -> Self {
         let mut hash = Canonical::new("result");
-        if let Some(compile) = Self::of_compile(request) {
+        if let Some(compile) = compile {
             hash.bytes(&compile.0);
         } else {
             hash.bytes(request.installed().identity.as_bytes());
@@ -73,7 +96,7 @@ fn files(hash: &mut Canonical, files: &[WorkspaceFile]) {
 
 fn stage(hash: &mut Canonical, request: &Request, kind: StageKind, entry: &Entry) {
     hash.texts(&command::argv(kind, entry, &request.code, &request.args));
-    let environment = command::environment(request);
+    let environment = command::variables(request);
     hash.count(environment.len());
     for (name, value) in &environment {
         hash.bytes(name.as_bytes());

@@ -8,13 +8,15 @@
 //! can't be read or written is set aside with everything in it, and an empty one takes its place;
 //! nothing here ever fails a job.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use piston_client::ids::Digest;
 use sha2::{Digest as _, Sha256};
@@ -25,9 +27,7 @@ use crate::store::StoreError;
 use crate::store::cache::{CacheChange, CacheRow, CacheStore};
 
 /// Larger entries are files of their own.
-const LARGEST_ROW: u64 = 64 << 10;
-/// Bytes in memory that wait to be written; what comes on top of them is not kept.
-const MAX_WAITING: u64 = 64 << 20;
+pub(super) const LARGEST_ROW: u64 = 64 << 10;
 /// Most changes of one transaction.
 const MAX_BATCH: usize = 1024;
 
@@ -66,25 +66,53 @@ pub(super) enum Work {
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
+/// How a database is come by; tests put faults between it and its file.
+pub(super) type Open = Box<dyn Fn(&Path) -> Result<CacheStore, StoreError> + Send + Sync>;
+
+/// What the disk is trusted with.
+pub(super) struct Disk {
+    /// Opens or creates a database.
+    pub(super) open: Open,
+    /// How long to do without one that could not be opened before the next attempt.
+    pub(super) patience: Duration,
+    /// Bytes in memory that may wait to be written; what comes on top of them is not kept.
+    pub(super) max_waiting: u64,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").finish_non_exhaustive()
+    }
+}
+
 /// Index, database and files.
 #[derive(Debug)]
 pub(super) struct Shelf {
     index: Mutex<Index>,
+    disk: Disk,
+    /// None while there is no writing: the disk is full or broken.
     database: RwLock<Option<CacheStore>>,
+    /// When it was last tried in vain to open it.
+    failed: Mutex<Option<Instant>>,
     database_path: PathBuf,
     files: PathBuf,
+    /// Whether it was said that files can't be written, since one could.
+    file_trouble_told: AtomicBool,
     waiting: AtomicU64,
     pub(super) faults: Faults,
 }
 
 impl Shelf {
     /// Opens what is in the data directory `root`, and sweeps what nothing refers to.
-    pub(super) fn open(root: &Path) -> Self {
+    pub(super) fn open(root: &Path, disk: Disk) -> Self {
         let shelf = Self {
             index: Mutex::default(),
+            disk,
             database: RwLock::default(),
+            failed: Mutex::default(),
             database_path: root.join("cache.redb"),
             files: root.join("cache"),
+            file_trouble_told: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
             faults: Faults::default(),
         };
@@ -108,7 +136,7 @@ impl Shelf {
     }
 
     fn load(&self) -> Result<(), StoreError> {
-        let store = CacheStore::open(&self.database_path)?;
+        let store = (self.disk.open)(&self.database_path)?;
         let (rows, damaged) = store.rows()?;
         if !damaged.is_empty() {
             tracing::warn!(
@@ -123,14 +151,14 @@ impl Shelf {
         let mut index = self.index();
         for row in rows {
             let meta = Meta {
-                package: Arc::new(row.package),
+                package: index.number(&row.package),
                 digest: row.digest,
                 length: row.length,
                 created: row.created,
                 used: row.used,
                 place: if row.is_file { Place::File } else { Place::Row },
             };
-            index.insert(Key(row.key), meta);
+            index.insert(Key(row.key), meta, None);
         }
         drop(index);
         let mut database = self
@@ -161,12 +189,44 @@ impl Shelf {
         {
             tracing::warn!(%error, "the cache database can't be moved away");
         }
-        match CacheStore::open(&self.database_path) {
+        match (self.disk.open)(&self.database_path) {
             Ok(store) => *database = Some(store),
-            Err(error) => tracing::warn!(reason = error.reason(), "nothing is kept on disk"),
+            Err(error) => {
+                tracing::warn!(
+                    reason = error.reason(),
+                    "nothing is kept until there is a disk"
+                );
+                *self.failed() = Some(Instant::now());
+            }
         }
         drop(database);
         self.sweep_files();
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries again to open a database that could not be, from time to time.
+    fn reopen(&self) {
+        {
+            let mut failed = self.failed();
+            if failed.is_none_or(|at| at.elapsed() < self.disk.patience) {
+                return;
+            }
+            *failed = Some(Instant::now());
+        }
+        // What is in it, if anything, is not in the index any more.
+        drop(fs::remove_file(&self.database_path));
+        if let Ok(store) = (self.disk.open)(&self.database_path) {
+            tracing::info!("the cache has a disk again");
+            *self.failed() = None;
+            let mut database = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *database = Some(store);
+        }
     }
 
     /// Removes files that no entry has.
@@ -194,16 +254,15 @@ impl Shelf {
             .waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
                 let sum = waiting.checked_add(length)?;
-                (waiting == 0 || sum <= MAX_WAITING).then_some(sum)
+                (waiting == 0 || sum <= self.disk.max_waiting).then_some(sum)
             });
         reserved.is_ok()
     }
 
     /// The bytes of an entry; none when they are not what was written. Blocks on the disk, for a
     /// row on a few pages only.
-    pub(super) fn read(&self, key: &Key, meta: &Meta, writer: &Sender<Work>) -> Option<Arc<[u8]>> {
-        let bytes = match &meta.place {
-            Place::Memory(bytes) => return Some(Arc::clone(bytes)),
+    pub(super) fn read(&self, key: &Key, meta: &Meta, writer: &Sender<Work>) -> Option<Vec<u8>> {
+        let bytes = match meta.place {
             Place::Row => {
                 let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
                 match database.as_ref()?.value(&key.0) {
@@ -218,7 +277,7 @@ impl Shelf {
             }
             Place::File => read_file(&self.file(&meta.digest), meta.length).ok()?,
         };
-        (digest_of(&bytes) == meta.digest).then(|| bytes.into())
+        (digest_of(&bytes) == meta.digest).then_some(bytes)
     }
 
     /// Writes until nobody can tell it anything any more.
@@ -249,6 +308,7 @@ impl Shelf {
     }
 
     fn commit(&self, batch: &[Work]) {
+        self.reopen();
         let puts: Vec<Option<Put>> = batch.iter().map(|work| self.put(work)).collect();
         let mut changes = Vec::new();
         for (work, put) in batch.iter().zip(&puts) {
@@ -265,31 +325,37 @@ impl Shelf {
         }
         let applied = self.apply(&changes);
         let puts: Vec<Put> = puts.into_iter().flatten().collect();
+        if applied.is_err() {
+            let count = u64::try_from(puts.len()).unwrap_or(u64::MAX);
+            self.faults.unwritten.fetch_add(count, Ordering::Relaxed);
+        }
         match applied {
             Ok(()) => self.settle(&puts, batch),
-            Err((reason, old)) => {
-                let count = u64::try_from(puts.len()).unwrap_or(u64::MAX);
-                self.faults.unwritten.fetch_add(count, Ordering::Relaxed);
-                self.set_aside(&reason, old);
+            Err(Unapplied::NoDatabase) => {
+                let mut index = self.index();
+                for Put { row, .. } in &puts {
+                    index.remove(&Key(row.key));
+                }
+                drop(index);
+                self.sweep_files();
             }
+            Err(Unapplied::Failed(reason, old)) => self.set_aside(&reason, old),
         }
     }
 
-    /// Applies changes; otherwise why that failed, and what to do with the database.
-    fn apply(&self, changes: &[CacheChange<'_>]) -> Result<(), (String, Old)> {
+    fn apply(&self, changes: &[CacheChange<'_>]) -> Result<(), Unapplied> {
         if changes.is_empty() {
             return Ok(());
         }
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let none = || ("there is no database".to_owned(), Old::Kept);
-        let database = database.as_ref().ok_or_else(none)?;
+        let database = database.as_ref().ok_or(Unapplied::NoDatabase)?;
         database.apply(changes).map_err(|error| {
             let old = match error {
                 // Of a full disk the cache is the first to give something back.
                 StoreError::Write { no_space: true, .. } => Old::Removed,
                 _ => Old::Kept,
             };
-            (error.reason().to_owned(), old)
+            Unapplied::Failed(error.reason().to_owned(), old)
         })
     }
 
@@ -298,30 +364,34 @@ impl Shelf {
         let Work::Put(key, digest, _) = work else {
             return None;
         };
-        let meta = self.index().get(key).cloned()?;
-        let Place::Memory(bytes) = &meta.place else {
-            return None;
+        let (row, bytes) = {
+            let index = self.index();
+            let meta = index.get(key).filter(|meta| meta.digest == *digest)?;
+            let row = CacheRow {
+                key: key.0,
+                package: Arc::clone(index.package(meta.package)),
+                digest: *digest,
+                length: meta.length,
+                created: meta.created,
+                used: meta.used,
+                is_file: meta.place == Place::File,
+            };
+            (row, Arc::clone(index.waiting(key)?))
         };
-        let is_file = meta.length > LARGEST_ROW;
-        if meta.digest != *digest {
-            return None;
+        if row.is_file {
+            let written = self.write_file(digest, &bytes);
+            let had_trouble = self
+                .file_trouble_told
+                .swap(written.is_err(), Ordering::Relaxed);
+            if let Err(error) = written {
+                if !had_trouble {
+                    tracing::warn!(%error, "files of the cache can't be written");
+                }
+                self.faults.unwritten.fetch_add(1, Ordering::Relaxed);
+                self.index().remove(key);
+                return None;
+            }
         }
-        if is_file && let Err(error) = self.write_file(digest, bytes) {
-            tracing::warn!(%error, "a file of the cache can't be written");
-            self.faults.unwritten.fetch_add(1, Ordering::Relaxed);
-            self.index().remove(key);
-            return None;
-        }
-        let row = CacheRow {
-            key: key.0,
-            package: (*meta.package).clone(),
-            digest: *digest,
-            length: meta.length,
-            created: meta.created,
-            used: meta.used,
-            is_file,
-        };
-        let bytes = Arc::clone(bytes);
         Some(Put { row, bytes })
     }
 
@@ -329,26 +399,36 @@ impl Shelf {
     fn write_file(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.file(digest);
         let new = path.with_extension("new");
-        fs::write(&new, bytes)?;
-        fs::rename(&new, &path)
+        let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
+        if written.is_err() {
+            remove_file(&new);
+        }
+        written
     }
 
     /// After a commit: who was written needs no memory any more, files of the removed can go.
     fn settle(&self, puts: &[Put], batch: &[Work]) {
         let mut index = self.index();
         for Put { row, .. } in puts {
-            let place = if row.is_file { Place::File } else { Place::Row };
-            index.settle(&Key(row.key), &row.digest, place);
+            index.settle(&Key(row.key), &row.digest);
         }
         for work in batch {
             if let Work::Remove(_, meta) = work
-                && meta.length > LARGEST_ROW
+                && meta.place == Place::File
                 && !index.has_file(&meta.digest)
             {
                 remove_file(&self.file(&meta.digest));
             }
         }
     }
+}
+
+/// Why a batch is not in the database.
+enum Unapplied {
+    /// There is none, which was said when it came to that.
+    NoDatabase,
+    /// It can't be written, for this reason; and what to do with it.
+    Failed(String, Old),
 }
 
 /// An entry about to be written.

@@ -6,25 +6,27 @@ use super::*;
 use crate::job::outcome::StageOutcome;
 use crate::sandbox::WorkspaceFile;
 
-const SETTINGS: Settings = Settings {
+pub(super) const SETTINGS: Settings = Settings {
     size: Bytes::mib(8),
     time_to_live: Duration::from_hours(1),
     max_entry: Bytes::mib(1),
+    // Small ones are at hand, large ones are read each time.
+    memory: Bytes::kib(1400),
 };
 
 /// More than a row may have.
-const LARGE: usize = 200_000;
+pub(super) const LARGE: usize = 200_000;
 
-fn package(name: &str) -> PackageRef {
+pub(super) fn package(name: &str) -> PackageRef {
     PackageRef::new(name.parse().unwrap(), "1.0.0".parse().unwrap())
 }
 
-fn key(number: u8) -> Key {
+pub(super) fn key(number: u8) -> Key {
     Key([number; 32])
 }
 
 /// An artifact of so many bytes.
-fn kept(number: u8, length: usize) -> Kept {
+pub(super) fn kept(number: u8, length: usize) -> Kept {
     let file = WorkspaceFile {
         path: "binary".parse().unwrap(),
         mode: 0o755,
@@ -43,7 +45,7 @@ fn kept(number: u8, length: usize) -> Kept {
 
 async fn put(cache: &Arc<Cache>, number: u8, length: usize) {
     cache.keep(key(number), &package("gcc"), Arc::new(kept(number, length)));
-    while cache.find(key(number)).await.is_none() {
+    while cache.find(key(number), None).await.is_none() {
         tokio::task::yield_now().await;
     }
 }
@@ -61,7 +63,7 @@ async fn two_on_disk(folder: &Path) -> Arc<Cache> {
 async fn close(cache: Arc<Cache>, folder: &Path) {
     drop(cache);
     let path = folder.join("cache.redb");
-    while crate::store::cache::CacheStore::open(&path).is_err() {
+    while CacheStore::open(&path).is_err() {
         tokio::task::yield_now().await;
     }
 }
@@ -77,14 +79,17 @@ async fn what_was_kept_is_found_before_and_after_it_is_written_and_by_the_next_d
     let cache = two_on_disk(folder.path()).await;
     assert_eq!(files(folder.path()).len(), 1, "the large one");
     for _ in 0..2 {
-        assert_eq!(cache.find(key(1)).await, Some(kept(1, 10)));
-        assert_eq!(cache.find(key(2)).await, Some(kept(2, LARGE)));
-        assert_eq!(cache.find(key(3)).await, None);
+        assert_eq!(cache.find(key(1), None).await, Some(Arc::new(kept(1, 10))));
+        assert!(cache.find(key(2), None).await == Some(Arc::new(kept(2, LARGE))));
+        assert_eq!(cache.find(key(3), None).await, None);
     }
     close(cache, folder.path()).await;
     let cache = Cache::open(folder.path(), SETTINGS).unwrap();
-    assert_eq!(cache.find(key(1)).await, Some(kept(1, 10)));
-    assert_eq!(cache.find(key(2)).await, Some(kept(2, LARGE)));
+    assert_eq!(cache.find(key(1), None).await, Some(Arc::new(kept(1, 10))));
+    assert_eq!(
+        cache.find(key(2), None).await,
+        Some(Arc::new(kept(2, LARGE)))
+    );
     assert_eq!(cache.troubles(), Troubles::default());
 }
 
@@ -94,13 +99,13 @@ async fn entries_end_with_their_time_their_package_and_by_purge() {
     let cache = two_on_disk(folder.path()).await;
     cache.keep(key(3), &package("rust"), Arc::new(kept(3, 10)));
     assert_eq!(cache.usage(Some(&package("rust"))).0.entries, 1);
-    cache.sweep(&[package("rust")]);
+    cache.sweep(&[(package("rust"), None)].into());
     cache.flushed().await;
     assert_eq!(cache.usage(None).0.entries, 1, "gcc has gone");
     assert_eq!(files(folder.path()).len(), 0);
     assert_eq!(cache.purge(Some(&package("gcc"))).entries, 0);
     assert_eq!(cache.purge(None).entries, 1);
-    assert_eq!(cache.find(key(3)).await, None);
+    assert_eq!(cache.find(key(3), None).await, None);
     put(&cache, 1, 10).await;
     cache.flushed().await;
     close(cache, folder.path()).await;
@@ -110,7 +115,7 @@ async fn entries_end_with_their_time_their_package_and_by_purge() {
     };
     let cache = Cache::open(folder.path(), over).unwrap();
     assert_eq!(cache.usage(None).0.entries, 1);
-    assert_eq!(cache.find(key(1)).await, None, "over its time");
+    assert_eq!(cache.find(key(1), None).await, None, "over its time");
     assert_eq!(cache.usage(None).0.entries, 0);
     assert_eq!(cache.troubles(), Troubles::default());
 }
@@ -125,10 +130,10 @@ async fn what_was_used_longest_ago_makes_room() {
     let cache = Cache::open(folder.path(), small).unwrap();
     put(&cache, 1, LARGE).await;
     put(&cache, 2, LARGE).await;
-    assert!(cache.find(key(1)).await.is_some());
+    assert!(cache.find(key(1), None).await.is_some());
     put(&cache, 3, LARGE).await;
-    assert_eq!(cache.find(key(2)).await, None);
-    assert!(cache.find(key(1)).await.is_some());
+    assert_eq!(cache.find(key(2), None).await, None);
+    assert!(cache.find(key(1), None).await.is_some());
     cache.flushed().await;
     assert_eq!(files(folder.path()).len(), 2);
     cache.keep(key(4), &package("gcc"), Arc::new(kept(4, 20)));
@@ -141,7 +146,7 @@ async fn what_was_used_longest_ago_makes_room() {
     )
     .unwrap();
     off.keep(key(4), &package("gcc"), Arc::new(kept(4, 20)));
-    assert_eq!(off.find(key(4)).await, None);
+    assert_eq!(off.find(key(4), None).await, None);
 }
 
 #[tokio::test]
@@ -154,7 +159,7 @@ async fn a_damaged_or_missing_file_is_dropped_and_can_be_kept_again() {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert_eq!(cache.find(key(2)).await, None, "byte {at}");
+        assert_eq!(cache.find(key(2), None).await, None, "byte {at}");
         assert_eq!(
             cache.troubles().damaged,
             u64::try_from(damaged).unwrap() + 1
@@ -164,12 +169,12 @@ async fn a_damaged_or_missing_file_is_dropped_and_can_be_kept_again() {
         assert_eq!(fs::read(&path).unwrap(), good);
     }
     fs::write(&path, &good[1..]).unwrap();
-    assert_eq!(cache.find(key(2)).await, None, "cut short");
+    assert_eq!(cache.find(key(2), None).await, None, "cut short");
     put(&cache, 2, LARGE).await;
     cache.flushed().await;
     fs::remove_file(&path).unwrap();
-    assert_eq!(cache.find(key(2)).await, None, "missing");
-    assert_eq!(cache.find(key(1)).await, Some(kept(1, 10)));
+    assert_eq!(cache.find(key(2), None).await, None, "missing");
+    assert_eq!(cache.find(key(1), None).await, Some(Arc::new(kept(1, 10))));
 }
 
 #[tokio::test]
@@ -187,15 +192,15 @@ async fn a_foreign_empty_or_truncated_database_is_set_aside() {
         fs::write(&path, bytes).unwrap();
         let cache = Cache::open(folder.path(), SETTINGS).unwrap();
         assert_eq!(cache.troubles().set_aside, 1, "{} bytes", bytes.len());
-        assert_eq!(cache.find(key(1)).await, None);
+        assert_eq!(cache.find(key(1), None).await, None);
         assert_eq!(files(folder.path()).len(), 0, "files go with their rows");
         put(&cache, 1, 10).await;
         cache.flushed().await;
         close(cache, folder.path()).await;
         let cache = Cache::open(folder.path(), SETTINGS).unwrap();
         assert_eq!(
-            cache.find(key(1)).await,
-            Some(kept(1, 10)),
+            cache.find(key(1), None).await,
+            Some(Arc::new(kept(1, 10))),
             "the new one works"
         );
         close(cache, folder.path()).await;
@@ -224,8 +229,8 @@ async fn a_flipped_byte_in_the_database_never_gives_a_wrong_answer() {
         let cache = Cache::open(copy.path(), SETTINGS).unwrap();
         for number in [1].into_iter().chain(3..20) {
             let length = if number == 1 { 10 } else { 300 };
-            match cache.find(key(number)).await {
-                Some(found) => assert_eq!(found, kept(number, length), "byte {at}"),
+            match cache.find(key(number), None).await {
+                Some(found) => assert_eq!(*found, kept(number, length), "byte {at}"),
                 None => lost += 1,
             }
         }

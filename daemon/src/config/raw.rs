@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use piston_client::api::CacheLevel;
 use piston_client::units::{Bytes, Millis};
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,18 @@ pub(crate) struct RawCache {
     pub(crate) size: Option<Size>,
     pub(crate) ttl: Option<Time>,
     pub(crate) max_entry: Option<Size>,
+    pub(crate) memory: Option<Size>,
+    /// Package name -> what differs for it.
+    #[serde(rename = "override")]
+    pub(crate) overrides: BTreeMap<String, RawCacheRule>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawCacheRule {
+    pub(crate) level: Option<CacheLevel>,
+    pub(crate) ttl: Option<Time>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

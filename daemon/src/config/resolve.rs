@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use piston_client::ids::Language;
 use piston_client::units::{Bytes, Millis};
 
 use super::paths::{Host, Paths};
-use super::raw::{Raw, RawCache, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time};
+use super::raw::{
+    Raw, RawCache, RawCacheRule, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time,
+};
 use super::{
     BadValue, Config, Filesystem, Home, Jobs, Server, SocketGroup, WithoutSandbox, limits,
 };
 use crate::cache;
+use crate::packages::{CacheRule, CacheRules};
 
 /// Resolves the merged sources.
 pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, BadValue> {
@@ -29,6 +33,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         filesystem: filesystem(raw.filesystem, host.cpus, paths)?,
         jobs: jobs(&raw.jobs)?,
         cache: cache(&raw.cache)?,
+        cache_rules: cache_rules(&raw.cache.overrides)?,
         limits,
         make_timeout,
         recompress: recompress(raw.packages.recompress.unwrap_or_default())?,
@@ -162,7 +167,7 @@ fn cache(raw: &RawCache) -> Result<cache::Settings, BadValue> {
             &key("ttl"),
             raw.ttl,
             Duration::from_hours(30 * 24),
-            (Duration::from_secs(1), Duration::from_hours(10 * 365 * 24)),
+            TIMES_TO_LIVE,
         )?,
         max_entry: size(
             &key("max_entry"),
@@ -170,7 +175,39 @@ fn cache(raw: &RawCache) -> Result<cache::Settings, BadValue> {
             Bytes::mib(16),
             (Bytes::kib(1), Bytes::mib(1024)),
         )?,
+        memory: size(
+            &key("memory"),
+            raw.memory,
+            Bytes::mib(64),
+            (Bytes::mib(1), Bytes(1 << 40)),
+        )?,
     })
+}
+
+/// How long an entry may be told to last.
+const TIMES_TO_LIVE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_hours(10 * 365 * 24));
+
+fn cache_rules(raw: &BTreeMap<String, RawCacheRule>) -> Result<CacheRules, BadValue> {
+    let rule = |(name, raw): (&String, &RawCacheRule)| {
+        if let Err(error) = name.parse::<Language>() {
+            let message = error.to_string();
+            return Err(BadValue::new(&["cache", "override", name], message));
+        }
+        let ttl = ["cache", "override", name, "ttl"];
+        let given = raw
+            .ttl
+            .map(|_| time(&ttl, raw.ttl, Duration::ZERO, TIMES_TO_LIVE));
+        let rule = CacheRule {
+            level: raw.level,
+            time_to_live: given.transpose()?,
+        };
+        Ok((name.clone(), rule))
+    };
+    raw.iter()
+        .map(rule)
+        .collect::<Result<_, _>>()
+        .map(CacheRules)
 }
 
 fn repositories(

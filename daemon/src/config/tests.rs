@@ -132,6 +132,9 @@ fn an_error_of_the_file_names_its_line() {
     );
     check("[limits.override.python]\nrun_time = 1", 1, "`run_time`");
     check("[limits.override.Python]\nrun_timeout = 1", 1, "Python");
+    check("[cache.override.Bash]\nttl = \"1s\"", 1, "Bash");
+    check("[cache.override.bash]\nttl = 0", 2, "ttl");
+    check("[cache.override.bash]\nlevel = \"all\"", 2, "all");
     check(
         "[repositories.all]\nurl = \"file:///x\"",
         1,

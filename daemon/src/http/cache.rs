@@ -45,6 +45,9 @@ pub(super) async fn show_package(
     let package = PackageRef::new(installed.language, installed.version);
     reply::json(&PackageCache {
         level: installed.cache,
+        ttl_ms: installed
+            .cache_ttl_ms
+            .unwrap_or(engine.cache.settings().time_to_live.into()),
         usage: usage(engine.cache.usage(Some(&package))),
         package,
     })

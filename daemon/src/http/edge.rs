@@ -21,6 +21,7 @@ use super::app::App;
 use super::reply::{self, Dialect};
 use crate::error::Error;
 use crate::job::queue::Requester;
+use crate::random;
 
 /// Names a request in replies and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -136,10 +137,8 @@ fn request_id(headers: &HeaderMap) -> String {
     if let Some(id) = given.filter(plain) {
         return id.to_owned();
     }
-    let mut bytes = [0; 8];
     // Without randomness the id is all zeros: a worse name, not a worse reply.
-    let _ = getrandom::fill(&mut bytes);
-    hex::encode(bytes)
+    hex::encode(random::bytes::<8>().unwrap_or_default())
 }
 
 /// Refuses a name that an attacker's DNS may have given us: a browser that was told that

@@ -33,7 +33,7 @@ pub(super) async fn execute(
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     if let Some(form) = Form::asked(&headers) {
-        return stream::execute(&app, request, form, encoding).await;
+        return Box::pin(stream::execute(&app, request, form, encoding)).await;
     }
     let outcome = engine.runner.run(request).await?;
     reply::json(&response(outcome, encoding))

@@ -1,16 +1,22 @@
 //! Installed packages and what they run.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use piston_client::api::{Code, InstallReply, InstallState, InstalledPackage, Limits, StageLimits};
+use piston_client::api::{
+    Change, Code, InstallReply, InstallState, InstalledPackage, Limits, PackagePatch, StageLimits,
+};
 use piston_client::ids::{Language, PackageRef};
 
 use super::app::App;
-use super::body::{self, Params, Query};
+use super::body::{self, Json, Params, Query};
 use super::reply::{self, Reply};
 use crate::error::Error;
+
+/// Milliseconds that entries of a package may be told to last: a second to ten years.
+const TIMES_TO_LIVE: RangeInclusive<u64> = 1000..=10 * 365 * 24 * 3_600_000;
 
 /// `GET /packages`.
 pub(super) async fn list(State(app): State<Arc<App>>) -> Reply {
@@ -45,6 +51,38 @@ pub(super) async fn show(
         .into_iter()
         .find(is_wanted);
     reply::json(&found.ok_or_else(|| not_installed(&wanted))?)
+}
+
+/// `PATCH /packages/{package}/{version}`: the operator's settings of it; replies with the package.
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Params((name, version)): Params<(String, String)>,
+    Json(change): Json<PackagePatch>,
+) -> Reply {
+    let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
+    if let Change::Set(time) = change.cache_ttl_ms
+        && !TIMES_TO_LIVE.contains(&time.0)
+    {
+        let (least, most) = (TIMES_TO_LIVE.start(), TIMES_TO_LIVE.end());
+        let text = format!(
+            "`cache_ttl_ms` is {}, it has to be {least} to {most}",
+            time.0
+        );
+        return Err(Error::new(Code::InvalidField, text));
+    }
+    let engine = app.engine().await?;
+    let (packages, cache) = (Arc::clone(&engine.packages), Arc::clone(&engine.cache));
+    let (known, changed) = (package.clone(), package);
+    let work = async move {
+        let done = packages.set(&known, change).await;
+        done.inspect(|()| cache.sweep(&packages.installed()))
+    };
+    app.detached(work).await?;
+    let is_it = |found: &InstalledPackage| {
+        found.language == changed.language && found.version == changed.version
+    };
+    let found = engine.packages.list().into_iter().find(is_it);
+    reply::json(&found.ok_or_else(|| not_installed(&changed))?)
 }
 
 pub(super) fn not_installed(what: &impl std::fmt::Display) -> Error {

@@ -13,7 +13,7 @@ use piston_client::api::{BASE_PATH, Code};
 use super::app::App;
 use super::edge::{self, Peer, Role};
 use super::reply::{Dialect, Reply};
-use super::{batch, cache, execute, jobs, make, packages, repos, runners, status, v2, ws};
+use super::{batch, cache, execute, jobs, make, metrics, packages, repos, runners, status, v2, ws};
 use crate::error::Error;
 
 type AppState = Arc<App>;
@@ -68,6 +68,12 @@ fn table() -> Vec<Route> {
         ),
         v3(
             Admin,
+            "PATCH",
+            "/packages/{package}/{version}",
+            packages::set,
+        ),
+        v3(
+            Admin,
             "DELETE",
             "/packages/{package}/{version}",
             packages::uninstall,
@@ -92,6 +98,7 @@ fn table() -> Vec<Route> {
         v3(Admin, "POST", "/make", make::make),
         root(Execute, "GET", "/healthz", status::healthz),
         root(Execute, "GET", "/readyz", status::readyz),
+        root(Admin, "GET", "/metrics", metrics::metrics),
     ]);
     table
 }
@@ -141,6 +148,7 @@ where
         "GET" => MethodFilter::GET,
         "PUT" => MethodFilter::PUT,
         "POST" => MethodFilter::POST,
+        "PATCH" => MethodFilter::PATCH,
         _ => MethodFilter::DELETE,
     };
     let handler = on(filter, handler);

@@ -24,6 +24,7 @@ use super::registry::{State, Ticket};
 use super::request::Request;
 use super::stage::StageKind;
 use super::{JobError, Outcome, Runner, Timings};
+use crate::cache::key::Keys;
 use crate::sandbox::WorkspaceFile;
 
 pub use api::Compare;
@@ -196,22 +197,20 @@ impl Runner {
         live: Option<Live>,
         ticket: &Ticket,
     ) -> Result<(Outcome, Option<Vec<WorkspaceFile>>), JobError> {
-        let compile_key = super::compile_key(program);
+        let key = Keys::of(program).compile;
         let queued = Instant::now();
-        let admitted = self.admitted(program, Entry::New, ticket).await?;
-        let Some(slot) = admitted else {
+        let Some((compile, slot)) = self.ready(program, key, ticket).await? else {
             return Ok((Outcome::killed_in_queue(program), None));
         };
         let files = std::mem::take(&mut program.files);
         let program = &*program;
         let mut job = self.job(program, slot)?;
         job.timings.queue = queued.elapsed();
-        job.compile_key = compile_key;
         job.live = live;
         let mut outcome = Outcome::of(program);
-        let files = job.prepare(files, ticket, &mut outcome).await;
+        let files = job.prepare((files, compile), ticket, &mut outcome).await;
         outcome.timings = job.timings;
-        if compile_key.is_some() {
+        if key.is_some() {
             self.cache.count(program.package(), outcome.cache);
         }
         Ok((outcome, files))

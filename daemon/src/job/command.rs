@@ -2,6 +2,8 @@
 //!
 //! Pure. A placeholder is replaced once; what is put in its place is never looked at again.
 
+use std::collections::BTreeMap;
+
 use super::request::Request;
 use super::stage::StageKind;
 use crate::packages::Entry;
@@ -36,19 +38,21 @@ fn script_argv(kind: StageKind, start: &[String], code: &[String], args: &[Strin
 
 /// The whole environment of a stage: the request's variables over the package's over the defaults.
 pub fn environment(request: &Request) -> Vec<(String, String)> {
-    let mut variables = std::collections::BTreeMap::from([
-        ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
-        ("HOME".to_owned(), "/piston/job".to_owned()),
-    ]);
-    variables.extend(request.installed().environment.iter().cloned());
-    variables.insert("PISTON_LANGUAGE".to_owned(), request.language.to_string());
-    variables.extend(
-        request
-            .env
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone())),
-    );
-    variables.into_iter().collect()
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    variables(request).into_iter().map(own).collect()
+}
+
+/// The same, borrowed.
+pub fn variables(request: &Request) -> BTreeMap<&str, &str> {
+    fn borrowed<'a>((name, value): (&'a String, &'a String)) -> (&'a str, &'a str) {
+        (name, value)
+    }
+    let package = request.installed().environment.iter();
+    let mut variables = BTreeMap::from([("PATH", DEFAULT_PATH), ("HOME", "/piston/job")]);
+    variables.extend(package.map(|(name, value)| borrowed((name, value))));
+    variables.insert("PISTON_LANGUAGE", request.language.as_str());
+    variables.extend(request.env.iter().map(borrowed));
+    variables
 }
 
 #[cfg(test)]

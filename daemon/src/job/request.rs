@@ -23,6 +23,7 @@ pub use self::v3::{choose_language, from_v3, interactive_v3};
 use super::limits::{LimitError, Limits, Stages};
 use super::queue::Requester;
 use crate::packages::{Installed, Lease};
+use crate::random;
 use crate::sandbox::{Grants, JobPath, WorkspaceFile};
 
 /// A submission as decoded from the wire, not yet checked.
@@ -113,8 +114,6 @@ pub struct Request {
     pub idle_time: Option<Duration>,
     /// Who asked for it.
     pub requester: Requester,
-    /// Which files a compile stage leaves for the run stage; empty means all.
-    artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
     pub files: Vec<WorkspaceFile>,
     lease: Lease,
@@ -188,8 +187,7 @@ impl TryFrom<Draft> for Request {
         let (files, code) = check::files(draft.files, draft.code)?;
         check::bytes(&files, &draft.limits)?;
         check::strings(&draft.args, &draft.env)?;
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits)
+        let bits = random::bytes()
             .map_err(|error| RequestError::field("id", format!("can't be drawn: {error}")))?;
         Ok(Self {
             id: JobId::from_random(u128::from_ne_bytes(bits)),
@@ -209,8 +207,6 @@ impl TryFrom<Draft> for Request {
             grants: draft.grants,
             idle_time: None,
             requester: Requester::Unknown,
-            // A package's own patterns were checked when it was installed.
-            artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,
             lease: draft.lease,
         })
@@ -257,7 +253,6 @@ impl Request {
             grants: self.grants.clone(),
             idle_time: None,
             requester: self.requester,
-            artifacts: GlobSet::empty(),
             files: Vec::new(),
             lease: self.lease.clone(),
         }
@@ -265,7 +260,7 @@ impl Request {
 
     /// Tells which files a compile stage leaves for the run stage.
     pub fn artifact_filter(&self) -> Box<dyn Fn(&JobPath) -> bool + Send> {
-        let artifacts = self.artifacts.clone();
+        let artifacts = self.installed().artifacts.clone();
         Box::new(move |path| artifacts.is_empty() || artifacts.is_match(path.as_str()))
     }
 }

@@ -38,7 +38,8 @@ pub struct Rules {
 pub struct Terms {
     /// Limits.
     pub limits: RuntimeLimits,
-    /// Cache level, where the operator set one: it wins over the package's.
+    /// Cache level, where the operator set one, for this package alone or by an entry: it wins over
+    /// the package's.
     pub cache: Option<api::CacheLevel>,
     /// What they may do that others may not.
     pub grants: Grants,
@@ -61,7 +62,7 @@ impl Rules {
         }
         Terms {
             limits: self.limits.for_runtime(runtime, limits),
-            cache,
+            cache: installed.level_set.or(cache),
             grants,
         }
     }

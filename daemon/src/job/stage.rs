@@ -78,14 +78,6 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// A stage that was ended before it began.
-    pub(super) fn killed() -> Self {
-        Self {
-            outcome: StageOutcome::failed(Verdict::Killed),
-            files: Vec::new(),
-        }
-    }
-
     /// Whether the program and its limits made the outcome, so that it is an equal job's too.
     pub(super) fn is_of_the_program(&self) -> bool {
         !matches!(
@@ -104,10 +96,10 @@ impl Finished {
     }
 
     /// A compile stage out of the cache.
-    pub(super) fn of_kept(kept: Kept) -> Option<Self> {
+    pub(super) fn of_kept(kept: &Kept) -> Option<Self> {
         Some(Self {
-            outcome: kept.compile?,
-            files: kept.files,
+            outcome: kept.compile.clone()?,
+            files: kept.files.clone(),
         })
     }
 }

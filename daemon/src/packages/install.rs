@@ -26,7 +26,7 @@ use super::resolve::{self, Candidate, Catalog, Place, Shelf};
 use super::state::Ready;
 use super::verify::{Verifier, VerifyError};
 use crate::error::chain;
-use crate::store::records::PackageRecord;
+use crate::store::records::{PackageRecord, PackageSettings};
 
 /// First bytes of a squashfs image.
 const SQUASHFS_MAGIC: &[u8] = b"hsqs";
@@ -314,6 +314,7 @@ impl Checked {
             layers: picks.into_iter().map(|pick| pick.package).collect(),
             notes: self.notes(),
             installed_at: now(),
+            settings: PackageSettings::default(),
         };
         Ok(Ready {
             record,

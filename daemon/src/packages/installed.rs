@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use piston_client::api;
 use piston_client::ids::{Digest, Language, PackageRef};
 use tokio::sync::Notify;
@@ -35,10 +37,34 @@ pub struct Installed {
     /// Digest over everything that jobs can see of it: images, metadata, scripts and environments
     /// of the view's layers, in order.
     pub identity: Digest,
-    /// Default cache level.
+    /// Cache level of jobs that say none.
     pub cache: api::CacheLevel,
-    /// Globs of what a compile leaves for run; empty means everything.
-    pub artifacts: Vec<String>,
+    /// The same where the operator set it for this package alone, which wins over `runners.toml`.
+    pub level_set: Option<api::CacheLevel>,
+    /// How long entries of its jobs last, where the operator said it for this package.
+    pub time_to_live: Option<Duration>,
+    /// What a compile leaves for run; empty means everything.
+    pub artifacts: GlobSet,
+}
+
+/// What the operator's configuration says of cached jobs, by package name. What was set for one
+/// version wins over it; it wins over what the package says itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheRules(pub BTreeMap<String, CacheRule>);
+
+/// What it says of one package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheRule {
+    /// Cache level of jobs that say none.
+    pub level: Option<api::CacheLevel>,
+    /// How long entries last.
+    pub time_to_live: Option<Duration>,
+}
+
+impl CacheRules {
+    fn of(&self, package: &Language) -> CacheRule {
+        self.0.get(package.as_str()).copied().unwrap_or_default()
+    }
 }
 
 /// A language that a package provides.
@@ -90,6 +116,7 @@ impl Installed {
         record: &'a PackageRecord,
         info: &PackageInfo,
         layers: impl Iterator<Item = &'a PackageRecord>,
+        rules: &CacheRules,
     ) -> Self {
         let package = &record.package;
         let run = Entry::of(package, "run", info.run.as_ref(), record.run.as_ref());
@@ -99,16 +126,26 @@ impl Installed {
             info.compile.as_ref(),
             record.compile.as_ref(),
         );
+        let rule = rules.of(&package.language);
+        let settings = &record.settings;
         Self {
             view: view_path(package),
             runtimes: runtimes(info, run.is_some()),
             environment: record.environment.clone(),
-            cache: info.cache.unwrap_or(if compile.is_some() {
-                api::CacheLevel::Binary
-            } else {
-                api::CacheLevel::None
-            }),
-            artifacts: info.artifacts.clone(),
+            cache: (settings.cache)
+                .or(rule.level)
+                .or(info.cache)
+                .unwrap_or(if compile.is_some() {
+                    api::CacheLevel::Binary
+                } else {
+                    api::CacheLevel::None
+                }),
+            level_set: settings.cache,
+            time_to_live: settings
+                .cache_ttl_ms
+                .map(Duration::from_millis)
+                .or(rule.time_to_live),
+            artifacts: artifacts(&info.artifacts),
             identity: identity(layers.chain([record])),
             package: package.clone(),
             run,
@@ -125,6 +162,19 @@ impl Installed {
             .find(exact)
             .or_else(|| self.runtimes.iter().find(alias))
     }
+}
+
+/// Matches what compiling leaves. Built once: each job would pay for it. The patterns were checked
+/// with the metadata; were one bad all the same, everything would be left, as without patterns.
+fn artifacts(patterns: &[String]) -> GlobSet {
+    let globs = patterns
+        .iter()
+        .filter_map(|pattern| Glob::new(pattern).ok());
+    let set = globs.fold(GlobSetBuilder::new(), |mut set, glob| {
+        set.add(glob);
+        set
+    });
+    set.build().unwrap_or_default()
 }
 
 /// See [`Installed::identity`].
@@ -287,6 +337,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::records::PackageSettings;
 
     fn slot(json: &str, run: Option<&[u8]>, compile: Option<&[u8]>) -> Slot {
         let info = PackageInfo::parse(json.as_bytes()).unwrap();
@@ -308,8 +359,14 @@ mod tests {
             layers: vec![info.package.clone()],
             notes: Vec::new(),
             installed_at: 0,
+            settings: PackageSettings::default(),
         };
-        let installed = Arc::new(Installed::new(&record, &info, std::iter::empty()));
+        let installed = Arc::new(Installed::new(
+            &record,
+            &info,
+            std::iter::empty(),
+            &CacheRules::default(),
+        ));
         Slot {
             record,
             info,
@@ -358,6 +415,35 @@ mod tests {
     }
 
     #[test]
+    fn an_operators_setting_wins_over_the_configuration_and_that_over_the_package() {
+        let (json, hour) = (
+            r#"{"language":"c","version":"1.0.0"}"#,
+            Duration::from_hours(1),
+        );
+        let Slot {
+            mut record, info, ..
+        } = slot(json, Some(b"#!"), Some(b"#!"));
+        let seen = |record: &PackageRecord, rules: &CacheRules| {
+            let installed = Installed::new(record, &info, std::iter::empty(), rules);
+            (installed.cache, installed.time_to_live)
+        };
+        let rule = CacheRule {
+            level: Some(api::CacheLevel::Output),
+            time_to_live: Some(hour),
+        };
+        let rules = CacheRules([("c".to_owned(), rule)].into());
+        assert_eq!(seen(&record, &rules), (api::CacheLevel::Output, Some(hour)));
+        record.settings.cache_ttl_ms = Some(1500);
+        let short = Some(Duration::from_millis(1500));
+        assert_eq!(seen(&record, &rules), (api::CacheLevel::Output, short));
+        record.settings.cache = Some(api::CacheLevel::None);
+        assert_eq!(seen(&record, &rules), (api::CacheLevel::None, short));
+        let elsewhere = CacheRules([("d".to_owned(), rule)].into());
+        record.settings = PackageSettings::default();
+        assert_eq!(seen(&record, &elsewhere), (api::CacheLevel::Binary, None));
+    }
+
+    #[test]
     fn whatever_jobs_can_see_of_a_view_changes_its_identity() {
         let record = python().record;
         let changed = |change: &dyn Fn(&mut PackageRecord)| {
@@ -391,6 +477,7 @@ mod tests {
             changed(&|r| r.repository = Some("r".to_owned())),
             changed(&|r| r.file = Digest::from_bytes([9; 32])),
             changed(&|r| r.notes.push("n".to_owned())),
+            changed(&|r| r.settings.cache_ttl_ms = Some(1)),
         ] {
             assert_eq!(identity([&alike].into_iter()), same, "{alike:?}");
         }

@@ -41,6 +41,7 @@ fn package(slot: &Slot, all: &[Arc<Slot>]) -> api::InstalledPackage {
             .collect(),
         runtimes: runtimes.map(|runtime| runtime.language.clone()).collect(),
         cache: slot.installed.cache,
+        cache_ttl_ms: slot.installed.time_to_live.map(Into::into),
         installed_at: record.installed_at,
         notes: notes(slot),
     }

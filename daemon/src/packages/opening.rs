@@ -10,21 +10,21 @@ use super::blocking;
 use super::data::{DataDirectory, Staging};
 use super::error::PackagesError;
 use super::files;
-use super::state::State;
+use super::state::{Shown, State};
 use super::verify::Verifier;
-use super::view::{Part, Publish};
+use super::view::Part;
 use crate::store::records::PackageRecord;
 
 /// Opens the state, sweeps, renews indexes of images that can't be read, publishes.
 pub(super) async fn open(
     data: DataDirectory,
-    publisher: Arc<dyn Publish>,
+    shown: Shown,
     verifier: &Verifier,
 ) -> Result<Arc<State>, PackagesError> {
     let (state, records) = blocking(move || {
         files::private_directory(&data.root)?;
         data.prepare()?;
-        let state = State::open(data, publisher)?;
+        let state = State::open(data, shown)?;
         let records = state.store.packages()?;
         state.sweep(&records)?;
         Ok((Arc::new(state), records))

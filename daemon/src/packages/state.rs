@@ -11,6 +11,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use piston_client::api::{Change, PackagePatch};
 use piston_client::ids::{Digest, PackageRef};
 use piston_fs::image::ImageError;
 
@@ -18,7 +19,7 @@ use super::data::DataDirectory;
 use super::error::PackagesError;
 use super::files::{self, AtPath as _, PathError};
 use super::info::PackageInfo;
-use super::installed::{Installed, Registry, Slot};
+use super::installed::{CacheRules, Installed, Registry, Slot};
 use super::view::{self, Layers, Part, Publish};
 use crate::error::chain;
 use crate::store::records::PackageRecord;
@@ -42,8 +43,26 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
     layers: Layers,
-    publisher: Arc<dyn Publish>,
+    shown: Shown,
     changing: Mutex<()>,
+}
+
+/// Where packages are shown to jobs, and what the configuration says of how.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The filesystem.
+    pub(crate) publisher: Arc<dyn Publish>,
+    /// What is kept of their jobs.
+    pub(crate) rules: CacheRules,
+}
+
+/// Whether a package was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was.
+    Yes,
+    /// It was not.
+    No,
 }
 
 /// The right to change; others wait.
@@ -54,17 +73,14 @@ pub(crate) struct Changing<'a> {
 
 impl State {
     /// Opens the database in a prepared data directory; nothing is published yet.
-    pub(crate) fn open(
-        data: DataDirectory,
-        publisher: Arc<dyn Publish>,
-    ) -> Result<Self, PackagesError> {
+    pub(crate) fn open(data: DataDirectory, shown: Shown) -> Result<Self, PackagesError> {
         let store = Store::open(&data.database())?;
         Ok(Self {
             data,
             store,
             registry: Registry::default(),
             layers: Layers::new(),
-            publisher,
+            shown,
             changing: Mutex::default(),
         })
     }
@@ -161,12 +177,11 @@ impl State {
         };
         let failed = |error| PackagesError::unpublished(package, &error);
         let alone = view::package_path(package);
-        self.publisher
+        let publisher = &self.shown.publisher;
+        publisher
             .publish(&alone, &Layers::alone(own))
             .map_err(failed)?;
-        let published = self
-            .publisher
-            .publish(&view::view_path(package), &self.layers.view(&parts));
+        let published = publisher.publish(&view::view_path(package), &self.layers.view(&parts));
         published.map_err(|error| {
             self.unpublish_path(&alone);
             failed(error)
@@ -179,7 +194,7 @@ impl State {
     }
 
     fn unpublish_path(&self, path: &str) {
-        if let Err(error) = self.publisher.unpublish(path) {
+        if let Err(error) = self.shown.publisher.unpublish(path) {
             tracing::warn!(path, error = %chain(&error), "not unpublished");
         }
     }
@@ -193,7 +208,7 @@ impl State {
     ) {
         let layers = record.layers.iter();
         let records = layers.filter_map(|layer| lookup(layer).map(|(record, _)| record));
-        let installed = Installed::new(record, info, records);
+        let installed = Installed::new(record, info, records, &self.shown.rules);
         self.registry.insert(Arc::new(Slot {
             record: record.clone(),
             info: info.clone(),
@@ -340,6 +355,41 @@ impl Changing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Changes what the operator set for a package.
+    pub(crate) fn set(
+        &self,
+        package: &PackageRef,
+        change: PackagePatch,
+    ) -> Result<Found, PackagesError> {
+        let state = self.state;
+        let Some(slot) = state.registry.get(package) else {
+            return Ok(Found::No);
+        };
+        let mut record = slot.record.clone();
+        let settings = &mut record.settings;
+        match change.cache {
+            Change::Keep => {}
+            Change::Reset => settings.cache = None,
+            Change::Set(level) => settings.cache = Some(level),
+        }
+        match change.cache_ttl_ms {
+            Change::Keep => {}
+            Change::Reset => settings.cache_ttl_ms = None,
+            Change::Set(time) => settings.cache_ttl_ms = Some(time.0),
+        }
+        state.store.apply(&Changes {
+            put: vec![&record],
+            remove: Vec::new(),
+        })?;
+        let slots = state.registry.all();
+        let lookup = |layer: &PackageRef| {
+            let slot = slots.iter().find(|slot| slot.record.package == *layer);
+            slot.map(|slot| (&slot.record, &slot.info))
+        };
+        state.register(&record, &slot.info, slot.published.clone(), &lookup);
+        Ok(Found::Yes)
     }
 
     /// Notes that a package that came as a dependency was asked for by name.

@@ -6,7 +6,9 @@
 //! reads them, against the digest in its index row. Nothing here is worth repairing: who meets
 //! damage sets the file aside.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use piston_client::ids::{Digest, PackageRef};
 use redb::{Error, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
@@ -28,7 +30,7 @@ pub struct CacheRow {
     /// Its key.
     pub key: [u8; 32],
     /// The package it ends with.
-    pub package: PackageRef,
+    pub package: Arc<PackageRef>,
     /// sha256 of its bytes.
     pub digest: Digest,
     /// How many bytes.
@@ -62,20 +64,39 @@ impl CacheStore {
         Guarded::open(path, PAGE_BYTES, create).map(Self)
     }
 
+    /// The same with `faults` between it and its file.
+    #[cfg(test)]
+    pub(crate) fn open_faulty(
+        path: &Path,
+        faults: &super::faulty::Faults,
+    ) -> Result<Self, StoreError> {
+        faults.open(path, PAGE_BYTES, create).map(Self)
+    }
+
     /// Every entry, those used longest ago first, and the keys of damaged rows.
     pub fn rows(&self) -> Result<(Vec<CacheRow>, Vec<[u8; 32]>), StoreError> {
         self.0.read(|txn| {
             let (index, used) = (txn.open_table(INDEX)?, txn.open_table(USED)?);
             let (mut rows, mut damaged) = (Vec::new(), Vec::new());
+            let mut packages = Packages::default();
+            // Both are sorted by key, so one pass through each is enough.
+            let mut uses = used.iter()?.peekable();
             for entry in index.iter()? {
                 let (key, value) = entry?;
-                match decode(key.value(), value.value()) {
-                    Some(mut row) => {
-                        row.used = used.get(key.value())?.map_or(row.created, |at| at.value());
-                        rows.push(row);
+                let Some(mut row) = decode(key.value(), value.value(), &mut packages) else {
+                    damaged.push(*key.value());
+                    continue;
+                };
+                while let Some(use_) = uses.next_if(|use_| {
+                    use_.as_ref()
+                        .is_ok_and(|(other, _)| other.value() <= key.value())
+                }) {
+                    let (other, at) = use_?;
+                    if other.value() == key.value() {
+                        row.used = at.value();
                     }
-                    None => damaged.push(*key.value()),
                 }
+                rows.push(row);
             }
             rows.sort_by_key(|row| row.used);
             Ok((rows, damaged))
@@ -140,18 +161,37 @@ fn encode(row: &CacheRow) -> Vec<u8> {
     records::frame(&bytes)
 }
 
-fn decode(key: &[u8; 32], row: &[u8]) -> Option<CacheRow> {
+/// Names of packages as rows hold them: many rows, few packages.
+#[derive(Debug, Default)]
+struct Packages(HashMap<Vec<u8>, Arc<PackageRef>>);
+
+impl Packages {
+    fn named(&mut self, name: &[u8]) -> Option<Arc<PackageRef>> {
+        if let Some(package) = self.0.get(name) {
+            return Some(Arc::clone(package));
+        }
+        let (language, version) = std::str::from_utf8(name).ok()?.split_once('\0')?;
+        let package = PackageRef::new(language.parse().ok()?, version.parse().ok()?);
+        let package = Arc::new(package);
+        self.0.insert(name.to_vec(), Arc::clone(&package));
+        Some(package)
+    }
+}
+
+fn decode(key: &[u8; 32], row: &[u8], packages: &mut Packages) -> Option<CacheRow> {
     let rest = records::unframe(row).ok()?;
     let (own_key, rest) = rest.split_first_chunk::<32>()?;
     let (digest, rest) = rest.split_first_chunk::<32>()?;
     let (length, rest) = rest.split_first_chunk::<8>()?;
     let (created, rest) = rest.split_first_chunk::<8>()?;
     let (place, name) = rest.split_first()?;
-    let (language, version) = std::str::from_utf8(name).ok()?.split_once('\0')?;
     let created = u64::from_le_bytes(*created);
-    (own_key == key).then_some(CacheRow {
+    if own_key != key {
+        return None;
+    }
+    Some(CacheRow {
         key: *key,
-        package: PackageRef::new(language.parse().ok()?, version.parse().ok()?),
+        package: packages.named(name)?,
         digest: Digest::from_bytes(*digest),
         length: u64::from_le_bytes(*length),
         created,
@@ -167,7 +207,10 @@ mod tests {
     fn row(number: u8) -> CacheRow {
         CacheRow {
             key: [number; 32],
-            package: PackageRef::new("c++".parse().unwrap(), "1.2.3-rc.1".parse().unwrap()),
+            package: Arc::new(PackageRef::new(
+                "c++".parse().unwrap(),
+                "1.2.3-rc.1".parse().unwrap(),
+            )),
             digest: Digest::from_bytes([9; 32]),
             length: 5,
             created: 70,
@@ -203,13 +246,14 @@ mod tests {
     fn a_row_with_any_bit_flipped_or_under_another_key_is_damaged() {
         let row = row(1);
         let bytes = encode(&row);
-        let good = decode(&row.key, &bytes).unwrap();
+        let mut packages = Packages::default();
+        let good = decode(&row.key, &bytes, &mut packages).unwrap();
         assert_eq!(good.package, row.package);
-        assert_eq!(decode(&[2; 32], &bytes), None);
+        assert_eq!(decode(&[2; 32], &bytes, &mut packages), None);
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(&row.key, &bytes), None, "bit {bit}");
+            assert_eq!(decode(&row.key, &bytes, &mut packages), None, "bit {bit}");
         }
     }
 }

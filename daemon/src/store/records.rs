@@ -4,6 +4,7 @@
 //! index). Invariant: a row that decodes is exactly a row that was written. A change of a
 //! record's meaning raises `VERSION` and adds a decoder for the one before.
 
+use piston_client::api::CacheLevel;
 use piston_client::ids::{Digest, PackageRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,18 @@ pub struct PackageRecord {
     pub notes: Vec<String>,
     /// Unix time of the installation.
     pub installed_at: u64,
+    /// What the operator set for it; rows of before there was such a thing hold nothing.
+    #[serde(default)]
+    pub settings: PackageSettings,
+}
+
+/// What an operator set for one package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageSettings {
+    /// Cache level of jobs that say none.
+    pub cache: Option<CacheLevel>,
+    /// How long entries of its jobs last.
+    pub cache_ttl_ms: Option<u64>,
 }
 
 /// A configured repository.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use records::PackageSettings;
 
 fn record(name: &str, version: &str) -> PackageRecord {
     PackageRecord {
@@ -23,6 +24,7 @@ fn record(name: &str, version: &str) -> PackageRecord {
         layers: Vec::new(),
         notes: Vec::new(),
         installed_at: 7,
+        settings: PackageSettings::default(),
     }
 }
 

@@ -239,6 +239,7 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["repo", "packages"],
         &["job", "kill"],
         &["cache", "show"],
+        &["cache", "set"],
         &["cache", "purge"],
         &["status"],
     ] {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use piston_client::api::CacheLevel;
 use piston_client::ids::Digest;
 use piston_client::units::Bytes;
 use proptest::prelude::*;
@@ -51,7 +50,8 @@ fn draft() -> Draft {
 /// The keys of the compile stage and of the result.
 fn keys(draft: Draft) -> (Option<Key>, Key) {
     let request = Request::try_from(draft).expect("acceptable");
-    (Key::of_compile(&request), Key::of_result(&request))
+    let compile = Key::of_compile(&request);
+    (compile, Key::of_result(&request, compile))
 }
 
 fn changed(change: impl Fn(&mut Draft)) -> (Option<Key>, Key) {
@@ -107,6 +107,12 @@ fn what_a_compile_is_given_changes_both_keys() {
     check(
         "more env",
         changed(|d| drop(d.env.insert("B".to_owned(), String::new()))),
+    );
+    check(
+        "what the operator allows besides",
+        changed(|d| {
+            d.grants.calls.insert(crate::sandbox::Relaxation::IoUring);
+        }),
     );
     for (name, change) in limit_changes() {
         check(name, changed(|d| change(&mut d.limits.compile)));

@@ -53,7 +53,9 @@ pub(crate) fn lease(languages: &[&str]) -> Lease {
         runtimes: languages.iter().map(runtime).collect(),
         identity: piston_client::ids::Digest::from_bytes([0; 32]),
         cache: CacheLevel::None,
-        artifacts: Vec::new(),
+        level_set: None,
+        time_to_live: None,
+        artifacts: GlobSet::empty(),
     };
     Lease::made_up(installed)
 }

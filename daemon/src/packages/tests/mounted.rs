@@ -4,6 +4,7 @@ use std::path::Path;
 
 use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
+use super::super::view::Publish;
 use super::super::*;
 use super::support::*;
 
@@ -23,7 +24,7 @@ async fn world(at: &Path) -> World {
         root: dir.path().join("data"),
     };
     let publisher: Arc<dyn Publish> = mount(at);
-    let packages = Packages::open_with(data, publisher, verifier(), patience())
+    let packages = Packages::open_with(data, shown(publisher), verifier(), patience())
         .await
         .unwrap();
     World {
@@ -161,7 +162,7 @@ async fn what_the_first_reads_touched_is_kept_and_goes_with_the_package() {
     assert_eq!(hot_lists(), 1);
 
     let publisher: Arc<dyn Publish> = mount(&at);
-    let packages = Packages::open_with(data.clone(), publisher, verifier(), patience())
+    let packages = Packages::open_with(data.clone(), shown(publisher), verifier(), patience())
         .await
         .unwrap();
     assert_eq!(hot_lists(), 1, "an image's, and so not swept");

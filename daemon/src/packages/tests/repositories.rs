@@ -1,7 +1,5 @@
 //! Repositories over HTTP and as folders: what works, and what a broken or hostile one can do.
 
-use std::time::Duration;
-
 use piston_client::api::{Code, InstallState, RepositorySettings};
 
 use super::super::*;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use piston_fs::image::pack::{Compressor, Meta, Source, Tree};
 use piston_fs::layer::{Layer, Placed};
 use piston_fs::mount::MountError;
 use tempfile::TempDir;
 
+use super::super::view::Publish;
 use super::super::*;
 
 /// Records what would be shown; refuses what it is told to.
@@ -52,6 +52,14 @@ impl Publish for Recorder {
                 path: path.to_owned(),
                 reason: "not there".to_owned(),
             })
+    }
+}
+
+/// Shown by `publisher`, without any rule.
+pub(super) fn shown(publisher: Arc<dyn Publish>) -> Shown {
+    Shown {
+        publisher,
+        rules: CacheRules::default(),
     }
 }
 
@@ -144,7 +152,7 @@ async fn open_with(root: &Path, recorder: &Arc<Recorder>, verifier: Verifier) ->
         root: root.join("data"),
     };
     let publisher: Arc<dyn Publish> = Arc::<Recorder>::clone(recorder);
-    Packages::open_with(data, publisher, verifier, patience())
+    Packages::open_with(data, shown(publisher), verifier, patience())
         .await
         .unwrap()
 }

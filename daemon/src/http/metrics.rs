@@ -1,0 +1,130 @@
+//! `GET /metrics`: what the daemon counts, for a collector.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse as _;
+
+use super::app::{App, Engine};
+use super::reply::Reply;
+use crate::cache::Cache;
+use crate::metrics::{CONTENT_TYPE, Exposition, Kind};
+
+/// Every family, asked of those who count.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Reply {
+    let engine = app.engine().await?;
+    let mut exposition = Exposition::default();
+    exposition
+        .family("build_info", Kind::Gauge, "The daemon that answers.")
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    jobs(engine, &mut exposition);
+    cache(&engine.cache, &mut exposition);
+    let text = exposition.finish();
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
+
+fn jobs(engine: &Engine, to: &mut Exposition) {
+    let queue = engine.runner.queue();
+    to.single(
+        "jobs_running",
+        Kind::Gauge,
+        "Jobs that hold a slot.",
+        queue.running(),
+    );
+    to.single(
+        "jobs_queued",
+        Kind::Gauge,
+        "Jobs that wait for a slot.",
+        queue.waiting(),
+    );
+    to.single(
+        "job_slots",
+        Kind::Gauge,
+        "Jobs that may run at once.",
+        queue.max_concurrent(),
+    );
+}
+
+fn cache(cache: &Cache, to: &mut Exposition) {
+    let usages: Vec<_> = cache
+        .usages()
+        .into_iter()
+        .map(|(package, usage)| {
+            let version = package.version.to_string();
+            (package.language.to_string(), version, usage)
+        })
+        .collect();
+    let mut hits = to.family("cache_hits", Kind::Counter, "Jobs answered from the cache.");
+    for (package, version, (_, counters)) in &usages {
+        for (level, count) in [
+            ("binary", counters.binary_hits),
+            ("output", counters.output_hits),
+        ] {
+            let labels = [
+                ("package", &**package),
+                ("version", version),
+                ("level", level),
+            ];
+            hits.sample(&labels, count);
+        }
+    }
+    let mut misses = to.family(
+        "cache_misses",
+        Kind::Counter,
+        "Jobs that could have been answered from the cache and were not.",
+    );
+    for (package, version, (_, counters)) in &usages {
+        misses.sample(
+            &[("package", package), ("version", version)],
+            counters.misses,
+        );
+    }
+    let mut entries = to.family("cache_entries", Kind::Gauge, "What is kept.");
+    for (package, version, (amount, _)) in &usages {
+        entries.sample(
+            &[("package", package), ("version", version)],
+            amount.entries,
+        );
+    }
+    let mut bytes = to.family("cache_bytes", Kind::Gauge, "Bytes of what is kept.");
+    for (package, version, (amount, _)) in &usages {
+        bytes.sample(&[("package", package), ("version", version)], amount.bytes);
+    }
+    let (limit, troubles) = (cache.settings().size.0, cache.troubles());
+    to.single(
+        "cache_limit_bytes",
+        Kind::Gauge,
+        "Bytes that may be kept.",
+        limit,
+    );
+    for (name, help, value) in [
+        (
+            "cache_evicted",
+            "Entries that made room for others.",
+            cache.evicted(),
+        ),
+        (
+            "cache_damaged",
+            "Entries dropped as damaged.",
+            troubles.damaged,
+        ),
+        (
+            "cache_set_aside",
+            "Databases begun anew.",
+            troubles.set_aside,
+        ),
+        (
+            "cache_unwritten",
+            "Entries that could not be written.",
+            troubles.unwritten,
+        ),
+        (
+            "cache_too_large",
+            "Results over the bound of one entry.",
+            troubles.too_large,
+        ),
+    ] {
+        to.single(name, Kind::Counter, help, value);
+    }
+}
