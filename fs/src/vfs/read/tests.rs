@@ -45,7 +45,7 @@ impl Scene {
                     mtime: 0,
                 };
                 let source = pack::Source::Bytes(bytes.clone());
-                tree.file(&format!("/{name}"), meta, source).unwrap();
+                tree.file(format!("/{name}"), meta, source).unwrap();
             }
             let file = File::create(&image).unwrap();
             tree.write(file, Compressor::Zstd(1)).unwrap();
