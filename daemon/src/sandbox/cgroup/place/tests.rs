@@ -165,7 +165,7 @@ fn a_mount_of_a_part_of_a_hierarchy_starts_there() {
         panic!("it is there");
     };
     assert_eq!(found.memory, Some(host.path("memory/below")));
-    assert!(find("4:memory:/elsewhere\n").is_err());
+    find("4:memory:/elsewhere\n").unwrap_err();
 }
 
 #[test]
