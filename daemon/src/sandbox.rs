@@ -4,9 +4,9 @@
 //! never forked. A [`Workspace`] is the writable space of one stage (job directory, `/tmp`,
 //! `/dev/shm`): a tmpfs of its own that the daemon fills and reads through a descriptor.
 //!
-//! The parts, in the order of a stage: [`Spec`] says what to run; `spawn` sends it to the
-//! `launcher`, which forks an `init` into a PID namespace; init builds the root (`mounts`),
-//! brings up `network`, and forks what `program` turns into the program, with the identity of
+//! The parts, in the order of a stage: `spawn` orders a sandbox of the `launcher`, ahead of time;
+//! that forks an `init` into a PID namespace with a `network` of its own. [`Spec`] says what to run
+//! and goes to an init that waits; it builds the root (`mounts`) and forks what `program` turns into the program, with the identity of
 //! `idmap`, the limits of `rlimit` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
 //! daemon's own namespaces when it is not root, and [`host`] says what this machine offers.
@@ -24,6 +24,7 @@ mod network;
 mod program;
 mod rlimit;
 pub mod rootless;
+mod running;
 mod seccomp;
 mod spawn;
 mod spec;
@@ -35,7 +36,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use error::SandboxError;
-pub use spawn::{Launcher, Running};
+pub use running::Running;
+pub use spawn::Launcher;
 pub use spec::{Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 

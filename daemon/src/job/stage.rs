@@ -33,6 +33,12 @@ use crate::shutdown::Shutdown;
 /// How long a killed tree may take to die before that is a fault of ours.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Files that are written at once: they go to memory, which takes less time than waking a thread.
+const SMALL_FILES: usize = 16;
+
+/// The same for what they hold together.
+const SMALL_BYTES: usize = 64 << 10;
+
 /// Which stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageKind {
@@ -144,6 +150,7 @@ impl Stage<'_> {
         timings.sandbox += begun.elapsed();
         let mut leash = Leash {
             running: Some(running),
+            is_dead: false,
             workspace: Some(Arc::clone(&workspace)),
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown.clone(),
@@ -201,14 +208,21 @@ impl Stage<'_> {
     /// A fresh workspace with the files in it.
     async fn workspace(&self, files: Vec<WorkspaceFile>) -> Result<Workspace, StageError> {
         let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
-        let filled = tokio::task::spawn_blocking(move || {
+        let bytes = files.iter().map(|file| file.bytes.len()).sum::<usize>();
+        let is_small = files.len() <= SMALL_FILES && bytes <= SMALL_BYTES;
+        let fill = move || {
             let workspace = Workspace::new(disk, slot, ids)?;
             for file in &files {
                 workspace.write(&file.path, file.mode, &file.bytes)?;
             }
             Ok::<_, SandboxError>(workspace)
-        });
-        Ok(filled.await??)
+        };
+        let filled = if is_small {
+            fill()
+        } else {
+            tokio::task::spawn_blocking(fill).await?
+        };
+        Ok(filled?)
     }
 
     /// Waits for the end of the program, or brings it about.
@@ -382,25 +396,27 @@ async fn feed(mut pipe: Sender, input: &[u8]) -> Infallible {
 /// Holds on to a program until it is dead, also when nobody waits for the job any more.
 struct Leash {
     running: Option<Running>,
+    /// It has ended already.
+    is_dead: bool,
     workspace: Option<Arc<Workspace>>,
     slot: Arc<Admission>,
     shutdown: Shutdown,
 }
 
 impl Leash {
-    /// Lets go of a program that is dead. The workspace ends in the background: giving back its
-    /// pages is not the client's time.
+    /// Lets go of a program that is dead. Its mounts and its workspace end in the background:
+    /// giving back their memory is not the client's time.
     fn release(mut self) {
-        self.running = None;
+        self.is_dead = true;
     }
 }
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        let (running, workspace) = (self.running.take(), self.workspace.take());
-        let slot = Arc::clone(&self.slot);
+        let (mut running, workspace) = (self.running.take(), self.workspace.take());
+        let (slot, is_dead) = (Arc::clone(&self.slot), self.is_dead);
         self.shutdown.spawn(async move {
-            if let Some(mut running) = running {
+            if let (Some(running), false) = (&mut running, is_dead) {
                 running.kill();
                 if tokio::time::timeout(DEATH_TIMEOUT, running.wait())
                     .await
@@ -410,8 +426,8 @@ impl Drop for Leash {
                 }
             }
             drop(slot);
-            // An error means that the runtime ends, which drops the workspace as well.
-            drop(tokio::task::spawn_blocking(move || drop(workspace)).await);
+            // An error means that the runtime ends, which drops both as well.
+            drop(tokio::task::spawn_blocking(move || drop((running, workspace))).await);
         });
     }
 }

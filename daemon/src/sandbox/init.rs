@@ -4,6 +4,9 @@
 //! (`abort` would not be SIGABRT). Init holds nothing that a job wants: its capabilities are in
 //! the user namespace above the job's, and it is not dumpable.
 //!
+//! It does what is the same for all jobs before it has one, and waits: the daemon orders sandboxes
+//! ahead. A sandbox serves one job.
+//!
 //! Invariants: when it reports the end, no other process of the namespace is left; when it ends,
 //! for whatever reason, the kernel kills all that are. It ends with the control socket, and with
 //! the launcher.
@@ -20,57 +23,59 @@ use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
 use super::error::{Failure, Step as _};
-use super::launcher::Common;
+use super::launcher::{Common, Own};
 use super::message::{self, JobFds, KILL, Report};
+use super::mounts::Ground;
 use super::program::{self, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
 
-/// Namespaces of every job besides those of its pids and its user.
-pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
-    .union(CloneFlags::CLONE_NEWIPC)
+/// Namespaces of every job besides those of its pids, its mounts, its network and its user.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWIPC
     .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWCGROUP)
-    .union(CloneFlags::CLONE_NEWNET);
+    .union(CloneFlags::CLONE_NEWCGROUP);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
 
-/// Runs as init of `job`, in the process that was just forked for it, and never returns.
-/// `launcher` is the launcher's socket, which this process has no business with.
+/// Runs as init of a sandbox, in the process that was just forked for it, and never returns.
+/// `launcher` is what this process has no business with.
 pub(super) fn run(
     thread: &OneThread,
     common: &Common,
-    job: JobFds<OwnedFd>,
-    launcher: &mut OwnedFd,
+    network: OwnedFd,
+    control: &OwnedFd,
+    launcher: Own,
 ) -> ! {
     // A panic must not unwind into the launcher's loop, of which this process has a copy.
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let JobFds {
-            spec,
-            workspace,
-            stdio,
-            control,
-        } = job;
-        let files = Files {
-            spec,
-            workspace,
-            stdio,
-        };
-        match start(thread, common, files, &control, launcher) {
-            Ok(mut started) => attend(&mut started, &control),
-            Err(failure) => message::send(&control, &Report::Failed(failure), &[]),
+        drop(launcher);
+        let prepared = prepare(common, &network, control);
+        let started = prepared.and_then(|prepared| {
+            // The sandbox is ready before it is known what for.
+            match JobFds::receive(control).step("receive the job")? {
+                Some(job) => start(thread, common, prepared, job, control).map(Some),
+                None => Ok(None),
+            }
+        });
+        match started {
+            Ok(Some(mut started)) => {
+                attend(&mut started, control, || common.returns.give_back(&network))
+            }
+            Ok(None) => Ok(()),
+            Err(failure) => message::send(control, &Report::Failed(failure), &[]),
         }
     }));
     sys::leave(u8::from(!matches!(done, Ok(Ok(())))))
 }
 
-/// Descriptors that are needed until the program is started.
-struct Files {
-    spec: OwnedFd,
-    workspace: OwnedFd,
-    stdio: [OwnedFd; 3],
+/// A sandbox that waits for its job.
+struct Prepared {
+    /// Tells of dead children.
+    children: SignalFd,
+    /// Where the job's root will be.
+    ground: Ground,
 }
 
 /// A program that runs.
@@ -85,18 +90,11 @@ struct Started {
     tally: Tally,
 }
 
-/// Builds the sandbox and starts the program; returns when exec has succeeded.
-fn start(
-    thread: &OneThread,
-    common: &Common,
-    files: Files,
-    control: &OwnedFd,
-    launcher: &mut OwnedFd,
-) -> Result<Started, Failure> {
+/// Everything that is the same for all jobs.
+fn prepare(common: &Common, network: &OwnedFd, control: &OwnedFd) -> Result<Prepared, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("death signal")?;
     rustix::thread::set_name(c"piston-init").step("name")?;
-    forget(launcher)?;
     // First of all, so that a start that hangs (on the filesystem) can be ended.
     let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .step("pidfd")?;
@@ -109,29 +107,35 @@ fn start(
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .step("signalfd")?;
 
-    let spec = read_spec(files.spec)?;
-    let program = Program::prepare(&spec, common.ids)?;
+    super::network::enter(network).step("network namespace")?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
-    super::network::loopback_up().step("loopback")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
-    common.template.enter(&spec.view, &files.workspace)?;
-    drop(files.workspace);
+    let ground = common.template.prepare()?;
+    Ok(Prepared { children, ground })
+}
 
-    let (pid, at) = execute(thread, &program, &common.filter, files.stdio)?;
-    message::send(control, &Report::Ready, &[]).step("report")?;
+/// Completes the sandbox and starts the program; returns when exec has succeeded.
+fn start(
+    thread: &OneThread,
+    common: &Common,
+    prepared: Prepared,
+    job: JobFds<OwnedFd>,
+    control: &OwnedFd,
+) -> Result<Started, Failure> {
+    let Prepared { children, ground } = prepared;
+    let spec = read_spec(job.spec)?;
+    let program = Program::prepare(&spec, common.ids)?;
+    let mounts = common.template.enter(ground, &spec.view, &job.workspace)?;
+    drop(job.workspace);
+
+    let (pid, at) = execute(thread, &program, &common.filter, job.stdio)?;
+    message::send(control, &Report::Ready, &[mounts.as_fd()]).step("report")?;
     Ok(Started {
         pid,
         at,
         children,
         tally: Tally::new(spec.tree, at),
     })
-}
-
-/// Closes this process's copy of the launcher's socket, by putting nothing in its place.
-fn forget(launcher: &mut OwnedFd) -> Result<(), Failure> {
-    const STEP: &str = "close the launcher's socket";
-    let null = std::fs::File::open("/dev/null").step(STEP)?;
-    rustix::io::dup3(&null, launcher, rustix::io::DupFlags::CLOEXEC).step(STEP)
 }
 
 /// Reads the spec out of its memfd.
@@ -173,9 +177,13 @@ fn execute(
     Ok((pid, at))
 }
 
-/// Reaps until the program has ended, kills what is left, and reports. Kills on request, and when
-/// the tree is over a limit; returns at once when the daemon is gone.
-fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
+/// Reaps until the program has ended, kills what is left, and reports, after `emptied`. Kills on
+/// request, and when the tree is over a limit; returns at once when the daemon is gone.
+fn attend(
+    started: &mut Started,
+    control: &OwnedFd,
+    emptied: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     loop {
         let mut ready = [
             PollFd::new(control, PollFlags::IN),
@@ -202,6 +210,7 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
             kill_all();
             reap_until(0, WaitOptions::empty())?;
             let figures = started.tally.finish()?;
+            emptied()?;
             return message::send(control, &end(status, wall, figures), &[]);
         }
         if started.tally.look(monotonic()?)? {

@@ -2,10 +2,13 @@
 //!
 //! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
 //! empty read. Who says what:
-//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only [`JobFds`];
-//! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to that;
-//! - init to daemon, on the job's control socket: reports; daemon to init: [`KILL`];
-//! - the program's process to init, on a socket that closes at exec: reports.
+//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only orders: each brings
+//!   init's end of the control socket of a sandbox that is to be made;
+//! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to the setup;
+//! - daemon to init, on the control socket: one [`JobFds`], at most, and [`KILL`]; init to daemon:
+//!   reports, the first of them before it has a job;
+//! - the program's process to init, on a socket that closes at exec: reports;
+//! - init to launcher, on a socket of its own: its network namespace, to be used again.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -29,7 +32,7 @@ pub(super) const KILL: &[u8] = b"kill";
 const MAX_MESSAGE: usize = 4096;
 
 /// Descriptors that start a job, in this order in the message.
-const JOB_FDS: usize = 6;
+const JOB_FDS: usize = 5;
 
 /// What a launcher has to know. Not in its arguments, which every job can read off `/proc/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +48,8 @@ pub(super) struct Setup {
 pub(super) enum Report {
     /// From init: it exists, and here is its pidfd.
     Born,
-    /// From the launcher: it is ready. From init: the program runs.
+    /// From the launcher: it is ready. From init: the program runs, and here is the mount
+    /// namespace, which whoever holds it last takes apart.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
@@ -78,29 +82,20 @@ pub(super) struct JobFds<Fd> {
     pub(super) workspace: Fd,
     /// The program's standard streams.
     pub(super) stdio: [Fd; 3],
-    /// Init's end of the job's control socket.
-    pub(super) control: Fd,
 }
 
 impl JobFds<BorrowedFd<'_>> {
-    /// Sends the job to the launcher.
-    pub(super) fn send(&self, launcher: impl AsFd) -> io::Result<()> {
+    /// Sends the job to an init that waits for one.
+    pub(super) fn send(&self, init: impl AsFd) -> io::Result<()> {
         let [stdin, stdout, stderr] = self.stdio;
-        let fds: [_; JOB_FDS] = [
-            self.spec,
-            self.workspace,
-            stdin,
-            stdout,
-            stderr,
-            self.control,
-        ];
-        send_bytes(launcher, b"job", &fds)
+        let fds: [_; JOB_FDS] = [self.spec, self.workspace, stdin, stdout, stderr];
+        send_bytes(init, b"job", &fds)
     }
 }
 
 impl JobFds<OwnedFd> {
-    /// Receives the next job: none when the daemon is gone, an error for a message that is not a
-    /// job (its descriptors are closed, by which the daemon learns of it).
+    /// Receives the job: none when the daemon is gone or has none, an error for a message that is
+    /// no job.
     pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Self>> {
         let Some((_, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
             return Ok(None);
@@ -108,13 +103,33 @@ impl JobFds<OwnedFd> {
         let fds: [OwnedFd; JOB_FDS] = fds
             .try_into()
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing"))?;
-        let [spec, workspace, stdin, stdout, stderr, control] = fds;
+        let [spec, workspace, stdin, stdout, stderr] = fds;
         Ok(Some(Self {
             spec,
             workspace,
             stdio: [stdin, stdout, stderr],
-            control,
         }))
+    }
+}
+
+/// Orders a sandbox of the launcher; `control` is init's end of its control socket.
+pub(super) fn send_order(launcher: impl AsFd, control: impl AsFd) -> io::Result<()> {
+    send_bytes(launcher, b"sandbox", &[control.as_fd()])
+}
+
+/// Receives the next order: none when the daemon is gone. Messages that are no order are passed
+/// over: their descriptors are closed, by which the daemon learns of it.
+pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    loop {
+        let order = match receive_bytes(&socket, RecvFlags::empty()) {
+            Ok(Some((_, fds))) => fds.into_iter().next(),
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(error) => return Err(error),
+        };
+        if order.is_some() {
+            return Ok(order);
+        }
     }
 }
 
@@ -252,25 +267,17 @@ mod tests {
     #[test]
     fn a_job_arrives_in_order() {
         let (here, there) = pair().unwrap();
-        let files: Vec<_> = (0..6).map(|_| tempfile::tempfile().unwrap()).collect();
+        let files: Vec<_> = (0..5).map(|_| tempfile::tempfile().unwrap()).collect();
         let fd = |n: usize| files[n].as_fd();
         let job = JobFds {
             spec: fd(0),
             workspace: fd(1),
             stdio: [fd(2), fd(3), fd(4)],
-            control: fd(5),
         };
         job.send(&here).unwrap();
         let got = JobFds::receive(&there).unwrap().unwrap();
         let [stdin, stdout, stderr] = &got.stdio;
-        let order = [
-            &got.spec,
-            &got.workspace,
-            stdin,
-            stdout,
-            stderr,
-            &got.control,
-        ];
+        let order = [&got.spec, &got.workspace, stdin, stdout, stderr];
         for (file, fd) in files.iter().zip(order) {
             let sent = rustix::fs::fstat(file).unwrap();
             assert_eq!(rustix::fs::fstat(fd).unwrap().st_ino, sent.st_ino);

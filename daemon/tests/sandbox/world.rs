@@ -195,6 +195,38 @@ fn there_is_a_loopback_and_no_other_network() {
 }
 
 #[test]
+fn a_network_is_used_again_only_when_nobody_used_it() {
+    let name = "world::a_network_is_used_again_only_when_nobody_used_it";
+    everywhere(name, async |bench| {
+        let look = "cd /proc/net; cat dev snmp netstat unix";
+        let new = bench.prints(look).await;
+        let launcher = bench.launcher.process_id().unwrap();
+        // Not readable without root, as the launcher is not dumpable.
+        let held = |network: &str| {
+            let fds = std::fs::read_dir(format!("/proc/{launcher}/fd")).ok()?;
+            let links = fds.map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+            Some(links.flatten().any(|link| link.to_str() == Some(network)))
+        };
+        for (script, is_used) in [
+            ("", false),
+            ("exec 3<>/dev/tcp/127.0.0.1/9", true),
+            ("exec 3<>/dev/tcp/1.1.1.1/53", true),
+            ("exec 3>/dev/udp/127.0.0.1/9; echo x >&3", true),
+        ] {
+            let script = format!("readlink /proc/self/ns/net; {script}");
+            let network = bench.sh(&script).await.out;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            if let Some(held) = held(network.trim()) {
+                assert_ne!(held, is_used, "{script}");
+            }
+            for _ in 0..6 {
+                assert_eq!(bench.prints(look).await, new, "{script}");
+            }
+        }
+    });
+}
+
+#[test]
 fn two_jobs_of_a_slot_share_no_namespace() {
     everywhere(
         "world::two_jobs_of_a_slot_share_no_namespace",
@@ -225,5 +257,11 @@ fn init_tells_nothing_of_the_host() {
             .prints("cat /proc/1/comm; cat -v /proc/1/cmdline")
             .await;
         assert_eq!(told, "piston-init\npistond^@launcher^@");
+        // Its files are nobody's: neither read nor written, whoever the job is on the host.
+        let script = "cd /proc/1; for f in fd fdinfo map_files root cwd ns; do ls $f/; done
+                      cat environ maps mem auxv io; echo 0 > oom_score_adj; echo x > comm
+                      echo 0 > timerslack_ns; kill -STOP 1; head -n 3 status | tail -n 1";
+        let outcome = bench.sh(script).await;
+        assert_eq!(outcome.out, "State:\tS (sleeping)\n", "{outcome:?}");
     });
 }

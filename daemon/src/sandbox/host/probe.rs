@@ -164,8 +164,9 @@ fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
 }
 
 fn try_namespaces() -> Result<(), Failure> {
-    nix::sched::unshare(init::NAMESPACES).step("unshare")?;
-    network::loopback_up().step("loopback")
+    let mounts = nix::sched::CloneFlags::CLONE_NEWNS;
+    nix::sched::unshare(init::NAMESPACES | mounts).step("unshare")?;
+    network::make().step("network with a loopback")
 }
 
 fn try_mounts() -> Result<(), Failure> {
