@@ -120,6 +120,9 @@ pub struct Jobs {
     pub max_concurrent: u32,
     /// Jobs waiting behind them.
     pub max_queued: usize,
+    /// Hundredths of the host's memory that all jobs together may use, where control groups can
+    /// limit it.
+    pub memory_percent: u64,
     /// What to do on a host that can't make a sandbox.
     pub without_sandbox: WithoutSandbox,
 }

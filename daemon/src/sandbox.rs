@@ -13,6 +13,8 @@
 //!
 //! What a job sees and may do is decided here; which limits it gets is not.
 
+mod accounting;
+pub mod cgroup;
 mod error;
 pub mod host;
 mod idmap;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 pub use error::SandboxError;
 pub use running::Running;
 pub use spawn::Launcher;
-pub use spec::{Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
+pub use spec::{Controllers, Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 
 /// Runs the hidden subcommand that `arguments` (with the program's name in front) call for: the

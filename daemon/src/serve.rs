@@ -18,6 +18,7 @@ use crate::http::listener::{ListenError, Listener};
 use crate::job::queue::Queue;
 use crate::job::{Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
@@ -175,6 +176,7 @@ async fn engine(
         root: config.data.clone(),
     };
     let mount = fs.path().to_owned();
+    let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
         Packages::open(data, fs),
         tokio::task::spawn_blocking(host::examine)
@@ -185,7 +187,7 @@ async fn engine(
         .map_err(unopened)?;
     let sandboxes = match missing(&mechanisms, config.jobs.without_sandbox) {
         Some(reason) => Sandboxes::Refused(reason),
-        None => match Launcher::start(&mount, privilege.ids()).await {
+        None => match Launcher::start(&mount, privilege.ids(), groups).await {
             Ok(launcher) => Sandboxes::Ready {
                 launcher,
                 ids: privilege.ids(),
@@ -228,6 +230,29 @@ async fn cache(
         }
     }));
     Ok(cache)
+}
+
+/// The control groups of jobs, where there are any.
+fn groups(config: &Config) -> Option<Groups> {
+    let settings = cgroup::Settings {
+        memory_percent: config.jobs.memory_percent,
+        data: config.data.clone(),
+    };
+    match Groups::open(&settings) {
+        Ok(groups) => {
+            tracing::info!(what = groups.offer().description, "control groups");
+            Some(groups)
+        }
+        Err(missing) => {
+            let cgroup::Missing { reason, remedy } = missing;
+            tracing::warn!(
+                reason,
+                remedy,
+                "no control groups: limits are watched by polling"
+            );
+            None
+        }
+    }
 }
 
 fn unopened(error: PackagesError) -> ServeError {

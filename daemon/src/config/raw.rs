@@ -69,6 +69,7 @@ pub(crate) struct RawFilesystem {
 pub(crate) struct RawJobs {
     pub(crate) max_concurrent: Option<u32>,
     pub(crate) max_queued: Option<usize>,
+    pub(crate) memory_percent: Option<u64>,
     pub(crate) allow_unsandboxed: Option<bool>,
 }
 

@@ -108,6 +108,7 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
     Ok(Jobs {
         max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 4096))?,
         max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
+        memory_percent: number(&key("memory_percent"), raw.memory_percent, 75, (1, 100))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,
             Some(false) | None => WithoutSandbox::Refuse,

@@ -33,6 +33,12 @@ pub enum SandboxError {
     /// killed from outside, e.g. for want of memory.
     #[error("the sandbox was killed from outside")]
     Lost,
+    /// All jobs together, or the host, had no memory left, and the kernel chose this one.
+    #[error("the host ran out of memory for jobs and the kernel killed this one")]
+    OutOfMemory,
+    /// A control group could not be used.
+    #[error(transparent)]
+    Group(#[from] super::cgroup::FileError),
     /// A file of the workspace could not be written or read.
     #[error("cannot {action} {path} in the job's workspace")]
     Workspace {

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -37,11 +38,13 @@ pub(super) fn become_user(id: u32) -> Result<(), Failure> {
     .step(STEP)
 }
 
-/// Enters a new user namespace that knows only this user, as 1000.
-pub(super) fn enter_user_namespace() -> Result<(), Failure> {
+/// Enters a new user namespace that knows only this user, as 1000, and a cgroup namespace whose
+/// root is the group of this process: a program sees nothing of the host's groups.
+pub(super) fn enter_last_namespaces() -> Result<(), Failure> {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).step("user namespace")?;
+    let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWCGROUP;
+    nix::sched::unshare(namespaces).step("user namespace")?;
     // A change of user made the process not dumpable, and then its maps belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
     write_maps(

@@ -26,15 +26,14 @@ use super::error::{Failure, Step as _};
 use super::launcher::{Common, Own};
 use super::message::{self, JobFds, KILL, Report};
 use super::mounts::Ground;
-use super::program::{self, Program};
+use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
 
-/// Namespaces of every job besides those of its pids, its mounts, its network and its user.
-pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWIPC
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWCGROUP);
+/// Namespaces of every job besides those of its pids, its mounts and its network, and those that
+/// the program enters by itself.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWIPC.union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
@@ -52,18 +51,13 @@ pub(super) fn run(
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         drop(launcher);
         let prepared = prepare(common, &network, control);
-        let started = prepared.and_then(|prepared| {
-            // The sandbox is ready before it is known what for.
-            match JobFds::receive(control).step("receive the job")? {
-                Some(job) => start(thread, common, prepared, job, control).map(Some),
-                None => Ok(None),
-            }
-        });
+        let Some(job) = JobFds::receive(control)? else {
+            return Ok(());
+        };
+        message::send(control, &Report::Taken, &[])?;
+        let started = prepared.and_then(|ready| start(thread, common, ready, job, control));
         match started {
-            Ok(Some(mut started)) => {
-                attend(&mut started, control, || common.returns.give_back(&network))
-            }
-            Ok(None) => Ok(()),
+            Ok(mut started) => attend(&mut started, control, || common.returns.give_back(&network)),
             Err(failure) => message::send(control, &Report::Failed(failure), &[]),
         }
     }));
@@ -76,6 +70,8 @@ struct Prepared {
     children: SignalFd,
     /// Where the job's root will be.
     ground: Ground,
+    /// Where the program's process reports, and its end of that.
+    report: (OwnedFd, OwnedFd),
 }
 
 /// A program that runs.
@@ -107,11 +103,17 @@ fn prepare(common: &Common, network: &OwnedFd, control: &OwnedFd) -> Result<Prep
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .step("signalfd")?;
 
+    // Before, so that the job's network knows nothing of it.
+    let report = message::pair().step("report socket")?;
     super::network::enter(network).step("network namespace")?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
     let ground = common.template.prepare()?;
-    Ok(Prepared { children, ground })
+    Ok(Prepared {
+        children,
+        ground,
+        report,
+    })
 }
 
 /// Completes the sandbox and starts the program; returns when exec has succeeded.
@@ -122,19 +124,27 @@ fn start(
     job: JobFds<OwnedFd>,
     control: &OwnedFd,
 ) -> Result<Started, Failure> {
-    let Prepared { children, ground } = prepared;
+    let Prepared {
+        children,
+        ground,
+        report,
+    } = prepared;
     let spec = read_spec(job.spec)?;
-    let program = Program::prepare(&spec, common.ids)?;
+    let program = Program::prepare(&spec, common)?;
     let mounts = common.template.enter(ground, &spec.view, &job.workspace)?;
     drop(job.workspace);
 
-    let (pid, at) = execute(thread, &program, &common.filter, job.stdio)?;
+    let handed = Handed {
+        stdio: job.stdio,
+        entry: job.entry,
+    };
+    let (pid, at) = execute(thread, &program, &common.filter, handed, report)?;
     message::send(control, &Report::Ready, &[mounts.as_fd()]).step("report")?;
     Ok(Started {
         pid,
         at,
         children,
-        tally: Tally::new(spec.tree, at),
+        tally: Tally::new(spec.tree.without(common.controllers), at),
     })
 }
 
@@ -153,14 +163,14 @@ fn execute(
     thread: &OneThread,
     program: &Program,
     filter: &super::seccomp::Filter,
-    stdio: [OwnedFd; 3],
+    handed: Handed,
+    (ours, theirs): (OwnedFd, OwnedFd),
 ) -> Result<(i32, Duration), Failure> {
-    let (ours, theirs) = message::pair().step("report socket")?;
-    let pid = match sys::fork(thread).step("fork the program")? {
+    let pid = match handed.entry.fork(thread).step("fork the program")? {
         Forked::Parent(pid) => pid,
-        Forked::Child => program::run(program, filter, &stdio, &theirs),
+        Forked::Child => program::run(program, filter, &handed, &theirs),
     };
-    drop((theirs, stdio));
+    drop((theirs, handed));
     let mut at = None;
     // Exec closes the other end.
     while let Some((report, _)) =
@@ -169,7 +179,7 @@ fn execute(
         match report {
             Report::Executing { at: nanoseconds } => at = Some(Duration::from_nanos(nanoseconds)),
             Report::Failed(failure) => return Err(failure),
-            Report::Born | Report::Ready | Report::Ended { .. } => {}
+            Report::Born | Report::Taken | Report::Ready | Report::Ended { .. } => {}
         }
     }
     // Without a time the process was killed on its way: it is reaped like a program's.

@@ -20,6 +20,7 @@ use super::message::{self, Report, Setup};
 use super::mounts::Template;
 use super::network::{Networks, Returns};
 use super::seccomp::Filter;
+use super::spec::Controllers;
 use super::sys::{self, Disposition, Forked, OneThread};
 
 /// Signals that are meant for the daemon and reach the launcher too (a terminal's, a service
@@ -43,6 +44,8 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// What control groups limit and count.
+    pub(super) controllers: Controllers,
     /// Where network namespaces are given back.
     pub(super) returns: Returns,
 }
@@ -116,7 +119,12 @@ impl Own {
 }
 
 /// Everything that is done once.
-fn prepare(Setup { fs, ids }: Setup) -> Result<(Common, Networks), Failure> {
+fn prepare(setup: Setup) -> Result<(Common, Networks), Failure> {
+    let Setup {
+        fs,
+        ids,
+        controllers,
+    } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
     sys::set_dispositions(1..=64, Disposition::Default);
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Ignore);
@@ -133,6 +141,7 @@ fn prepare(Setup { fs, ids }: Setup) -> Result<(Common, Networks), Failure> {
         template,
         filter,
         ids,
+        controllers,
         returns,
     };
     Ok((common, networks))

@@ -22,8 +22,9 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Entry;
 use super::error::Failure;
-use super::spec::{Ended, Over};
+use super::spec::{Controllers, Ended, Over};
 
 /// What the daemon tells an init that is to kill its tree and report.
 pub(super) const KILL: &[u8] = b"kill";
@@ -31,8 +32,18 @@ pub(super) const KILL: &[u8] = b"kill";
 /// Longest message; reports are far shorter.
 const MAX_MESSAGE: usize = 4096;
 
-/// Descriptors that start a job, in this order in the message.
+/// Descriptors that start every job, in this order in the message.
 const JOB_FDS: usize = 5;
+
+/// The most that a message carries: a job's, and those by which it enters its control group.
+const MAX_FDS: usize = JOB_FDS + Entry::<OwnedFd>::MAX_FDS;
+
+/// A job whose program is born in the group whose directory is the first descriptor after
+/// [`JOB_FDS`]; those after it are of files to enter groups by.
+const JOB_BORN_IN_GROUP: &[u8] = b"job in group";
+
+/// A job where all descriptors after [`JOB_FDS`] are of files to enter groups by.
+const JOB: &[u8] = b"job";
 
 /// What a launcher has to know. Not in its arguments, which every job can read off `/proc/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +52,8 @@ pub(super) struct Setup {
     pub(super) fs: PathBuf,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// What the control groups of jobs limit and count, so that init does not.
+    pub(super) controllers: Controllers,
 }
 
 /// What is said on the way of a job.
@@ -48,6 +61,8 @@ pub(super) struct Setup {
 pub(super) enum Report {
     /// From init: it exists, and here is its pidfd.
     Born,
+    /// From init: it has its job. One that has not said so has not begun with it.
+    Taken,
     /// From the launcher: it is ready. From init: the program runs, and here is the mount
     /// namespace, which whoever holds it last takes apart.
     Ready,
@@ -82,6 +97,8 @@ pub(super) struct JobFds<Fd> {
     pub(super) workspace: Fd,
     /// The program's standard streams.
     pub(super) stdio: [Fd; 3],
+    /// How the program enters its control group.
+    pub(super) entry: Entry<Fd>,
 }
 
 impl JobFds<BorrowedFd<'_>> {
@@ -89,7 +106,11 @@ impl JobFds<BorrowedFd<'_>> {
     pub(super) fn send(&self, init: impl AsFd) -> io::Result<()> {
         let [stdin, stdout, stderr] = self.stdio;
         let fds: [_; JOB_FDS] = [self.spec, self.workspace, stdin, stdout, stderr];
-        send_bytes(init, b"job", &fds)
+        let mut fds = fds.to_vec();
+        fds.extend(self.entry.birth);
+        fds.extend(&self.entry.files);
+        let kind = self.entry.birth.map_or(JOB, |_| JOB_BORN_IN_GROUP);
+        send_bytes(init, kind, &fds)
     }
 }
 
@@ -97,17 +118,27 @@ impl JobFds<OwnedFd> {
     /// Receives the job: none when the daemon is gone or has none, an error for a message that is
     /// no job.
     pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Self>> {
-        let Some((_, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
+        let Some((kind, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
             return Ok(None);
         };
-        let fds: [OwnedFd; JOB_FDS] = fds
-            .try_into()
+        let mut fds = fds.into_iter();
+        let required: Vec<OwnedFd> = fds.by_ref().take(JOB_FDS).collect();
+        let [spec, workspace, stdin, stdout, stderr] = <[OwnedFd; JOB_FDS]>::try_from(required)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing"))?;
-        let [spec, workspace, stdin, stdout, stderr] = fds;
+        let birth = if kind == JOB_BORN_IN_GROUP {
+            fds.next()
+        } else {
+            None
+        };
+        let entry = Entry {
+            birth,
+            files: fds.collect(),
+        };
         Ok(Some(Self {
             spec,
             workspace,
             stdio: [stdin, stdout, stderr],
+            entry,
         }))
     }
 }
@@ -166,7 +197,7 @@ pub(super) fn send_bytes(
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::new(
@@ -191,7 +222,7 @@ pub(super) fn receive_bytes(
     flags: RecvFlags,
 ) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MAX_MESSAGE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(JOB_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = retry(|| {
         let mut slices = [IoSliceMut::new(&mut bytes)];
@@ -267,17 +298,30 @@ mod tests {
     #[test]
     fn a_job_arrives_in_order() {
         let (here, there) = pair().unwrap();
-        let files: Vec<_> = (0..5).map(|_| tempfile::tempfile().unwrap()).collect();
+        let files: Vec<_> = (0..8).map(|_| tempfile::tempfile().unwrap()).collect();
         let fd = |n: usize| files[n].as_fd();
         let job = JobFds {
             spec: fd(0),
             workspace: fd(1),
             stdio: [fd(2), fd(3), fd(4)],
+            entry: Entry {
+                birth: Some(fd(5)),
+                files: vec![fd(6), fd(7)],
+            },
         };
         job.send(&here).unwrap();
         let got = JobFds::receive(&there).unwrap().unwrap();
         let [stdin, stdout, stderr] = &got.stdio;
-        let order = [&got.spec, &got.workspace, stdin, stdout, stderr];
+        let order = [
+            &got.spec,
+            &got.workspace,
+            stdin,
+            stdout,
+            stderr,
+            got.entry.birth.as_ref().unwrap(),
+            &got.entry.files[0],
+            &got.entry.files[1],
+        ];
         for (file, fd) in files.iter().zip(order) {
             let sent = rustix::fs::fstat(file).unwrap();
             assert_eq!(rustix::fs::fstat(fd).unwrap().st_ino, sent.st_ino);

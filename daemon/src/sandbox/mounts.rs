@@ -52,6 +52,10 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// A job sees its own processes and not its init. Where all jobs share the daemon's user, that one's
+/// files would be the job's to list, and its `oom_score_adj` to change.
+const PROC: [(&str, &str); 1] = [("hidepid", "ptraceable")];
+
 /// Files of proc that tell of the host or its user: they read as empty.
 const MASKED_FILES: [&str; 9] = [
     "interrupts",
@@ -114,7 +118,7 @@ impl Template {
     /// of that namespace.
     pub(super) fn prepare(&self) -> Result<Ground, Failure> {
         // Asked for where a whole proc is to be seen.
-        let proc = new_mount("proc", &[], NOSUID | NODEV | NOEXEC).step("mount /proc")?;
+        let proc = new_mount("proc", &PROC, NOSUID | NODEV | NOEXEC).step("mount /proc")?;
         enter_namespace(&self.ground).step("mount namespace")?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("mount namespace")?;
         let root = open_beneath(CWD, ".").step("mount /proc")?;
@@ -372,7 +376,7 @@ fn new_mount(
 
 /// Tries whether a fresh proc may be mounted here, without mounting it anywhere.
 pub(super) fn try_proc() -> Result<(), Failure> {
-    new_mount("proc", &[], NOSUID | NODEV | NOEXEC)
+    new_mount("proc", &PROC, NOSUID | NODEV | NOEXEC)
         .step("mount a fresh proc")
         .map(drop)
 }

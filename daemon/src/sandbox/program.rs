@@ -13,8 +13,9 @@ use nix::sys::signal::SigSet;
 use rustix::fs::{FileType, Gid, Uid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use super::cgroup::Entry;
 use super::error::{EXEC, Failure, Step as _};
-use super::launcher::IGNORED_SIGNALS;
+use super::launcher::{Common, IGNORED_SIGNALS};
 use super::message::{self, Report};
 use super::seccomp::Filter;
 use super::spec::{Rlimits, Spec};
@@ -23,6 +24,15 @@ use super::{idmap, rlimit};
 
 /// Where programs start.
 const JOB_DIRECTORY: &str = "/piston/job";
+
+/// Descriptors that the program's process is given.
+#[derive(Debug)]
+pub(super) struct Handed {
+    /// The program's standard streams.
+    pub(super) stdio: [OwnedFd; 3],
+    /// How it enters its control group.
+    pub(super) entry: Entry<OwnedFd>,
+}
 
 /// What to execute, in the kernel's form.
 #[derive(Debug)]
@@ -36,15 +46,15 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Takes from the spec what the program needs; `ids` is the first host id of the slots.
-    pub(super) fn prepare(spec: &Spec, ids: Option<u32>) -> Result<Self, Failure> {
+    /// Takes from the spec what the program needs.
+    pub(super) fn prepare(spec: &Spec, common: &Common) -> Result<Self, Failure> {
         let argv = spec.argv.iter().map(|word| c_string(word.as_bytes()));
         let argv = argv.collect::<Result<Vec<_>, _>>()?;
         let env = spec
             .env
             .iter()
             .map(|(name, value)| c_string(format!("{name}={value}").as_bytes()));
-        let id = match ids {
+        let id = match common.ids {
             None => None,
             Some(first) => Some(
                 first
@@ -62,7 +72,7 @@ impl Program {
             path,
             env: env.collect::<Result<_, _>>()?,
             argv,
-            rlimits: spec.rlimits,
+            rlimits: spec.rlimits.without(common.controllers),
             id,
         })
     }
@@ -74,9 +84,9 @@ fn c_string(word: &[u8]) -> Result<CString, Failure> {
 }
 
 /// Becomes the program. Never returns: on failure it reports on `report` and ends.
-pub(super) fn run(program: &Program, filter: &Filter, stdio: &[OwnedFd; 3], report: &OwnedFd) -> ! {
+pub(super) fn run(program: &Program, filter: &Filter, handed: &Handed, report: &OwnedFd) -> ! {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let Err(failure) = become_program(program, filter, stdio, report);
+        let Err(failure) = become_program(program, filter, handed, report);
         message::send(report, &Report::Failed(failure), &[])
     }));
     drop(result);
@@ -87,11 +97,13 @@ pub(super) fn run(program: &Program, filter: &Filter, stdio: &[OwnedFd; 3], repo
 fn become_program(
     program: &Program,
     filter: &Filter,
-    stdio: &[OwnedFd; 3],
+    handed: &Handed,
     report: &OwnedFd,
 ) -> Result<Infallible, Failure> {
+    // First of all: whatever this process uses from here on is the job's.
+    handed.entry.join().step("control group")?;
     rustix::process::setsid().step("session")?;
-    take_stdio(stdio, program.id)?;
+    take_stdio(&handed.stdio, program.id)?;
     // Init is not dumpable, and neither are its children, whose proc files then belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
     // When memory runs out the kernel is to end jobs first.
@@ -99,7 +111,7 @@ fn become_program(
     if let Some(id) = program.id {
         idmap::become_user(id)?;
     }
-    idmap::enter_user_namespace()?;
+    idmap::enter_last_namespaces()?;
     rustix::process::chdir(JOB_DIRECTORY).step("job directory")?;
     rlimit::apply(&program.rlimits)?;
     idmap::drop_capabilities()?;

@@ -14,6 +14,7 @@ use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::accounting::Accounting;
 use super::error::SandboxError;
 use super::message::{self, KILL, Report};
 use super::spec::Exit;
@@ -32,6 +33,8 @@ pub struct Running {
     exit: Option<Exit>,
     /// Init was told to end it.
     is_killed: AtomicBool,
+    /// Who counts.
+    accounting: Accounting,
     /// Its mount namespace. Taking that apart takes a while, and init would not be dead before.
     mounts: Option<OwnedFd>,
 }
@@ -47,6 +50,7 @@ impl Running {
             init,
             exit: None,
             is_killed: AtomicBool::new(false),
+            accounting: Accounting::Init,
             mounts: None,
         })
     }
@@ -54,6 +58,16 @@ impl Running {
     /// The mount namespace that init sent, to be taken apart when this is dropped.
     pub(super) fn keep_mounts(&mut self, fds: Vec<OwnedFd>) {
         self.mounts = fds.into_iter().next();
+    }
+
+    /// The socket to init.
+    pub(super) fn control(&self) -> &AsyncFd<OwnedFd> {
+        &self.control
+    }
+
+    /// Who counts what it uses.
+    pub(super) fn count_by(&mut self, accounting: Accounting) {
+        self.accounting = accounting;
     }
 
     /// The next report of init.
@@ -67,12 +81,12 @@ impl Running {
         let exit = match self.exit {
             Some(exit) => exit,
             None => {
-                let report = self.report_in_time().await?;
-                *self.exit.insert(report)
+                let exit = self.end().await?;
+                *self.exit.insert(exit)
             }
         };
         self.dead().await?;
-        Ok(exit)
+        self.accounting.settle(exit)
     }
 
     /// Kills the whole tree now; `wait` then tells the figures.
@@ -83,10 +97,14 @@ impl Running {
         }
     }
 
-    /// The last report of init, which has to come soon once it was told to end the tree.
-    async fn report_in_time(&self) -> Result<Exit, SandboxError> {
+    /// The last report of init, brought about where the tree is over a limit, which has to come
+    /// soon once init was told to end it.
+    async fn end(&self) -> Result<Exit, SandboxError> {
         if !self.is_killed.load(Ordering::Relaxed) {
-            return self.report().await;
+            tokio::select! {
+                exit = self.report() => return exit,
+                () = self.accounting.exceeded() => self.kill(),
+            }
         }
         match tokio::time::timeout(KILL_TIMEOUT, self.report()).await {
             Ok(report) => report,

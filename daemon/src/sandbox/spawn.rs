@@ -16,10 +16,12 @@ use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
 use tokio::io::unix::AsyncFd;
 
+use super::accounting::Accounting;
+use super::cgroup::Groups;
 use super::error::SandboxError;
 use super::message::{self, JobFds, Report, Setup};
 use super::running::{Running, non_blocking, receive};
-use super::spec::{Spec, Stdio};
+use super::spec::{Controllers, Spec, Stdio};
 use super::workspace::Workspace;
 
 /// Name of the hidden subcommand that runs the launcher.
@@ -28,7 +30,8 @@ pub(super) const SUBCOMMAND: &str = "launcher";
 /// A sandbox takes about a millisecond to make; one that takes this long never will be.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A launcher that has not even begun with a sandbox after this long is replaced.
+/// A launcher that has not even begun with a sandbox after this long is replaced, and so is a
+/// sandbox that does not take its stage.
 const BIRTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sandboxes that wait for a stage: some for a burst, each a small process.
@@ -42,6 +45,8 @@ const ATTEMPTS: usize = AHEAD + 2;
 pub struct Launcher {
     /// How to start one.
     command: LauncherCommand,
+    /// Where what it starts is counted.
+    groups: Option<Groups>,
     /// The one in use.
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
@@ -66,10 +71,15 @@ struct Link {
 
 impl Launcher {
     /// Starts the launcher over the filesystem mounted at `fs`. `ids`: first host uid and gid for
-    /// slots, or none when all jobs share the daemon's. The launcher is this very program, whose
-    /// `main` has to call [`super::hidden_subcommand`].
-    pub async fn start(fs: &Path, ids: Option<u32>) -> Result<Self, SandboxError> {
-        Self::start_program(Path::new("/proc/self/exe"), fs, ids).await
+    /// slots, or none when all jobs share the daemon's. `groups`: those for jobs, where the host
+    /// has any. The launcher is this very program, whose `main` has to call
+    /// [`super::hidden_subcommand`].
+    pub async fn start(
+        fs: &Path,
+        ids: Option<u32>,
+        groups: Option<Groups>,
+    ) -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"), fs, ids, groups).await
     }
 
     /// The same with another program as launcher, for callers that are not `pistond` themselves.
@@ -77,10 +87,14 @@ impl Launcher {
         program: &Path,
         fs: &Path,
         ids: Option<u32>,
+        groups: Option<Groups>,
     ) -> Result<Self, SandboxError> {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            controllers: groups
+                .as_ref()
+                .map_or_else(Controllers::default, |groups| groups.offer().controllers),
         };
         let command = LauncherCommand {
             program: program.to_owned(),
@@ -89,6 +103,7 @@ impl Launcher {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
+            groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
         })
@@ -103,10 +118,12 @@ impl Launcher {
         stdio: Stdio,
     ) -> Result<Running, SandboxError> {
         let memfd = spec_memfd(spec).map_err(|error| SandboxError::step("spec", error))?;
+        let accounting = Accounting::begin(self.groups.as_ref(), spec)?;
         let fds = StageFds {
             spec: memfd.as_fd(),
             workspace: workspace.mount(),
             stdio: &stdio,
+            accounting: &accounting,
         };
         let mut link = self.link();
         for _ in 0..ATTEMPTS {
@@ -114,7 +131,10 @@ impl Launcher {
                 link = self.replace(&link).await?;
             }
             match link.spawn(&fds, spec).await {
-                Ok(running) => return Ok(running),
+                Ok(mut running) => {
+                    running.count_by(accounting);
+                    return Ok(running);
+                }
                 Err(NotStarted::Failed(error)) => return Err(error),
                 Err(NotStarted::Dead) => {}
                 Err(NotStarted::Stuck) => {
@@ -195,11 +215,11 @@ impl LauncherCommand {
 }
 
 /// What a stage is started with, all of it borrowed: a second sandbox may have to get it too.
-#[derive(Clone, Copy)]
 struct StageFds<'a> {
     spec: BorrowedFd<'a>,
     workspace: BorrowedFd<'a>,
     stdio: &'a Stdio,
+    accounting: &'a Accounting,
 }
 
 /// Why a stage was not started.
@@ -232,11 +252,14 @@ impl Link {
             spec: fds.spec,
             workspace: fds.workspace,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            entry: fds.accounting.entry(),
         };
         // There is room: it is the first message.
         job.send(control.get_ref())
             .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => NotStarted::Dead,
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                    refusal(&control, spec)
+                }
                 _ => SandboxError::step("reach the sandbox", error).into(),
             })?;
         self.order_ahead();
@@ -297,13 +320,20 @@ impl Link {
 /// Waits until a stage's program runs. When this is given up, the stage is killed.
 async fn started(control: AsyncFd<OwnedFd>, spec: &Spec) -> Result<Running, NotStarted> {
     let program = spec.argv.first().map_or("", String::as_str);
-    let born = tokio::time::timeout(BIRTH_TIMEOUT, receive(&control));
-    let mut running = match born.await.map_err(|_| NotStarted::Stuck)? {
-        Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
+    let born = tokio::time::timeout(BIRTH_TIMEOUT, receive(&control)).await;
+    let born = match born.map_err(|_| NotStarted::Stuck)? {
+        Ok(Some((Report::Born, fds))) => fds,
         Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program).into()),
         // The end of the launcher closes every order that it had not come to.
-        _ => return Err(NotStarted::Dead),
+        _ => return Err(refusal(&control, spec)),
     };
+    let mut running = Running::new(control, born)?;
+    match tokio::time::timeout(BIRTH_TIMEOUT, running.receive()).await {
+        Ok(Ok(Some((Report::Taken, _)))) => {}
+        Ok(_) => return Err(refusal(running.control(), spec)),
+        // Init is stopped: it is killed by being given up.
+        Err(_) => return Err(NotStarted::Dead),
+    }
     let error = match running.receive().await {
         Ok(Some((Report::Ready, fds))) => {
             running.keep_mounts(fds);
@@ -315,6 +345,20 @@ async fn started(control: AsyncFd<OwnedFd>, spec: &Spec) -> Result<Running, NotS
     // What was made of the sandbox is to be gone before the caller hears of it.
     running.dead().await?;
     Err(error.into())
+}
+
+/// What became of a sandbox that is gone without having taken its stage.
+fn refusal(control: &AsyncFd<OwnedFd>, spec: &Spec) -> NotStarted {
+    let program = spec.argv.first().map_or("", String::as_str);
+    loop {
+        match message::receive(control.get_ref(), RecvFlags::DONTWAIT) {
+            Ok(Some((Report::Failed(failure), _))) => return failure.into_error(program).into(),
+            // It comes before what was said.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return NotStarted::Dead,
+        }
+    }
 }
 
 /// The spec in a memfd, which can be any size without a bound on messages.

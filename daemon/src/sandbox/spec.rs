@@ -51,6 +51,51 @@ pub struct TreeLimits {
     pub cpu: u64,
 }
 
+/// Which limits the control groups of jobs enforce on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Controllers {
+    /// Memory is limited and counted.
+    pub memory: bool,
+    /// Processes are limited.
+    pub pids: bool,
+    /// Processor time is counted.
+    pub cpu: bool,
+}
+
+/// The limits that init has to watch itself, by looking at the processes of its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Watched {
+    /// Bytes of memory.
+    pub(super) memory: Option<u64>,
+    /// Nanoseconds of processor time.
+    pub(super) cpu: Option<u64>,
+}
+
+impl TreeLimits {
+    /// What is left to watch where `groups` do their part.
+    pub(super) fn without(self, groups: Controllers) -> Watched {
+        Watched {
+            memory: (!groups.memory).then_some(self.memory),
+            cpu: (!groups.cpu).then_some(self.cpu),
+        }
+    }
+}
+
+impl Rlimits {
+    /// These limits where `groups` do their part: `RLIMIT_DATA` counts memory that a program never
+    /// touches, and is only a substitute.
+    pub(super) fn without(self, groups: Controllers) -> Self {
+        Self {
+            data_bytes: if groups.memory {
+                u64::MAX
+            } else {
+                self.data_bytes
+            },
+            ..self
+        }
+    }
+}
+
 /// A limit on a sum that a stage exceeded, for which its tree was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Over {

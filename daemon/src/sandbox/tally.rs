@@ -11,6 +11,9 @@
 //! Not counted: files in the workspace (they have a bound of their own) and memory that is in no
 //! address space, such as an unmapped memfd.
 //!
+//! Where control groups limit and count one of the two, that is not looked at; where they do both,
+//! nothing is.
+//!
 //! This decides when a tree is over its limits; killing it is init's.
 
 use std::io;
@@ -19,7 +22,7 @@ use std::time::Duration;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::spec::{Over, TreeLimits};
+use super::spec::{Over, Watched};
 use super::sys;
 
 /// When a job is looked at first, after its start.
@@ -34,7 +37,7 @@ const REST: u32 = 9;
 /// The sums of one tree.
 #[derive(Debug)]
 pub(super) struct Tally {
-    limits: TreeLimits,
+    limits: Watched,
     /// Nanoseconds of one unit of processor time in proc.
     tick: u64,
     /// When to look next, on the monotonic clock; none after a limit was exceeded.
@@ -60,13 +63,13 @@ pub(super) struct Figures {
 
 impl Tally {
     /// The tally of a tree that was started at `start`.
-    pub(super) fn new(limits: TreeLimits, start: Duration) -> Self {
+    pub(super) fn new(limits: Watched, start: Duration) -> Self {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
         let ticks = ticks.ok().flatten().and_then(|n| u64::try_from(n).ok());
         Self {
             limits,
             tick: 1_000_000_000 / ticks.unwrap_or(100).max(1),
-            due: Some(start.saturating_add(FIRST)),
+            due: (limits != Watched::default()).then(|| start.saturating_add(FIRST)),
             over: None,
             memory: 0,
             cpu: 0,
@@ -84,11 +87,15 @@ impl Tally {
             return Ok(false);
         }
         let processes = processes()?;
-        self.count_cpu(&processes)?;
-        self.count_memory(processes)?;
-        self.over = if self.memory > self.limits.memory {
+        if self.limits.cpu.is_some() {
+            self.count_cpu(&processes)?;
+        }
+        if self.limits.memory.is_some() {
+            self.count_memory(processes)?;
+        }
+        self.over = if self.limits.memory.is_some_and(|limit| self.memory > limit) {
             Some(Over::Memory)
-        } else if self.cpu >= self.limits.cpu {
+        } else if self.limits.cpu.is_some_and(|limit| self.cpu >= limit) {
             Some(Over::CpuTime)
         } else {
             None

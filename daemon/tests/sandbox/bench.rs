@@ -159,7 +159,7 @@ impl Bench {
         build_view(&fs.path().join("view"));
         // Root by now, be it in a user namespace: only the ids are asked for.
         let ids = pistond::sandbox::rootless::enter().unwrap().ids();
-        let launcher = Launcher::start_program(&pistond(), fs.path(), ids)
+        let launcher = Launcher::start_program(&pistond(), fs.path(), ids, None)
             .await
             .unwrap();
         Self { launcher, ids, fs }

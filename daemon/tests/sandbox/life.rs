@@ -314,7 +314,8 @@ fn a_filesystem_that_is_not_there_is_an_error_of_the_start() {
         async |bench| {
             let nowhere = std::path::Path::new("/nonexistent/fs");
             let program = crate::bench::pistond();
-            let launcher = pistond::sandbox::Launcher::start_program(&program, nowhere, bench.ids);
+            let launcher =
+                pistond::sandbox::Launcher::start_program(&program, nowhere, bench.ids, None);
             match launcher.await {
                 Err(SandboxError::Step { step, source }) => {
                     assert_eq!(
@@ -423,7 +424,11 @@ fn neither_daemon_nor_launcher_keeps_anything_of_a_job() {
                 bench.run(command(&["/missing"])).await.unwrap_err();
             }
             let start = Instant::now();
-            while held() != before {
+            // A network that a failed start kept is not used again.
+            let is_kept = |held: (usize, usize, usize)| {
+                held.0 == before.0 && held.1 <= before.1 && held.2 == before.2
+            };
+            while !is_kept(held()) {
                 assert!(
                     start.elapsed() < Duration::from_secs(5),
                     "{:?} and not {before:?}",

@@ -32,7 +32,7 @@ pub(crate) fn package(folder: &Path, root: &Path) -> PathBuf {
             .args([root, &parts.join("package.squashfs")])
             .args(["-all-root", "-no-progress", "-quiet"]),
     );
-    let info = r#"{"language": "native", "version": "1.0.0", "run": {"command": ["/bin/hi"]}}"#;
+    let info = r#"{"language": "native", "version": "1.0.0", "mount": "/", "run": {"command": ["/bin/hi"]}}"#;
     fs::write(parts.join("pkg-info.json"), info).expect("file");
     let file = folder.join("native-1.0.0.pkg.tar.gz");
     succeed(

@@ -26,7 +26,7 @@ impl Bench {
             .expect("a runtime");
         let program = piston_tests::binary("pistond");
         let launcher = runtime
-            .block_on(Launcher::start_program(&program, folder, ids))
+            .block_on(Launcher::start_program(&program, folder, ids, None))
             .expect("a launcher");
         Self {
             runtime,

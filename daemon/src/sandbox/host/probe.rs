@@ -179,6 +179,6 @@ fn try_mounts() -> Result<(), Failure> {
 fn try_job_user() -> Result<(), Failure> {
     // The maps are written through proc, which here is still the one of another PID namespace.
     mounts::mount_proc_over_host()?;
-    idmap::enter_user_namespace()?;
+    idmap::enter_last_namespaces()?;
     idmap::drop_capabilities()
 }
