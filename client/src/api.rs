@@ -12,6 +12,7 @@ mod job;
 mod package;
 mod problem;
 mod repo;
+mod runners;
 
 pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
 pub use event::{Event, StageExit, StageName};
@@ -27,6 +28,7 @@ pub use package::{
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
+pub use runners::{Runner, Runners, RunnersInfo, SetRunners};
 
 /// Where every v3 operation lives.
 pub const BASE_PATH: &str = "/api/v3";

@@ -15,6 +15,7 @@ mod plan;
 mod render;
 mod repos;
 mod run;
+mod runners;
 mod status;
 mod suggest;
 
@@ -100,6 +101,7 @@ async fn dispatch(
         Command::Repo(command) => repos::perform(client, command, screen).await,
         Command::Job(command) => jobs::perform(client, command, screen).await,
         Command::Cache(command) => cache::perform(client, command, screen).await,
+        Command::Runners(command) => runners::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
         Command::Run(_) => unreachable!("prepared apart"),
     }

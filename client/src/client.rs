@@ -9,6 +9,7 @@ mod events;
 mod jobs;
 mod packages;
 mod repositories;
+mod runners;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::units::Bytes;
 pub use events::Events;
 pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
+pub use runners::SetRunnersMode;
 
 /// A client of one daemon; cheap to clone, and clones share connections.
 ///

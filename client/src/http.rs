@@ -60,6 +60,7 @@ pub(crate) enum Method {
 pub(crate) enum Body {
     Empty,
     Json(Vec<u8>),
+    Toml(Vec<u8>),
     /// A package file, read as it is sent.
     Package(Source),
 }
@@ -234,9 +235,9 @@ impl Connection {
                 Empty::new().map_err(|e| match e {}).boxed_unsync(),
                 Some(Bytes::new()),
             ),
-            Body::Json(json) => {
-                let json = Bytes::from(json);
-                (in_memory(json.clone()), Some(json))
+            Body::Json(text) | Body::Toml(text) => {
+                let text = Bytes::from(text);
+                (in_memory(text.clone()), Some(text))
             }
             Body::Package(source) => (streamed(source), None),
         };
@@ -288,6 +289,9 @@ impl Connection {
             Body::Empty => {}
             Body::Json(_) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            Body::Toml(_) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/toml"));
             }
             Body::Package(source) => {
                 headers.insert(

@@ -15,6 +15,7 @@ use piston_client::ids::Language;
 
 use crate::config::paths::Host;
 use crate::config::{self, Flags};
+use crate::job::runners::{self, Runners};
 use crate::packages;
 
 /// The engine of Piston: installs language packages and runs code in them, sandboxed.
@@ -71,7 +72,7 @@ struct ServeFlags {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check the configuration; an error names its line.
+    /// Check the configuration, and runners.toml in its data directory; an error names its line.
     Check {
         /// The file, instead of the default one.
         #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
@@ -158,7 +159,20 @@ fn configuration(command: ConfigCommand) -> anyhow::Result<()> {
                 Some(file) => print_line(&format!("{}: ok", file.display())),
                 None => print_line("no configuration file, the defaults are used: ok"),
             }
+            check_runners(loaded.config)?;
         }
+    }
+    Ok(())
+}
+
+/// The operator's settings of runtimes, which lie in the data directory.
+fn check_runners(config: config::Config) -> anyhow::Result<()> {
+    let runners = Runners::open(&config.data, config.limits)?;
+    let file = config.data.join(runners::FILE_NAME);
+    match runners.rules().entries.len() {
+        0 => print_line(&format!("{}: no entries", file.display())),
+        1 => print_line(&format!("{}: 1 entry, ok", file.display())),
+        entries => print_line(&format!("{}: {entries} entries, ok", file.display())),
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod locate;
 pub mod paths;
 pub mod raw;
 mod resolve;
+pub mod runners;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -112,6 +112,7 @@ macro_rules! coded {
 coded!(
     crate::job::JobError,
     crate::job::request::RequestError,
+    crate::job::runners::RunnersError,
     crate::packages::PackagesError
 );
 

@@ -22,6 +22,7 @@ pub mod packages;
 pub mod reply;
 pub mod repos;
 pub mod route;
+mod runners;
 pub mod status;
 mod stream;
 pub mod v2;

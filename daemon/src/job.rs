@@ -3,7 +3,7 @@
 //! Reads top-down: [`Runner::run`] admits a checked [`Request`], runs its stages one after the
 //! other, each in a sandbox and a workspace of its own, and returns an [`Outcome`]. Parts:
 //! [`request`] (everything that can be wrong with a submission is found there and nowhere later),
-//! [`limits`], [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
+//! [`limits`], [`runners`] (what the operator says of single runtimes), [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
 //! [`stage`] (one stage), [`output`] (bounded capture), [`live`] (telling it as it happens), [`outcome`] (status and words).
 //!
 //! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
@@ -24,6 +24,7 @@ pub mod output;
 pub mod queue;
 pub mod registry;
 pub mod request;
+pub mod runners;
 pub mod stage;
 
 use std::sync::Arc;

@@ -43,7 +43,9 @@ pub use data::{DataDirectory, DataLock, LockError, Staging};
 pub use error::PackagesError;
 pub use fetch::{FetchError, Location, LocationError};
 pub use files::PathError;
+pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
+pub use list::LimitsOf;
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
@@ -148,9 +150,9 @@ impl Packages {
             .collect()
     }
 
-    /// Every runtime, by language, then version.
-    pub fn runtimes(&self) -> Vec<api::Runtime> {
-        list::runtimes(&self.state.registry.all())
+    /// Every runtime, by language, then version, with the limits that are given here.
+    pub fn runtimes(&self, limits: &LimitsOf<'_>) -> Vec<api::Runtime> {
+        list::runtimes(&self.state.registry.all(), limits)
     }
 
     /// The newest installed package of that *package* name that matches, held for a job.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use piston_client::api::{Mechanism, RepositorySettings};
 use piston_fs::mount::{MountError, MountOptions, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
@@ -16,6 +17,7 @@ use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Hos
 use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
 use crate::job::queue::Queue;
+use crate::job::runners::{Runners, RunnersError};
 use crate::job::{Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
 use crate::sandbox::cgroup::{self, Groups};
@@ -45,6 +47,9 @@ pub enum ServeError {
     /// The data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The operator's settings of runtimes.
+    #[error(transparent)]
+    Runners(#[from] RunnersError),
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -101,15 +106,18 @@ fn raise_open_files() {
 async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     let (trigger, shutdown) = shutdown::channel();
     let signals = Signals::install().map_err(ServeError::Runtime)?;
+    let hangup = signal(SignalKind::hangup()).map_err(ServeError::Runtime)?;
     let _lock = DataDirectory {
         root: config.data.clone(),
     }
     .lock()?;
+    let runners = Arc::new(Runners::open(&config.data, config.limits.clone())?);
+    drop(shutdown.spawn(reloads(Arc::clone(&runners), hangup, shutdown.clone())));
     let listeners = listeners(&config).await?;
     tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
 
     let connections = Arc::new(Semaphore::new(config.server.max_connections));
-    let app = Arc::new(App::new(config, shutdown.clone()));
+    let app = Arc::new(App::new(config, runners, shutdown.clone()));
     for listener in listeners {
         tracing::info!(address = listener.name(), "listening");
         let serving = crate::http::serve(listener, Arc::clone(&app), Arc::clone(&connections));
@@ -135,6 +143,20 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     mount.unmount();
     tracing::info!("stopped");
     served
+}
+
+/// Reads the operator's settings of runtimes again whenever a signal says so.
+async fn reloads(runners: Arc<Runners>, mut hangup: Signal, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let runners = Arc::clone(&runners);
+                // A panic in there is logged by its hook, and the next signal tries again.
+                drop(tokio::task::spawn_blocking(move || runners.reload()).await);
+            }
+            () = shutdown.draining() => return,
+        }
+    }
 }
 
 /// Returns when nothing is left to do, or when the time for it is over.

@@ -24,6 +24,8 @@ mod filesystem;
 mod isolation;
 mod limits;
 mod packages;
+mod python;
 mod recovery;
+mod runners;
 mod stream;
 mod tidy;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RunnersInfo;
 use crate::units::Bytes;
 
 /// Reply of `GET /version`.
@@ -36,6 +37,9 @@ pub struct Info {
     pub jobs_queued: u64,
     /// Jobs that may run at once.
     pub max_concurrent_jobs: u64,
+    /// The operator's settings of runtimes.
+    #[serde(default)]
+    pub runners: RunnersInfo,
 }
 
 /// One thing the host offers or does not.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Digest, Language, PackageRef, Version};
 use crate::units::Bytes;
 
-use super::CacheLevel;
+use super::{CacheLevel, StageLimits};
 
 /// One entry of `GET /packages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Runtime {
     pub package: Language,
     /// Whether there is a compile stage.
     pub compiled: bool,
+    /// The limits of its jobs, which a request may lower.
+    #[serde(default)]
+    pub limits: StageLimits,
 }
 
 /// Whether an installation did something.

@@ -76,9 +76,11 @@ codes! {
     VersionConflict 409 "Conflicting package",
     /// Other packages depend on it.
     PackageInUse 409 "Package in use",
+    /// What `If-Match` names is not in force any more.
+    PreconditionFailed 412 "Changed meanwhile",
     /// The body is over its bound.
     BodyTooLarge 413 "Body too large",
-    /// The body's content type is not JSON.
+    /// The body's content type is not one that is read here.
     UnsupportedMediaType 415 "Unsupported media type",
     /// A field holds something that can't be acted on.
     InvalidField 422 "Field not acceptable",

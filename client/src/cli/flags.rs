@@ -63,6 +63,9 @@ pub(super) enum Command {
     /// See and purge what is kept of jobs
     #[command(subcommand)]
     Cache(Cache),
+    /// See and set the operator's limits of languages (runners.toml)
+    #[command(subcommand)]
+    Runners(Runners),
     /// Show whether the daemon is well, and what its host lacks
     Status,
 }
@@ -279,6 +282,25 @@ pub(super) enum Cache {
         /// Package, with its version when several are installed
         #[arg(value_name = "NAME[@VERSION]")]
         package: Option<PackageWord>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Runners {
+    /// Print what is in force
+    Show,
+    /// Put a file in force; one that is wrong changes nothing
+    #[command(after_help = "\
+Example:
+  piston runners show > runners.toml; edit it; piston runners set runners.toml")]
+    Set {
+        /// The file, `-` for standard input
+        file: PathBuf,
+    },
+    /// Say whether a file would be taken, without putting it in force
+    Check {
+        /// The file, `-` for standard input
+        file: PathBuf,
     },
 }
 

@@ -82,6 +82,17 @@ fn text(report: &Report, screen: &Screen) -> String {
             info.jobs_running, info.jobs_queued, info.max_concurrent_jobs
         ),
     );
+    match (&info.runners.error, info.runners.entries) {
+        (Some(error), _) => line(
+            "runners",
+            format!("the file on disk is not in force: {error}"),
+        ),
+        (None, 0) => {}
+        (None, entries) => line(
+            "runners",
+            format!("{entries} in force, see `piston runners show`"),
+        ),
+    }
     let mut text = screen.table(&table);
     let names = info
         .mechanisms
@@ -125,6 +136,7 @@ fn mechanism_text(mechanism: &Mechanism, width: usize, screen: &Screen) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{RunnersInfo, StageLimits};
     use crate::units::Bytes;
 
     fn mechanism(name: &str, required: bool, remedy: Option<&str>) -> Mechanism {
@@ -160,6 +172,10 @@ mod tests {
                 jobs_running: 1,
                 jobs_queued: 0,
                 max_concurrent_jobs: 4,
+                runners: RunnersInfo {
+                    entries: 2,
+                    error: None,
+                },
             },
             runtimes: vec![Runtime {
                 language: "c++".parse().expect("a language"),
@@ -167,6 +183,7 @@ mod tests {
                 aliases: Vec::new(),
                 package: "gcc".parse().expect("a package"),
                 compiled: true,
+                limits: StageLimits::default(),
             }],
         };
         insta::assert_snapshot!(text(&report, &Screen::plain()), @"
@@ -177,6 +194,7 @@ mod tests {
         packages    2, 90 MiB of images
         languages   c++ 12.2.0
         jobs        1 running, 0 waiting, at most 4 at once
+        runners     2 in force, see `piston runners show`
 
         fuse             ok       details
         memory_limit     absent   details

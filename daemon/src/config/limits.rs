@@ -12,7 +12,7 @@ use super::raw::{Raw, RawStage};
 use crate::job::limits::{LimitPolicy, Limits, Overrides, Stages, V2Limits, numbers};
 
 /// What a run stage gets when nobody says otherwise (jobs.md, Limits).
-const RUN: Limits = Limits {
+pub(crate) const RUN: Limits = Limits {
     wall_time: Duration::from_secs(3),
     cpu_time: Duration::from_secs(3),
     memory: Bytes::mib(512),
@@ -45,7 +45,7 @@ const MAX: Limits = Limits {
 const V2_OUTPUT: Bytes = Bytes(1024);
 
 /// The file's names of the limits, in the order of [`numbers`].
-const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 8] = [
     "wall_time",
     "cpu_time",
     "memory",
@@ -87,7 +87,7 @@ pub(super) fn resolve(raw: &Raw) -> Result<LimitPolicy, BadValue> {
     })
 }
 
-fn given(raw: &RawStage) -> api::Limits {
+pub(super) fn given(raw: &RawStage) -> api::Limits {
     api::Limits {
         wall_time_ms: raw.wall_time.map(|time| time.0),
         cpu_time_ms: raw.cpu_time.map(|time| time.0),

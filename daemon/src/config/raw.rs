@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use piston_client::units::{Bytes, Millis};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize};
 
 /// One source of settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -108,8 +108,7 @@ pub(crate) struct RawLimits {
     pub(crate) overrides: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawStage {
     pub(crate) wall_time: Option<Time>,
@@ -130,13 +129,11 @@ pub(crate) struct RawV2 {
 }
 
 /// A size: a number of bytes or a text such as `"64M"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Size(pub(crate) Bytes);
 
 /// A time: a number of milliseconds or a text such as `"3s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Time(pub(crate) Millis);
 
 /// Permission bits, written as octal text such as `"0660"`.

@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Error;
 use crate::job::Runner;
+use crate::job::runners::Runners;
 use crate::packages::Packages;
 use crate::shutdown::Shutdown;
 
@@ -20,6 +21,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    runners: Arc<Runners>,
     engine: SetOnce<Engine>,
     shutdown: Shutdown,
     patience: Duration,
@@ -41,9 +43,10 @@ pub struct Engine {
 
 impl App {
     /// An app whose engine is still to come.
-    pub fn new(config: Config, shutdown: Shutdown) -> Self {
+    pub fn new(config: Config, runners: Arc<Runners>, shutdown: Shutdown) -> Self {
         Self {
             config,
+            runners,
             engine: SetOnce::new(),
             shutdown,
             patience: START_PATIENCE,
@@ -52,10 +55,14 @@ impl App {
 
     /// An app whose requests do not wait for an engine.
     #[cfg(test)]
-    pub(crate) fn without_engine(config: Config, shutdown: Shutdown) -> Self {
+    pub(crate) fn without_engine(
+        config: Config,
+        runners: Arc<Runners>,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             patience: Duration::ZERO,
-            ..Self::new(config, shutdown)
+            ..Self::new(config, runners, shutdown)
         }
     }
 
@@ -69,6 +76,11 @@ impl App {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The operator's settings of runtimes.
+    pub fn runners(&self) -> &Arc<Runners> {
+        &self.runners
     }
 
     /// The shutdown.

@@ -46,6 +46,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
 /// Whether the body says that it is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    is_of_kind(headers, "application/json")
+}
+
+/// Whether the body says that it is of a kind, whatever its parameters are.
+pub(super) fn is_of_kind(headers: &HeaderMap, expected: &str) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
@@ -55,7 +60,7 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
         .next()
         .unwrap_or_default()
         .trim();
-    kind.eq_ignore_ascii_case("application/json")
+    kind.eq_ignore_ascii_case(expected)
 }
 
 /// The whole body, within its bounds.

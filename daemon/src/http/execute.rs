@@ -29,7 +29,7 @@ pub(super) async fn execute(
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
-    let request = request::from_v3(wire, lease, &app.config().limits)?;
+    let request = request::from_v3(wire, lease, &app.runners().rules())?;
     if let Some(form) = Form::asked(&headers) {
         return stream::execute(&app, request, form, encoding).await;
     }

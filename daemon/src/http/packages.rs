@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use piston_client::api::{Code, InstallReply, InstallState, InstalledPackage};
+use piston_client::api::{Code, InstallReply, InstallState, InstalledPackage, Limits, StageLimits};
 use piston_client::ids::{Language, PackageRef};
 
 use super::app::App;
@@ -106,5 +106,20 @@ pub(super) async fn gc(State(app): State<Arc<App>>) -> Reply {
 
 /// `GET /runtimes`.
 pub(super) async fn runtimes(State(app): State<Arc<App>>) -> Reply {
-    reply::json(&app.engine().await?.packages.runtimes())
+    let rules = app.runners().rules();
+    let runtimes = app
+        .engine()
+        .await?
+        .packages
+        .runtimes(&|installed, runtime| {
+            let stages = rules.terms(installed, runtime).limits.stages;
+            StageLimits {
+                compile: match installed.compile {
+                    Some(_) => stages.compile.as_wire(),
+                    None => Limits::default(),
+                },
+                run: stages.run.as_wire(),
+            }
+        });
+    reply::json(&runtimes)
 }

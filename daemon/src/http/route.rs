@@ -13,7 +13,7 @@ use piston_client::api::{BASE_PATH, Code};
 use super::app::App;
 use super::edge::{self, Peer, Role};
 use super::reply::{Dialect, Reply};
-use super::{cache, execute, jobs, make, packages, repos, status, v2};
+use super::{cache, execute, jobs, make, packages, repos, runners, status, v2};
 use crate::error::Error;
 
 type AppState = Arc<App>;
@@ -95,6 +95,8 @@ fn table() -> Vec<Route> {
             "/packages/{package}/{version}/cache",
             cache::purge_package,
         ),
+        v3(Admin, "GET", "/runners", runners::show),
+        v3(Admin, "PUT", "/runners", runners::set),
         v3(Admin, "POST", "/make", make::make),
         root(Execute, "GET", "/healthz", status::healthz),
         root(Execute, "GET", "/readyz", status::readyz),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use piston_client::api::{Info, VersionInfo};
+use piston_client::api::{Info, RunnersInfo, VersionInfo};
 use piston_client::units::Bytes;
 
 use super::app::App;
@@ -28,11 +28,12 @@ pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply
     let installed = engine.packages.list();
     let image_bytes = installed.iter().map(|package| package.image_bytes.0).sum();
     let queue = engine.runner.queue();
-    let (mount, mechanisms) = match Peer::of(&request).role {
-        Role::Execute => (String::new(), Vec::new()),
+    let (mount, mechanisms, runners) = match Peer::of(&request).role {
+        Role::Execute => (String::new(), Vec::new(), RunnersInfo::default()),
         Role::Admin => (
             app.config().filesystem.mount.display().to_string(),
             engine.mechanisms.clone(),
+            super::runners::info(app.runners()),
         ),
     };
     reply::json(&Info {
@@ -45,6 +46,7 @@ pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply
         jobs_running: queue.running(),
         jobs_queued: queue.waiting(),
         max_concurrent_jobs: queue.max_concurrent(),
+        runners,
     })
 }
 

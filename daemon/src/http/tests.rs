@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 use super::edge::{Role, Transport};
 use super::*;
 use crate::config::{self, Privilege, paths::Host};
+use crate::job::runners::Runners;
 
 fn app() -> Arc<App> {
     let host = Host {
@@ -23,7 +24,9 @@ fn app() -> Arc<App> {
     let (trigger, shutdown) = crate::shutdown::channel();
     // Without its trigger an app shuts down.
     Box::leak(Box::new(trigger));
-    Arc::new(App::without_engine(config, shutdown))
+    let data = tempfile::tempdir().expect("a directory");
+    let runners = Runners::open(data.path(), config.limits.clone()).expect("no file");
+    Arc::new(App::without_engine(config, Arc::new(runners), shutdown))
 }
 
 const ADMIN: Peer = Peer {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
-use piston_client::api::Code;
+use piston_client::api::{Code, StageLimits};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -108,7 +108,8 @@ async fn body(app: &App, request: Request) -> Result<Value, Error> {
 }
 
 async fn runtimes(app: &App) -> Reply {
-    let runtimes = app.engine().await?.packages.runtimes();
+    let packages = &app.engine().await?.packages;
+    let runtimes = packages.runtimes(&|_, _| StageLimits::default());
     let of_package = |package: &_, version: &_| {
         runtimes
             .iter()

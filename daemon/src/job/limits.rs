@@ -1,9 +1,10 @@
 //! The limits of one stage, every one with a value, and the rule that gives them.
 //!
-//! One rule: the operator's entry for the language, else the package's `limit_overrides`, else the
-//! general default; never above the operator's maximum; a request may only lower.
-//! [`LimitPolicy`] is what the operator set, [`LimitPolicy::for_runtime`] applies it to a runtime,
-//! [`RuntimeLimits::lower`] lets a request lower the result. Enforcement is elsewhere: wall time
+//! One rule: the operator's entry for the runtime ([`super::runners`], then `[limits.override]` of
+//! the configuration), else the package's `limit_overrides`, else the general default; never above
+//! the operator's maximum; a request may only lower.
+//! [`LimitPolicy`] is what the configuration says, [`super::runners::Rules::terms`] applies it to
+//! a runtime, [`RuntimeLimits::lower`] lets a request lower the result. Enforcement is elsewhere: wall time
 //! and output in [`super::stage`], the rest in [`crate::sandbox`].
 
 use std::collections::BTreeMap;
@@ -142,11 +143,15 @@ pub enum LimitError {
 }
 
 impl LimitPolicy {
-    /// The limits of a runtime's jobs.
+    /// The limits of a runtime's jobs, where `operator` is what [`super::runners`] says of it.
     ///
     /// A package's override that this version does not know is passed over: it was made for a
     /// newer Piston, and the general default is still a limit.
-    pub fn for_runtime(&self, runtime: &ProvidedRuntime) -> RuntimeLimits {
+    pub(super) fn for_runtime(
+        &self,
+        runtime: &ProvidedRuntime,
+        operator: Stages<api::Limits>,
+    ) -> RuntimeLimits {
         let package = runtime.limits.iter().filter_map(|(name, value)| {
             Overrides::from_released(&BTreeMap::from([(name.clone(), *value)])).ok()
         });
@@ -154,9 +159,10 @@ impl LimitPolicy {
         for Overrides(stages) in package {
             set = stacked(set, stages);
         }
-        if let Some(Overrides(operator)) = self.overrides.get(runtime.language.as_str()) {
-            set = stacked(set, *operator);
+        if let Some(Overrides(general)) = self.overrides.get(runtime.language.as_str()) {
+            set = stacked(set, *general);
         }
+        set = stacked(set, operator);
         let give = |base: Limits, set: &api::Limits| base.with(set).at_most(&self.max);
         let stages = Stages {
             compile: give(self.defaults.compile, &set.compile),
@@ -167,7 +173,10 @@ impl LimitPolicy {
 }
 
 /// `upper`'s limits where it has them, else `lower`'s.
-fn stacked(lower: Stages<api::Limits>, upper: Stages<api::Limits>) -> Stages<api::Limits> {
+pub(super) fn stacked(
+    lower: Stages<api::Limits>,
+    upper: Stages<api::Limits>,
+) -> Stages<api::Limits> {
     let one = |lower: api::Limits, upper: api::Limits| api::Limits {
         wall_time_ms: upper.wall_time_ms.or(lower.wall_time_ms),
         cpu_time_ms: upper.cpu_time_ms.or(lower.cpu_time_ms),

@@ -8,7 +8,10 @@ use piston_client::api;
 use piston_client::ids::PackageRef;
 use piston_client::units::Bytes;
 
-use super::installed::Slot;
+use super::installed::{Installed, ProvidedRuntime, Slot};
+
+/// Tells the limits of a runtime's jobs.
+pub type LimitsOf<'a> = dyn Fn(&Installed, &ProvidedRuntime) -> api::StageLimits + 'a;
 
 /// Every package, by name, then version.
 pub(super) fn packages(slots: &[Arc<Slot>]) -> Vec<api::InstalledPackage> {
@@ -66,7 +69,7 @@ fn notes(slot: &Slot) -> Vec<String> {
 }
 
 /// Every runtime, by language, then version.
-pub(super) fn runtimes(slots: &[Arc<Slot>]) -> Vec<api::Runtime> {
+pub(super) fn runtimes(slots: &[Arc<Slot>], limits: &LimitsOf<'_>) -> Vec<api::Runtime> {
     let mut runtimes: Vec<api::Runtime> = slots
         .iter()
         .filter(|slot| slot.published.is_ok())
@@ -77,6 +80,7 @@ pub(super) fn runtimes(slots: &[Arc<Slot>]) -> Vec<api::Runtime> {
                 aliases: runtime.aliases.clone(),
                 package: slot.record.package.language.clone(),
                 compiled: slot.installed.compile.is_some(),
+                limits: limits(&slot.installed, runtime),
             })
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use super::super::failure::account;
 use super::*;
-use crate::api::{CacheOutcome, Timings};
+use crate::api::{CacheOutcome, StageLimits, Timings};
 use crate::ids::JobId;
 use crate::units::{Bytes, Millis};
 
@@ -13,6 +13,7 @@ fn runtime(package: &str, version: &str, language: &str, aliases: &[&str]) -> Ru
         aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
         package: package.parse().expect("a package"),
         compiled: false,
+        limits: StageLimits::default(),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
 use crate::job::outcome::{StageOutcome, Verdict};
 use crate::job::request::{CodeFiles, Draft, DraftFile, FileForm};
+use crate::job::runners::Rules;
 use crate::job::{Outcome, request};
 use crate::packages::{Lease, VersionRange};
 
@@ -62,7 +63,7 @@ pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
             .lease_runtime(language, range)
             .map_err(Error::from)
     };
-    let draft = wire.draft(&find, &app.config().limits)?;
+    let draft = wire.draft(&find, &app.runners().rules())?;
     let request = request::Request::try_from(draft).map_err(|e| bad(e.to_string()))?;
     let outcome = engine.runner.run(request).await?;
     reply::json(&Reply2::from(outcome))
@@ -125,7 +126,7 @@ impl<'a> Wire<'a> {
         })
     }
 
-    fn draft(&self, find: Find<'_>, policy: &LimitPolicy) -> Result<Draft, Error> {
+    fn draft(&self, find: Find<'_>, rules: &Rules) -> Result<Draft, Error> {
         let unknown = || {
             bad(format!(
                 "{}-{} runtime is unknown",
@@ -146,7 +147,14 @@ impl<'a> Wire<'a> {
         if code == CodeFiles::Text && !self.files.iter().any(is_utf8) {
             return Err(bad("files must include at least one utf8 encoded file"));
         }
-        let limits = self.limits(&lease, &language, policy)?;
+        let runtime = lease
+            .installed
+            .runtimes
+            .iter()
+            .find(|r| r.language == language);
+        let runtime = runtime.ok_or_else(|| bad(format!("{language} runtime is unknown")))?;
+        let terms = rules.terms(&lease.installed, runtime);
+        let limits = self.limits(&terms.limits, &rules.limits)?;
         let files = self
             .files
             .iter()
@@ -161,7 +169,7 @@ impl<'a> Wire<'a> {
             env: BTreeMap::new(),
             limits,
             outputs: Vec::new(),
-            cache: None,
+            cache: terms.cache,
             lease,
             language,
         })
@@ -203,19 +211,11 @@ impl<'a> Wire<'a> {
 
     fn limits(
         &self,
-        lease: &Lease,
-        language: &Language,
+        configured: &RuntimeLimits,
         policy: &LimitPolicy,
     ) -> Result<Stages<Limits>, Error> {
-        let runtime = lease
-            .installed
-            .runtimes
-            .iter()
-            .find(|r| r.language == *language);
-        let runtime = runtime.ok_or_else(|| bad(format!("{language} runtime is unknown")))?;
-        let configured = policy.for_runtime(runtime);
         let mut limits = configured.stages;
-        let RuntimeLimits { set, .. } = configured;
+        let set = &configured.set;
         for (stage, set) in [
             (&mut limits.compile, &set.compile),
             (&mut limits.run, &set.run),

@@ -5,13 +5,7 @@ use super::*;
 fn limits(wall: u64) -> Limits {
     Limits {
         wall_time: Duration::from_millis(wall),
-        cpu_time: Duration::from_secs(3),
-        memory: Bytes::mib(512),
-        output: Bytes::mib(1),
-        processes: 64,
-        open_files: 2048,
-        file_size: Bytes(10_000_000),
-        disk: Bytes::mib(64),
+        ..crate::config::limits::RUN
     }
 }
 
@@ -34,6 +28,10 @@ fn policy() -> LimitPolicy {
     }
 }
 
+fn given(runtime: &ProvidedRuntime) -> RuntimeLimits {
+    policy().for_runtime(runtime, Stages::default())
+}
+
 fn runtime(language: &str, limits: &[(&str, i64)]) -> ProvidedRuntime {
     ProvidedRuntime {
         language: language.parse().expect("a language"),
@@ -48,7 +46,7 @@ fn runtime(language: &str, limits: &[(&str, i64)]) -> ProvidedRuntime {
 #[test]
 fn the_operators_entry_wins_over_the_packages_over_the_default_up_to_the_maximum() {
     let check = |language: &str, package: &[(&str, i64)], wall: u64| {
-        let given = policy().for_runtime(&runtime(language, package));
+        let given = given(&runtime(language, package));
         assert_eq!(
             given.stages.run.wall_time,
             Duration::from_millis(wall),
@@ -66,13 +64,13 @@ fn the_operators_entry_wins_over_the_packages_over_the_default_up_to_the_maximum
 
 #[test]
 fn no_memory_limit_means_the_default_one() {
-    let given = policy().for_runtime(&runtime("x", &[("run_memory_limit", -1)]));
+    let given = given(&runtime("x", &[("run_memory_limit", -1)]));
     assert_eq!(given.stages.run.memory, Bytes::mib(512));
 }
 
 #[test]
 fn a_request_may_lower_and_is_told_the_field_and_the_most_when_it_raises() {
-    let given = policy().for_runtime(&runtime("x", &[]));
+    let given = given(&runtime("x", &[]));
     let ask = |wall, processes| api::StageLimits {
         run: api::Limits {
             wall_time_ms: wall,
@@ -99,7 +97,7 @@ fn a_request_may_lower_and_is_told_the_field_and_the_most_when_it_raises() {
 
 #[test]
 fn a_request_may_ask_for_no_output_at_all() {
-    let given = policy().for_runtime(&runtime("x", &[]));
+    let given = given(&runtime("x", &[]));
     let mut request = api::StageLimits::default();
     request.run.output_bytes = Some(Bytes(0));
     assert_eq!(given.lower(&request).expect("allowed").run.output, Bytes(0));

@@ -1,24 +1,17 @@
 //! What a submission may look like.
 
-use std::time::Duration;
-
 use piston_client::api;
 use piston_client::units::Bytes;
 
 use super::*;
 use crate::job::limits::{LimitPolicy, V2Limits};
+use crate::job::runners::Rules;
 use crate::packages::{Entry, ProvidedRuntime};
 
 pub(crate) fn policy() -> LimitPolicy {
     let limits = Limits {
-        wall_time: Duration::from_secs(3),
-        cpu_time: Duration::from_secs(3),
-        memory: Bytes::mib(512),
-        output: Bytes::mib(1),
-        processes: 64,
-        open_files: 2048,
-        file_size: Bytes(10_000_000),
         disk: Bytes::mib(1),
+        ..crate::config::limits::RUN
     };
     LimitPolicy {
         defaults: Stages {
@@ -31,6 +24,14 @@ pub(crate) fn policy() -> LimitPolicy {
             output: Bytes(1024),
             memory: Stages::default(),
         },
+    }
+}
+
+/// Rules without an entry.
+pub(crate) fn rules() -> Rules {
+    Rules {
+        limits: policy(),
+        entries: Vec::new(),
     }
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn lease(languages: &[&str]) -> Lease {
 
 fn request(body: &str) -> Result<Request, RequestError> {
     let wire = serde_json::from_str(body).expect("the wire type");
-    from_v3(wire, lease(&["c", "c++"]), &policy())
+    from_v3(wire, lease(&["c", "c++"]), &rules())
 }
 
 fn names(request: &Request) -> Vec<String> {
@@ -121,7 +122,7 @@ fn a_base_package_runs_nothing() {
         code: Some(String::new()),
         ..api::ExecuteRequest::default()
     };
-    let error = from_v3(wire, lease(&[]), &policy()).expect_err("nothing to run");
+    let error = from_v3(wire, lease(&[]), &rules()).expect_err("nothing to run");
     assert_eq!(error.code(), Code::NotExecutable);
 }
 

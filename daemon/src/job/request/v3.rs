@@ -4,7 +4,7 @@ use piston_client::api::{self, TextEncoding};
 use piston_client::ids::Language;
 
 use super::{CodeFiles, Draft, DraftFile, FileForm, Request, RequestError, decode};
-use crate::job::limits::LimitPolicy;
+use crate::job::runners::Rules;
 use crate::packages::{Installed, Lease};
 
 /// The language of a package that a v3 request means.
@@ -44,12 +44,13 @@ pub fn choose_language(
 pub fn from_v3(
     wire: api::ExecuteRequest,
     lease: Lease,
-    policy: &LimitPolicy,
+    rules: &Rules,
 ) -> Result<Request, RequestError> {
     let runtime =
         &lease.installed.runtimes[choose_language(&lease.installed, wire.language.as_ref())?];
     let language = runtime.language.clone();
-    let limits = policy.for_runtime(runtime).lower(&wire.limits)?;
+    let terms = rules.terms(&lease.installed, runtime);
+    let limits = terms.limits.lower(&wire.limits)?;
     let files = match (wire.code, wire.files) {
         (Some(code), files) if files.is_empty() => {
             vec![DraftFile {
@@ -74,7 +75,8 @@ pub fn from_v3(
         }
     };
     let code = CodeFiles::FirstAndText;
-    let (args, env, outputs, cache) = (wire.args, wire.env, wire.outputs, wire.cache);
+    let (args, env, outputs) = (wire.args, wire.env, wire.outputs);
+    let cache = wire.cache.or(terms.cache);
     Draft {
         lease,
         language,

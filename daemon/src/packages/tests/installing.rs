@@ -66,7 +66,8 @@ async fn an_installed_package_is_listed_shown_and_leased() {
     let (lease, language) = world.packages.lease_runtime("py", &any()).unwrap();
     assert_eq!(language.as_str(), "python");
     assert_eq!(lease.installed.package, package("python-3.11.2"));
-    assert_eq!(world.packages.runtimes().len(), 1, "base runs nothing");
+    let runtimes = world.packages.runtimes(&|_, _| api::StageLimits::default());
+    assert_eq!(runtimes.len(), 1, "base runs nothing");
     let error = world
         .packages
         .lease(&"base".parse().unwrap(), &any())

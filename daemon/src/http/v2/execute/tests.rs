@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::job::request::tests::{lease, policy};
+use crate::job::request::tests::{lease, rules};
 
-fn draft_with(body: &Value, policy: &LimitPolicy) -> Result<Draft, Error> {
+fn draft_with(body: &Value, rules: &Rules) -> Result<Draft, Error> {
     let find = |language: &str, range: &VersionRange| {
         let known = ["c", "file"].contains(&language)
             && range.matches(&"1.2.3".parse().expect("a version"));
@@ -15,11 +15,11 @@ fn draft_with(body: &Value, policy: &LimitPolicy) -> Result<Draft, Error> {
             Err(Error::new(Code::PackageNotFound, "no such runtime"))
         }
     };
-    Wire::check(body)?.draft(&find, policy)
+    Wire::check(body)?.draft(&find, rules)
 }
 
 fn draft(body: &Value) -> Result<Draft, Error> {
-    draft_with(body, &policy())
+    draft_with(body, &rules())
 }
 
 fn good() -> Value {
@@ -140,28 +140,28 @@ fn limits_are_checked_like_the_original_does() {
 
 #[test]
 fn memory_has_no_ceiling_but_the_maximum_unless_one_is_configured() {
-    let mut policy = policy();
-    policy.max.memory = Bytes::mib(1024);
-    let memory = |policy: &LimitPolicy, value: i64| {
+    let mut rules = rules();
+    rules.limits.max.memory = Bytes::mib(1024);
+    let memory = |rules: &Rules, value: i64| {
         let mut body = good();
         body["run_memory_limit"] = json!(value);
-        draft_with(&body, policy).map(|draft| draft.limits.run.memory)
+        draft_with(&body, rules).map(|draft| draft.limits.run.memory)
     };
-    assert_eq!(memory(&policy, -1).expect("the default"), Bytes::mib(512));
+    assert_eq!(memory(&rules, -1).expect("the default"), Bytes::mib(512));
     assert_eq!(
-        memory(&policy, 600 << 20).expect("above the default"),
+        memory(&rules, 600 << 20).expect("above the default"),
         Bytes::mib(600)
     );
     assert_eq!(
-        memory(&policy, 9 << 30).expect("the maximum"),
+        memory(&rules, 9 << 30).expect("the maximum"),
         Bytes::mib(1024)
     );
-    policy.v2.memory.run = Some(Bytes::mib(512));
-    let error = memory(&policy, 600 << 20).expect_err("above the configured one");
+    rules.limits.v2.memory.run = Some(Bytes::mib(512));
+    let error = memory(&rules, 600 << 20).expect_err("above the configured one");
     let message = "run_memory_limit cannot exceed the configured limit of 536870912";
     assert_eq!(error.outside(), message);
     assert_eq!(
-        memory(&policy, -1).expect_err("negative").outside(),
+        memory(&rules, -1).expect_err("negative").outside(),
         "run_memory_limit must be non-negative"
     );
 }

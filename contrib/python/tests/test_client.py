@@ -1,0 +1,142 @@
+"""Drives a real daemon that has bash: the one that `PISTON_HOST` names, which must be set."""
+
+from __future__ import annotations
+
+import os
+import threading
+import unittest
+
+from piston_client import Piston, Refused, Result, Unreachable
+
+
+class Jobs(unittest.TestCase):
+    def setUp(self) -> None:
+        self.assertIn("PISTON_HOST", os.environ, "these tests talk to a daemon of their own")
+        self.piston = Piston(timeout=60)
+
+    def test_a_program_gets_its_input_and_arguments_and_gives_its_output_back(self) -> None:
+        code = 'cat; echo "$@" "$WHO"; echo oops >&2'
+        result = self.piston.run("bash", code, stdin="in\n", args=["a b"], env={"WHO": "me"})
+        self.assertEqual(result.stdout, "in\na b me\n")
+        self.assertEqual(result.stderr, "oops\n")
+        self.assertTrue(result.ok)
+        self.assertIsNone(result.compile)
+        self.assertEqual((result.language, result.cache), ("bash", "miss"))
+        self.assertGreater(result.timings["sandbox_us"], 0)
+
+    def test_a_program_that_fails_is_a_result(self) -> None:
+        result = self.piston.run("bash", "exit 3")
+        self.assertEqual((result.last.code, result.last.status, result.ok), (3, "RE", False))
+        result = self.piston.run("bash", "kill -TERM $$")
+        self.assertEqual((result.last.code, result.last.signal), (None, "SIGTERM"))
+        result = self.piston.run("bash", "sleep 60", wall_time_ms=100)
+        self.assertEqual(result.last.status, "TO")
+
+    def test_bytes_of_any_value_go_in_and_out(self) -> None:
+        every = bytes(range(256))
+        files: dict[str, str | bytes] = {
+            "main.sh": "cat > in; cat data in > out",
+            "data": every,
+        }
+        result = self.piston.run("bash", files, stdin=every, outputs=["out"])
+        self.assertEqual([(file.name, file.content) for file in result.files], [("out", every * 2)])
+
+    def test_events_come_while_the_program_runs(self) -> None:
+        events = self.piston.stream("bash", "echo one; read -r line; echo two", stdin="go\n")
+        seen = list(events)
+        self.assertEqual(seen[0], {"event": "stage", "stage": "run"})
+        text = "".join(event["data"] for event in seen if event["event"] == "stdout")
+        self.assertEqual(text, "one\ntwo\n")
+        self.assertEqual(Result.parse(seen[-1]["result"]).stdout, "one\ntwo\n")
+
+    def test_a_reader_that_stops_ends_the_job(self) -> None:
+        events = self.piston.stream("bash", "echo on; sleep 3", wall_time_ms=3000)
+        for event in events:
+            if event["event"] == "stdout":
+                break
+        self.assertEqual(len(self.piston.jobs()), 1)
+        events.close()
+        # A job that was left alone would end as TO or by itself: either takes its three seconds.
+        waited = 0
+        while self.piston.jobs():
+            waited += 1
+            self.assertLess(waited, 20, "the job goes on")
+            threading.Event().wait(0.1)
+
+    def test_a_running_job_can_be_killed(self) -> None:
+        events = self.piston.stream("bash", "echo on; sleep 3")
+        status = None
+        for event in events:
+            if event["event"] == "stdout":
+                (job,) = self.piston.jobs()
+                self.assertEqual(self.piston.job(job["id"])["state"], "run")
+                self.piston.kill(job["id"])
+            if event["event"] == "result":
+                status = Result.parse(event["result"]).last.status
+        self.assertEqual(status, "KL")
+
+    def test_what_the_daemon_refuses_says_why(self) -> None:
+        with self.assertRaises(Refused) as caught:
+            self.piston.run("cobol", "DISPLAY 'HI'")
+        self.assertEqual(
+            (caught.exception.status, caught.exception.code), (404, "package_not_found")
+        )
+        self.assertIn("cobol", str(caught.exception))
+        with self.assertRaises(Refused) as caught:
+            self.piston.run("bash", "true", memory=1)
+        self.assertIn("memory", caught.exception.detail)
+        with self.assertRaises(Refused) as caught:
+            list(self.piston.stream("bash", "true", version="99.x"))
+        self.assertEqual(caught.exception.code, "package_not_found")
+
+    def test_one_client_serves_many_threads(self) -> None:
+        outputs = [""] * 8
+
+        def job(n: int) -> None:
+            outputs[n] = self.piston.run("bash", f"echo {n}").stdout
+
+        threads = [threading.Thread(target=job, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(outputs, [f"{n}\n" for n in range(8)])
+
+
+class Packages(unittest.TestCase):
+    def test_what_is_installed_is_told(self) -> None:
+        piston = Piston()
+        (bash,) = [package for package in piston.packages() if package["language"] == "bash"]
+        self.assertEqual(piston.package("bash", bash["version"]), bash)
+        self.assertIn("bash", [runtime["language"] for runtime in piston.runtimes()])
+        self.assertIn("version", piston.version())
+        self.assertIn("entries", piston.cache())
+        self.assertEqual(set(piston.purge_cache()), {"entries", "bytes"})
+        self.assertIsInstance(piston.info(), dict)
+
+    def test_repositories_come_and_go(self) -> None:
+        piston = Piston()
+        piston.add_repository("school", "http://127.0.0.1:9/index.yaml")
+        self.assertIn("school", [repository["name"] for repository in piston.repositories()])
+        with self.assertRaises(Refused) as caught:
+            piston.available(repository="school", sync=True)
+        self.assertEqual(caught.exception.code, "repository_unavailable")
+        piston.remove_repository("school")
+        self.assertNotIn("school", [repository["name"] for repository in piston.repositories()])
+
+
+class Addresses(unittest.TestCase):
+    def test_an_address_that_is_none_is_refused_at_once(self) -> None:
+        for address in ["/run/piston.sock", "unix://run/piston.sock", "ftp://host", "http://"]:
+            with self.assertRaises(ValueError, msg=address):
+                Piston(address)
+
+    def test_a_daemon_that_is_not_there_is_unreachable(self) -> None:
+        for address in ["unix:///nowhere/piston.sock", "http://127.0.0.1:9"]:
+            with self.assertRaises(Unreachable) as caught:
+                Piston(address).version()
+            self.assertIn(address, str(caught.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()
