@@ -43,21 +43,21 @@ const HOST_NAME: &[u8] = b"piston";
 pub(super) fn run(
     thread: &OneThread,
     common: &Common,
-    network: OwnedFd,
+    network: &OwnedFd,
     control: &OwnedFd,
     launcher: Own,
 ) -> ! {
     // A panic must not unwind into the launcher's loop, of which this process has a copy.
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         drop(launcher);
-        let prepared = prepare(common, &network, control);
+        let prepared = prepare(common, network, control);
         let Some(job) = JobFds::receive(control)? else {
             return Ok(());
         };
         message::send(control, &Report::Taken, &[])?;
         let started = prepared.and_then(|ready| start(thread, common, ready, job, control));
         match started {
-            Ok(mut started) => attend(&mut started, control, || common.returns.give_back(&network)),
+            Ok(mut started) => attend(&mut started, control, || common.returns.give_back(network)),
             Err(failure) => message::send(control, &Report::Failed(failure), &[]),
         }
     }));

@@ -88,7 +88,7 @@ fn serve() -> io::Result<()> {
     };
     let mut own = Own { socket, networks };
     while let Some(control) = own.next_order()? {
-        own = start(&thread, &common, control, own);
+        own = start(&thread, &common, &control, own);
     }
     Ok(())
 }
@@ -148,16 +148,16 @@ fn prepare(setup: Setup) -> Result<(Common, Networks), Failure> {
 }
 
 /// Forks the init of a sandbox.
-fn start(thread: &OneThread, common: &Common, control: OwnedFd, mut own: Own) -> Own {
+fn start(thread: &OneThread, common: &Common, control: &OwnedFd, mut own: Own) -> Own {
     let failure = match own.networks.lend() {
         Ok(network) => match sys::fork_into_pid_namespace(thread) {
-            Ok(Forked::Child) => init::run(thread, common, network, &control, own),
+            Ok(Forked::Child) => init::run(thread, common, &network, control, own),
             Ok(Forked::Parent(_)) => return own,
             Err(error) => Failure::new("fork init", error),
         },
         Err(failure) => failure,
     };
     // The daemon may be gone by now; there is nobody else to tell.
-    message::send(&control, &Report::Failed(failure), &[]).ok();
+    message::send(control, &Report::Failed(failure), &[]).ok();
     own
 }

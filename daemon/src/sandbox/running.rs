@@ -78,12 +78,11 @@ impl Running {
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
     pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
-        let exit = match self.exit {
-            Some(exit) => exit,
-            None => {
-                let exit = self.end().await?;
-                *self.exit.insert(exit)
-            }
+        let exit = if let Some(exit) = self.exit {
+            exit
+        } else {
+            let exit = self.end().await?;
+            *self.exit.insert(exit)
         };
         self.dead().await?;
         self.accounting.settle(exit)
@@ -106,14 +105,12 @@ impl Running {
                 () = self.accounting.exceeded() => self.kill(),
             }
         }
-        match tokio::time::timeout(KILL_TIMEOUT, self.report()).await {
-            Ok(report) => report,
-            Err(_) => {
-                tracing::warn!("an init does not end its job; it is killed");
-                self.kill_init();
-                self.report().await
-            }
+        if let Ok(report) = tokio::time::timeout(KILL_TIMEOUT, self.report()).await {
+            return report;
         }
+        tracing::warn!("an init does not end its job; it is killed");
+        self.kill_init();
+        self.report().await
     }
 
     /// The last report of init.
