@@ -65,5 +65,5 @@ else
         set --
     fi
     cargo test --locked --workspace "${others[@]}"
-    "$@" cargo test --locked --workspace --test mounts --test images
+    "$@" cargo test --locked --workspace --test mounts --test images --test fuzz
 fi

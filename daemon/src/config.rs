@@ -121,6 +121,10 @@ pub struct Jobs {
     pub max_concurrent: u32,
     /// Jobs waiting behind them.
     pub max_queued: usize,
+    /// How long an interactive program may run.
+    pub interactive_time: Duration,
+    /// How long it may neither read nor print.
+    pub interactive_idle: Duration,
     /// Hundredths of the host's memory that all jobs together may use, where control groups can
     /// limit it.
     pub memory_percent: u64,

@@ -4,10 +4,11 @@
 //! never forked. A [`Workspace`] is the writable space of one stage (job directory, `/tmp`,
 //! `/dev/shm`): a tmpfs of its own that the daemon fills and reads through a descriptor.
 //!
-//! The parts, in the order of a stage: `spawn` orders a sandbox of the `launcher`, ahead of time;
+//! The parts, in the order of a stage: `spawn` requests a sandbox of the `launcher`, ahead of time;
 //! that forks an `init` into a PID namespace with a `network` of its own. [`Spec`] says what to run
-//! and goes to an init that waits; it builds the root (`mounts`) and forks what `program` turns into the program, with the identity of
-//! `idmap`, the limits of `rlimit` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
+//! and goes to an init that waits; it builds the root (`mounts`), makes the `terminal` of a program
+//! that gets one, and forks what `program` turns into the program, with the identity of `idmap`,
+//! the limits of `rlimit`, the rules of `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
 //! daemon's own namespaces when it is not root, and [`host`] says what this machine offers.
 //!
@@ -15,6 +16,7 @@
 
 mod accounting;
 pub mod cgroup;
+mod confine;
 mod error;
 pub mod host;
 mod idmap;
@@ -32,6 +34,7 @@ mod spawn;
 mod spec;
 mod sys;
 mod tally;
+mod terminal;
 mod workspace;
 
 use std::ffi::OsString;
@@ -40,7 +43,12 @@ use std::process::ExitCode;
 pub use error::SandboxError;
 pub use running::Running;
 pub use spawn::Launcher;
-pub use spec::{Controllers, Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
+pub use spec::{
+    Controllers, Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits,
+    Window,
+};
+pub(crate) use sys::watch;
+pub use terminal::Terminal;
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 
 /// Runs the hidden subcommand that `arguments` (with the program's name in front) call for: the

@@ -3,17 +3,19 @@
 mod child;
 mod pack;
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use piston_fs::layer::{Layer, Placed};
-use piston_fs::mount::{MountOptions, Server};
+use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
 /// Squashfs images and their merged trees, in user space.
 #[derive(Debug, Parser)]
@@ -56,12 +58,18 @@ struct Mount {
     images: Vec<PathBuf>,
     /// Where to mount; created when missing
     mountpoint: PathBuf,
-    /// Worker threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads that answer the kernel
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=256))]
     threads: u16,
     /// Block cache in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
     cache: u32,
+    /// Seconds that a read may take before it fails
+    #[arg(long, default_value_t = DEADLINE.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
+    deadline: u64,
+    /// Directory of hot lists: which parts of each image are read first, to have them ready next time
+    #[arg(long, value_name = "DIRECTORY")]
+    hot_lists: Option<PathBuf>,
 }
 
 /// Does what was asked for.
@@ -80,7 +88,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn run_mount(mount: &Mount) -> anyhow::Result<()> {
     let mut layers = Vec::with_capacity(mount.images.len());
     for path in &mount.images {
-        let image = child::open_verified(path)?;
+        let mut image = child::open_verified(path)?;
+        if let Some(directory) = &mount.hot_lists {
+            let mut name = String::new();
+            for byte in image.digest() {
+                write!(name, "{byte:02x}").context("a digest")?;
+            }
+            image = image.with_hot_list(directory.join(name + ".hot"));
+        }
         layers.push(Placed {
             layer: Layer::Image(Arc::new(image)),
             at: "/".to_owned(),
@@ -107,6 +122,7 @@ fn start(mount: &Mount) -> anyhow::Result<Server> {
         path: mount.mountpoint.clone(),
         threads: mount.threads.into(),
         cache_bytes: mebibytes.saturating_mul(1 << 20),
+        deadline: Duration::from_secs(mount.deadline),
     };
     Ok(if geteuid().is_root() {
         Server::mount(&options)?

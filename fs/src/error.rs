@@ -41,6 +41,9 @@ pub(crate) enum FsError {
     /// An image's index and its data don't fit together.
     #[error("{0}")]
     Inconsistent(&'static str),
+    /// Reading an image takes longer than a request may.
+    #[error("reading the image takes too long")]
+    Late,
     /// A bug of ours, contained to this request.
     #[error("request panicked: {0}")]
     Panicked(String),

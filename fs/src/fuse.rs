@@ -5,8 +5,25 @@
 //!
 //! Every request is a panic boundary: a panic is that request's EIO. An error is logged here and
 //! nowhere else: a damaged file once, what callers do wrong not at all.
+//!
+//! Reads that have to load something go through the crew, fairly; everything else is answered by
+//! the thread that read the request. `pending.rs` knows what is under way and for how long,
+//! `requesters.rs` whom it is for.
+//!
+//! # Locks
+//!
+//! A file is one inode in all views, so a lock that the kernel kept by itself would be seen by all
+//! jobs: one could find out what another does, and keep it waiting. So locks come here, and all
+//! are granted. Keeping them truly for each job can't be done beside the rest: a lock ends when
+//! its file is closed, which a server is told by FLUSH (POSIX locks) and RELEASE (flock). The kernel
+//! sends those for every close of every file or, once FLUSH and OPEN were answered with ENOSYS,
+//! for none; and a lock of which nobody learns that it ended would stop its own job for ever
+//! (open, lock, close, open, lock). What is lost is mutual exclusion by means of read-only files;
+//! none of them can change, so there is nothing else that such a lock could guard.
 
 mod convert;
+mod pending;
+mod requesters;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -27,10 +44,15 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::crew::Crew;
 use crate::error::FsError;
 use crate::ino::Ino;
+use crate::stats::Asked;
 use crate::vfs::{Item, Scratch, Vfs};
 use convert::{BLOCK_SIZE, attr, errno, file_type, no_entry, reply_xattr};
+pub(crate) use pending::{LOOKS, Overdue};
+use pending::{Pending, UnderWay};
+use requesters::Requesters;
 
 /// How long the kernel may keep names, also of what is not there, and attributes.
 const FOR_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
@@ -38,8 +60,12 @@ const FOR_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
 /// Numbers are never used twice, so they need no generation to tell them apart.
 const GENERATION: Generation = Generation(0);
 
-/// Read-ahead requests that the kernel may have under way.
-const MAX_BACKGROUND: u16 = 64;
+/// Read-ahead requests that the kernel may have under way. Beyond that it keeps a queue of its own,
+/// where those who hammer are before all others; so it is to have none.
+const MAX_BACKGROUND: u16 = 1024;
+
+/// From how many of them on the kernel leaves out those that nobody waits for yet.
+const CONGESTED: u16 = 64;
 
 /// Longest name.
 const NAME_BYTES: u32 = 255;
@@ -66,36 +92,93 @@ thread_local! {
 /// The filesystem as fuser drives it.
 #[derive(Debug)]
 pub(crate) struct Fuse {
-    vfs: Arc<Vfs>,
+    desk: Arc<Desk>,
     /// Whether the kernel takes ENOSYS for an open as "never ask again".
     opens_itself: bool,
     /// The same for directories.
     opens_directories_itself: bool,
 }
 
-impl Fuse {
-    /// An adapter for a filesystem.
-    pub(crate) fn new(vfs: Arc<Vfs>) -> Self {
+/// What answers requests.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    vfs: Arc<Vfs>,
+    crew: Arc<Crew>,
+    pending: Arc<Pending>,
+    requesters: Requesters,
+}
+
+impl Desk {
+    /// A desk for a filesystem.
+    pub(crate) fn new(vfs: Arc<Vfs>, crew: Arc<Crew>) -> Self {
         Self {
             vfs,
-            opens_itself: false,
-            opens_directories_itself: false,
+            crew,
+            pending: Arc::default(),
+            requesters: Requesters::default(),
         }
     }
 
-    /// Asks the filesystem, whatever happens there.
+    /// One look of the watchdog: refuses the reads that take too long, and has others done in
+    /// their place. False when a request hangs that can't be refused.
+    pub(crate) fn look(self: &Arc<Self>) -> bool {
+        let refused = match self.pending.look() {
+            Overdue::Refused(refused) => refused,
+            Overdue::Lost => return false,
+        };
+        if !refused.is_empty() {
+            self.vfs.counters().late(refused.len());
+            let reads = refused.len();
+            tracing::error!(
+                reads,
+                "reading takes too long: is the disk of an image gone?"
+            );
+        }
+        for ticket in refused {
+            self.crew.give_up(ticket);
+        }
+        true
+    }
+
+    /// Answers a request of the kernel, which touches memory only.
     fn ask<T>(
+        &self,
+        (asked, ino): (Asked, Ino),
+        question: impl FnOnce(&Vfs) -> Result<T, FsError>,
+    ) -> Result<T, Errno> {
+        self.vfs.counters().request(asked);
+        let _under_way = self.pending.watch();
+        self.find_out(ino, question)
+    }
+
+    /// Asks the filesystem, whatever happens there.
+    fn find_out<T>(
         &self,
         ino: Ino,
         question: impl FnOnce(&Vfs) -> Result<T, FsError>,
     ) -> Result<T, Errno> {
-        self.vfs.counters().request();
         let answer = catch_unwind(AssertUnwindSafe(|| question(&self.vfs)));
         let answer = answer.unwrap_or_else(|panic| Err(FsError::Panicked(panic_text(&*panic))));
         answer.map_err(|error| {
             self.log(ino, &error);
             errno(&error)
         })
+    }
+
+    /// Reads what has to be loaded, and answers unless that took too long.
+    fn read(&self, under_way: &UnderWay, (ino, offset, size): (Ino, u64, u32)) {
+        if under_way.is_refused() {
+            return;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let bytes = self.find_out(ino, |vfs| vfs.read(ino, offset, size, scratch));
+            if let Some(reply) = under_way.reply() {
+                match bytes {
+                    Ok(bytes) => reply.data(&bytes),
+                    Err(errno) => reply.error(errno),
+                }
+            }
+        });
     }
 
     fn log(&self, ino: Ino, error: &FsError) {
@@ -125,22 +208,34 @@ impl Fuse {
             | FsError::NoAttribute
             | FsError::Range
             | FsError::ReadOnly
+            | FsError::Late
             | FsError::NotNeeded => tracing::trace!(%ino, %error, "refused"),
+        }
+    }
+}
+
+impl Fuse {
+    /// An adapter for a desk.
+    pub(crate) fn new(desk: Arc<Desk>) -> Self {
+        Self {
+            desk,
+            opens_itself: false,
+            opens_directories_itself: false,
         }
     }
 
     /// The errno of a request that is refused whatever it holds.
-    fn refuse(&self, error: &FsError) -> Errno {
-        self.vfs.counters().request();
+    fn refuse(&self, asked: Asked, error: &FsError) -> Errno {
+        self.desk.vfs.counters().request(asked);
         errno(error)
     }
 
     fn read_only(&self) -> Errno {
-        self.refuse(&FsError::ReadOnly)
+        self.refuse(Asked::Other, &FsError::ReadOnly)
     }
 
     fn not_needed(&self) -> Errno {
-        self.refuse(&FsError::NotNeeded)
+        self.refuse(Asked::Other, &FsError::NotNeeded)
     }
 }
 
@@ -163,7 +258,8 @@ impl Filesystem for Fuse {
         let able = config.capabilities();
         self.opens_itself = able.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         self.opens_directories_itself = able.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let background = config.set_max_background(MAX_BACKGROUND).is_ok();
+        let background = config.set_max_background(MAX_BACKGROUND).is_ok()
+            && config.set_congestion_threshold(CONGESTED).is_ok();
         let granularity = config.set_time_granularity(Duration::from_secs(1)).is_ok();
         debug_assert!(
             background && granularity,
@@ -174,7 +270,9 @@ impl Filesystem for Fuse {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let parent = Ino(parent.0);
-        match self.ask(parent, |vfs| vfs.lookup(parent, name.as_bytes())) {
+        match self.desk.ask((Asked::Lookup, parent), |vfs| {
+            vfs.lookup(parent, name.as_bytes())
+        }) {
             Ok(found) => {
                 let attr = found.map_or_else(no_entry, |stat| attr(&stat));
                 reply.entry(&FOR_YEARS, &attr, GENERATION);
@@ -187,7 +285,7 @@ impl Filesystem for Fuse {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let ino = Ino(ino.0);
-        match self.ask(ino, |vfs| vfs.getattr(ino)) {
+        match self.desk.ask((Asked::Other, ino), |vfs| vfs.getattr(ino)) {
             Ok(stat) => reply.attr(&FOR_YEARS, &attr(&stat)),
             Err(errno) => reply.error(errno),
         }
@@ -195,14 +293,14 @@ impl Filesystem for Fuse {
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
         let ino = Ino(ino.0);
-        match self.ask(ino, |vfs| vfs.readlink(ino)) {
+        match self.desk.ask((Asked::Other, ino), |vfs| vfs.readlink(ino)) {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let errno = self.not_needed();
+        let errno = self.refuse(Asked::Open, &FsError::NotNeeded);
         if self.opens_itself {
             reply.error(errno);
         } else {
@@ -211,7 +309,7 @@ impl Filesystem for Fuse {
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let errno = self.not_needed();
+        let errno = self.refuse(Asked::Open, &FsError::NotNeeded);
         if self.opens_directories_itself {
             reply.error(errno);
         } else {
@@ -222,7 +320,7 @@ impl Filesystem for Fuse {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -232,12 +330,23 @@ impl Filesystem for Fuse {
         reply: ReplyData,
     ) {
         let ino = Ino(ino.0);
-        SCRATCH.with_borrow_mut(|scratch| {
-            match self.ask(ino, |vfs| vfs.read(ino, offset, size, scratch)) {
-                Ok(bytes) => reply.data(&bytes),
+        let desk = &self.desk;
+        let reply = SCRATCH.with_borrow_mut(|scratch| {
+            let asked = (Asked::Read, ino);
+            match desk.ask(asked, |vfs| vfs.read_ready(ino, offset, size, scratch)) {
+                Ok(Some(bytes)) => reply.data(&bytes),
+                Ok(None) => return Some(reply),
                 Err(errno) => reply.error(errno),
             }
+            None
         });
+        let Some(reply) = reply else { return };
+        let under_way = desk.pending.hold(reply);
+        let who = desk.requesters.of(request.uid(), request.pid());
+        let ticket = under_way.ticket;
+        let here = Arc::clone(desk);
+        let read = move || here.read(&under_way, (ino, offset, size));
+        desk.crew.submit(who, ticket, Box::new(read));
     }
 
     fn readdir(
@@ -254,7 +363,10 @@ impl Filesystem for Fuse {
             let kind = file_type(item.stat.attr.kind);
             flow(reply.add(INodeNo(item.stat.ino.0), item.next, kind, name))
         };
-        match self.ask(ino, |vfs| vfs.readdir(ino, offset, add)) {
+        match self
+            .desk
+            .ask((Asked::Listing, ino), |vfs| vfs.readdir(ino, offset, add))
+        {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
@@ -274,14 +386,20 @@ impl Filesystem for Fuse {
             let attr = attr(&item.stat);
             flow(reply.add(attr.ino, item.next, name, &FOR_YEARS, &attr, GENERATION))
         };
-        match self.ask(ino, |vfs| vfs.readdir(ino, offset, add)) {
+        match self
+            .desk
+            .ask((Asked::Listing, ino), |vfs| vfs.readdir(ino, offset, add))
+        {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.ask(Ino(ino.0), |vfs| Ok(vfs.totals())) {
+        match self
+            .desk
+            .ask((Asked::Other, Ino(ino.0)), |vfs| Ok(vfs.totals()))
+        {
             Ok(totals) => {
                 let blocks = totals.bytes.div_ceil(u64::from(BLOCK_SIZE));
                 let nodes = totals.nodes;
@@ -300,13 +418,15 @@ impl Filesystem for Fuse {
         reply: ReplyXattr,
     ) {
         let ino = Ino(ino.0);
-        let answer = self.ask(ino, |vfs| vfs.getxattr(ino, name.as_bytes()));
+        let answer = self.desk.ask((Asked::Other, ino), |vfs| {
+            vfs.getxattr(ino, name.as_bytes())
+        });
         reply_xattr(answer, size, reply);
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let ino = Ino(ino.0);
-        let answer = self.ask(ino, |vfs| vfs.listxattr(ino));
+        let answer = self.desk.ask((Asked::Other, ino), |vfs| vfs.listxattr(ino));
         reply_xattr(answer, size, reply);
     }
 
@@ -322,12 +442,11 @@ impl Filesystem for Fuse {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        self.vfs.counters().request();
+        self.desk.vfs.counters().request(Asked::Other);
         reply.locked(0, 0, nix::libc::F_UNLCK, 0);
     }
 
-    /// Every lock is granted: nobody can change what it would guard, and nobody learns from it
-    /// what others do.
+    /// Every lock is granted, see the head of this file.
     fn setlk(
         &self,
         _request: &Request,
@@ -341,7 +460,7 @@ impl Filesystem for Fuse {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        self.vfs.counters().request();
+        self.desk.vfs.counters().request(Asked::Other);
         reply.ok();
     }
 
@@ -405,12 +524,14 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_input_output_error_of_its_request_alone() {
-        let fuse = Fuse::new(Arc::new(Vfs::new(0, Owners::of_this_process())));
-        let answer = fuse.ask(Ino::ROOT, |_| -> Result<(), FsError> { panic!("a bug") });
+        let vfs = Vfs::new(0, Duration::from_mins(1), Owners::of_this_process());
+        let desk = Desk::new(Arc::new(vfs), Arc::new(Crew::new(2, 1)));
+        let asked = (Asked::Other, Ino::ROOT);
+        let answer = desk.ask(asked, |_| -> Result<(), FsError> { panic!("a bug") });
         assert_eq!(answer.unwrap_err().code(), 5);
-        let stat = fuse.ask(Ino::ROOT, |vfs| vfs.getattr(Ino::ROOT)).unwrap();
+        let stat = desk.ask(asked, |vfs| vfs.getattr(Ino::ROOT)).unwrap();
         assert_eq!(stat.ino, Ino::ROOT);
-        let stats = fuse.vfs.stats();
+        let stats = desk.vfs.stats();
         assert_eq!((stats.requests, stats.errors), (2, 1));
     }
 

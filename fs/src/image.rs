@@ -12,11 +12,13 @@ mod blocks;
 mod bytes;
 mod format;
 mod index;
+pub(crate) mod order;
 pub mod pack;
 pub mod verify;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use self::blocks::Decoder;
 use self::format::NONE;
@@ -101,6 +103,9 @@ pub struct Image {
     tables: Tables,
     /// For every [`ANCHOR_EVERY`]th block of the table of blocks, where it starts in the image.
     anchors: Vec<u64>,
+    /// See [`order`]; made when somebody first reads on from one file to the next.
+    order: OnceLock<Box<[u32]>>,
+    hot_list: Option<PathBuf>,
 }
 
 impl Image {
@@ -131,7 +136,24 @@ impl Image {
             file,
             anchors: anchors(&tables),
             tables,
+            order: OnceLock::new(),
+            hot_list: None,
         })
+    }
+
+    /// The same image, with a file where a mount keeps which blocks are read first, to have them
+    /// ready at the next start.
+    #[must_use]
+    pub fn with_hot_list(self, file: PathBuf) -> Self {
+        Self {
+            hot_list: Some(file),
+            ..self
+        }
+    }
+
+    /// The file that was given to [`Image::with_hot_list`].
+    pub fn hot_list(&self) -> Option<&Path> {
+        self.hot_list.as_deref()
     }
 
     /// sha256 of the image file, as recorded when it was verified.

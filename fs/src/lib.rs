@@ -4,7 +4,7 @@
 //! a [`layer::Layer`] is an image's (or a synthetic tree's) contribution to a view; a view is the
 //! merged tree of ordered layers at a path of the mount (`view.rs`); a [`mount::Server`] serves all
 //! published views through FUSE. Behind it, `vfs.rs` answers every request without knowing FUSE,
-//! `cache.rs` keeps inflated blocks, and `fuse.rs` is the thin adapter to the kernel's protocol.
+//! `cache.rs` keeps inflated blocks, `crew.rs` shares the threads out, and `fuse.rs` is the thin adapter to the kernel's protocol.
 //! [`image::verify`] is the only code that reads untrusted image structures, [`image::pack`] writes
 //! images. This crate knows nothing of HTTP, jobs or repositories.
 
@@ -15,6 +15,7 @@ pub mod node;
 pub mod stats;
 
 mod cache;
+mod crew;
 mod error;
 mod fuse;
 mod ino;

@@ -5,24 +5,32 @@
 //!
 //! Invariants: the kernel is told of a publication after it is visible to the workers, by a thread
 //! that holds nothing a worker needs. Nothing here does a file operation below the mount point.
+//! The watchdog never waits for a disk.
+//!
+//! The threads of a mount: fuser's workers, which read requests; one that waits for them
+//! (`fs-workers`); some that work ahead (`fs-ahead`); the watchdog (`fs-watchdog`) and the one that
+//! writes hot lists (`fs-hot`), `mount/helpers.rs`; `fs-spare` for workers that hang.
 
+mod helpers;
 mod point;
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL, SessionUnmounter};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
-use crate::fuse::Fuse;
+use crate::crew::Crew;
+use crate::fuse::{Desk, Fuse};
 use crate::layer::Placed;
 use crate::owners::Owners;
 pub use crate::stats::Stats;
@@ -40,11 +48,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct MountOptions {
     /// Directory to mount on; created when missing. A stale mount of a dead server is detached.
     pub path: PathBuf,
-    /// Worker threads.
+    /// Threads that read requests, at least two: one of them reads on whatever the others do.
     pub threads: usize,
     /// Bound of the block cache in bytes.
     pub cache_bytes: usize,
+    /// How long a request may take; what takes longer fails with an input/output error. See
+    /// [`DEADLINE`].
+    pub deadline: Duration,
 }
+
+/// A good deadline: a process that waits for us can't be killed meanwhile, and no disk that works
+/// needs so long.
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why mounting or publishing fails.
 #[derive(Debug, thiserror::Error)]
@@ -142,24 +157,24 @@ impl Server {
     pub fn mount(options: &MountOptions) -> Result<Self, MountError> {
         let path = point::prepare(&options.path)?;
         let device = open_device(&path)?;
-        let vfs = new_vfs(options);
+        let service = Service::new(options);
         mount_device(&path, &device)?;
         let mounted = point::Mounted::find(&path);
         let config = config(options, SessionACL::All);
-        let fuse = Fuse::new(Arc::clone(&vfs));
+        let fuse = Fuse::new(Arc::clone(&service.desk));
         let session = Session::from_fd(fuse, OwnedFd::from(device), SessionACL::All, config)
             .map_err(|error| {
                 mounted.unmount();
                 mount_error(&path, format!("the kernel broke off: {error}"))
             })?;
-        Self::serve(path, vfs, session, Unmounter::Direct(mounted))
+        Self::serve(path, service, session, Unmounter::Direct(mounted))
     }
 
     /// Mounts with the set-user-id helper `fusermount3`, as an ordinary user. Only that user can
     /// see into the mount, and no user namespace of his; so it is no base for jobs.
     pub fn mount_as_user(options: &MountOptions) -> Result<Self, MountError> {
         let path = point::prepare(&options.path)?;
-        let vfs = new_vfs(options);
+        let service = Service::new(options);
         let mut config = config(options, SessionACL::Owner);
         config.mount_options = vec![
             MountOption::RO,
@@ -169,7 +184,7 @@ impl Server {
             MountOption::FSName("piston".to_owned()),
             MountOption::Subtype("piston".to_owned()),
         ];
-        let fuse = Fuse::new(Arc::clone(&vfs));
+        let fuse = Fuse::new(Arc::clone(&service.desk));
         let mut session = Session::new(fuse, &path, &config).map_err(|error| {
             let reason = match error.kind() {
                 io::ErrorKind::NotFound => {
@@ -180,37 +195,38 @@ impl Server {
             mount_error(&path, reason)
         })?;
         let unmounter = Unmounter::Helper(Mutex::new(session.unmount_callable()));
-        Self::serve(path, vfs, session, unmounter)
+        Self::serve(path, service, session, unmounter)
     }
 
     fn serve(
         path: PathBuf,
-        vfs: Arc<Vfs>,
+        service: Service,
         session: Session<Fuse>,
         unmounter: Unmounter,
     ) -> Result<Self, MountError> {
-        let notifier = session.notifier();
         let ended = Arc::new(Ended::default());
-        let on_end = EndedOnDrop(Arc::clone(&ended));
+        // When a thread can't be had, dropping `server` unmounts.
         let server = Self {
             path,
-            vfs,
-            notifier,
+            vfs: Arc::clone(&service.vfs),
+            notifier: session.notifier(),
             unmounter,
-            ended,
+            ended: Arc::clone(&ended),
             publishing: Mutex::new(()),
         };
+        let on_end = EndedOnDrop(Arc::clone(&ended));
         let work = move || {
             let _on_end = on_end;
             if let Err(error) = session.run() {
                 tracing::error!(%error, "the filesystem's workers ended");
             }
         };
-        // When the thread can't be had, dropping `server` unmounts.
-        let thread = thread::Builder::new().name("fs-workers".to_owned());
-        thread.spawn(work).map_err(|error| {
-            mount_error(&server.path, format!("cannot start a thread: {error}"))
-        })?;
+        let mounted = point::Mounted::find(&server.path);
+        spawn("fs-workers", work)
+            .and_then(|()| helpers::start(service, &ended, mounted))
+            .map_err(|error| {
+                mount_error(&server.path, format!("cannot start a thread: {error}"))
+            })?;
         Ok(server)
     }
 
@@ -289,6 +305,7 @@ impl Server {
                 "the filesystem is still in use somewhere; its workers end with this process"
             );
         }
+        helpers::keep_hot_lists(&self.vfs, Instant::now());
     }
 
     /// Tells the kernel what it may have cached and is no longer true.
@@ -322,16 +339,44 @@ impl Drop for Server {
     }
 }
 
-fn new_vfs(options: &MountOptions) -> Arc<Vfs> {
-    Arc::new(Vfs::new(options.cache_bytes, Owners::of_this_process()))
+/// What answers requests, and those who help it.
+#[derive(Debug)]
+struct Service {
+    vfs: Arc<Vfs>,
+    crew: Arc<Crew>,
+    desk: Arc<Desk>,
+    /// How long a request may take.
+    deadline: Duration,
+    /// Processors.
+    cores: usize,
+}
+
+impl Service {
+    fn new(options: &MountOptions) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let owners = Owners::of_this_process();
+        let vfs = Arc::new(Vfs::new(options.cache_bytes, options.deadline, owners));
+        let crew = Arc::new(Crew::new(options.threads, cores));
+        Self {
+            desk: Arc::new(Desk::new(Arc::clone(&vfs), Arc::clone(&crew))),
+            vfs,
+            crew,
+            deadline: options.deadline,
+            cores,
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map(drop)
 }
 
 fn config(options: &MountOptions, acl: SessionACL) -> Config {
-    let threads = options.threads.max(1);
     let mut config = Config::default();
     config.acl = acl;
-    config.n_threads = Some(threads);
-    config.clone_fd = threads > 1;
+    config.n_threads = Some(options.threads.max(2));
+    config.clone_fd = true;
     config
 }
 

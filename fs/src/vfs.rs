@@ -4,26 +4,36 @@
 //! of numbers of their own, files and everything else the number that their image's node has in
 //! this mount, wherever it appears. So the kernel keeps one page cache for all views.
 //!
-//! The parts: `names.rs` knows the directories above the views, `read.rs` reads file contents,
-//! `state.rs` finds what a number stands for. Readers take a snapshot of the state; publishing
+//! The parts: `names.rs` knows the directories above the views, `state.rs` finds what a number
+//! stands for, `read.rs` reads file contents, through `gate.rs`, which keeps an image that hangs
+//! from taking all threads; `trail.rs` guesses what is read next and `hot.rs` keeps what the first
+//! reads were, `ahead.rs` is the queue of what is loaded before it is asked for. Readers take a snapshot of the state; publishing
 //! makes a new state beside it and swaps. Invariant: a state never changes once it is visible.
 //!
 //! Everything here is synchronous, knows no fuser type and never touches the mount.
 
+mod ahead;
+mod gate;
+mod hot;
 mod names;
 mod read;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trail;
 
+pub(crate) use hot::HotList;
 pub(crate) use names::{Change, NameError, ViewPath};
 pub(crate) use read::{Bytes, Scratch};
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::cache::BlockCache;
+use crate::crew::Crew;
 use crate::error::FsError;
 use crate::ino::{Ino, Numbers};
 use crate::layer::{Listing as _, Placed};
@@ -32,6 +42,7 @@ use crate::num::to_u64;
 use crate::owners::Owners;
 use crate::stats::{Counters, Stats};
 use crate::view::{self, PlacedListing, View, ViewError};
+use ahead::Ahead;
 use state::{Found, Published, Source, State};
 
 /// How many damaged files are told apart in the log.
@@ -66,7 +77,7 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Nodes.
     pub(crate) nodes: u64,
-    /// Bytes that the merged tables take.
+    /// Bytes that the tables take, of images and of views.
     pub(crate) table_bytes: u64,
 }
 
@@ -91,18 +102,25 @@ pub(crate) struct Vfs {
     /// Held while a new state is made: one publication at a time.
     numbers: Mutex<Numbers>,
     cache: BlockCache<FsError>,
+    ahead: Ahead,
+    /// How long reading a block may take.
+    patience: Duration,
     owners: Owners,
     counters: Counters,
     damaged: Mutex<HashSet<Ino>>,
 }
 
 impl Vfs {
-    /// An empty filesystem with a block cache of this many bytes.
-    pub(crate) fn new(cache_bytes: usize, owners: Owners) -> Self {
+    /// An empty filesystem with a block cache of this many bytes, where reading a block that takes
+    /// longer than `patience` is held to hang.
+    pub(crate) fn new(cache_bytes: usize, patience: Duration, owners: Owners) -> Self {
         Self {
             state: RwLock::new(Arc::new(State::empty())),
             numbers: Mutex::new(Numbers::new()),
-            cache: BlockCache::new(cache_bytes),
+            cache: BlockCache::new(cache_bytes, patience),
+            // The other half is for what is asked for.
+            ahead: Ahead::new(cache_bytes / 2),
+            patience,
             owners,
             counters: Counters::default(),
             damaged: Mutex::new(HashSet::new()),
@@ -119,7 +137,7 @@ impl Vfs {
         let mut numbers = lock(&self.numbers);
         let old = self.snapshot();
         old.names.check_free(path)?;
-        let sources = sources(&old, layers, &mut numbers);
+        let sources = self.sources(&old, layers, &mut numbers);
         let merged = merge(layers, &sources)?;
         let first = numbers.take(merged.view.dir_count());
         let mut names = old.names.clone();
@@ -261,13 +279,76 @@ impl Vfs {
         let Found::Leaf(source, node) = state.find(ino).ok_or(FsError::Stale)? else {
             return Err(FsError::IsDirectory);
         };
-        let reader = read::Reader {
-            cache: &self.cache,
-            counters: &self.counters,
-        };
-        let bytes = reader.read(source, node, (offset, size), scratch)?;
+        let bytes = self.reader().read(source, node, (offset, size), scratch)?;
         self.counters.read(bytes.len());
         Ok(bytes)
+    }
+
+    /// The same for what is here already; none when it has to be loaded.
+    pub(crate) fn read_ready<'a>(
+        &self,
+        ino: Ino,
+        offset: u64,
+        size: u32,
+        scratch: &'a mut Scratch,
+    ) -> Result<Option<Bytes<'a>>, FsError> {
+        let state = self.snapshot();
+        let Found::Leaf(source, node) = state.find(ino).ok_or(FsError::Stale)? else {
+            return Err(FsError::IsDirectory);
+        };
+        let bytes = self
+            .reader()
+            .read_ready(source, node, (offset, size), scratch)?;
+        if let Some(bytes) = &bytes {
+            self.counters.read(bytes.len());
+        }
+        Ok(bytes)
+    }
+
+    /// Loads what will be asked for, while a core is idle; returns when the crew has ended.
+    pub(crate) fn work_ahead(&self, crew: &Crew) {
+        while self.ahead.wait()
+            && let Some(_idle) = crew.idle()
+        {
+            if let Some((source, block)) = self.ahead.next() {
+                self.reader().prepare(&source, &block);
+            }
+        }
+    }
+
+    /// Ends [`Vfs::work_ahead`].
+    pub(crate) fn end(&self) {
+        self.ahead.end();
+    }
+
+    /// What was recorded of first reads, with where it is to be kept: of the images that were
+    /// first read some time ago, each once.
+    pub(crate) fn hot_lists(&self, before: Instant) -> Vec<(PathBuf, HotList)> {
+        let state = self.snapshot();
+        let recorded = |source: &Arc<Source>| source.trail().take_recorded(before);
+        state.sources().filter_map(recorded).collect()
+    }
+
+    fn reader(&self) -> read::Reader<'_> {
+        read::Reader {
+            cache: &self.cache,
+            ahead: &self.ahead,
+            counters: &self.counters,
+        }
+    }
+
+    /// Numbers for the nodes of every layer, those it has already where it is known.
+    fn sources(&self, state: &State, layers: &[Placed], numbers: &mut Numbers) -> Vec<Arc<Source>> {
+        let mut sources: Vec<Arc<Source>> = Vec::with_capacity(layers.len());
+        for Placed { layer, .. } in layers {
+            let twice = sources.iter().find(|source| source.contents.is(layer));
+            let source = match twice {
+                Some(source) => Arc::clone(source),
+                None => state.source(layer, numbers, self.patience),
+            };
+            sources.push(source);
+        }
+        sources
     }
 
     /// Totals of what is published.
@@ -338,20 +419,6 @@ impl Vfs {
         // The tables of an old state may be large: not freed under the lock.
         drop(old);
     }
-}
-
-/// Numbers for the nodes of every layer, those it has already where it is known.
-fn sources(state: &State, layers: &[Placed], numbers: &mut Numbers) -> Vec<Arc<Source>> {
-    let mut sources: Vec<Arc<Source>> = Vec::with_capacity(layers.len());
-    for Placed { layer, .. } in layers {
-        let twice = sources.iter().find(|source| source.contents.is(layer));
-        let source = match twice {
-            Some(source) => Arc::clone(source),
-            None => state.source(layer, numbers),
-        };
-        sources.push(source);
-    }
-    sources
 }
 
 /// Merges layers as they are placed.

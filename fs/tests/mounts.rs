@@ -7,7 +7,13 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/counted.rs"]
+mod counted;
+#[path = "mounts/deadlines.rs"]
+mod deadlines;
 #[path = "mounts/life.rs"]
 mod life;
+#[path = "mounts/overlay.rs"]
+mod overlay;
 #[path = "mounts/publishing.rs"]
 mod publishing;

@@ -69,6 +69,8 @@ pub(crate) struct RawFilesystem {
 pub(crate) struct RawJobs {
     pub(crate) max_concurrent: Option<u32>,
     pub(crate) max_queued: Option<usize>,
+    pub(crate) interactive_time: Option<Time>,
+    pub(crate) interactive_idle: Option<Time>,
     pub(crate) memory_percent: Option<u64>,
     pub(crate) allow_unsandboxed: Option<bool>,
 }

@@ -98,7 +98,12 @@ fn filesystem(raw: RawFilesystem, cpus: usize, paths: &Paths) -> Result<Filesyst
     let cache = (Bytes::mib(1), Bytes(1 << 40));
     Ok(Filesystem {
         mount: absolute(&key("mount"), raw.mount, &paths.mount)?,
-        threads: number(&key("threads"), raw.threads, cpus.clamp(2, 16), (1, 256))?,
+        threads: number(
+            &key("threads"),
+            raw.threads,
+            (cpus + 2).clamp(4, 18),
+            (2, 256),
+        )?,
         cache: size(&key("cache"), raw.cache, Bytes::mib(256), cache)?,
     })
 }
@@ -108,6 +113,18 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
     Ok(Jobs {
         max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 4096))?,
         max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
+        interactive_time: time(
+            &key("interactive_time"),
+            raw.interactive_time,
+            Duration::from_hours(1),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
+        interactive_idle: time(
+            &key("interactive_idle"),
+            raw.interactive_idle,
+            Duration::from_mins(10),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
         memory_percent: number(&key("memory_percent"), raw.memory_percent, 75, (1, 100))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,

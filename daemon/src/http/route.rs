@@ -13,7 +13,7 @@ use piston_client::api::{BASE_PATH, Code};
 use super::app::App;
 use super::edge::{self, Peer, Role};
 use super::reply::{Dialect, Reply};
-use super::{cache, execute, jobs, make, packages, repos, runners, status, v2};
+use super::{batch, cache, execute, jobs, make, packages, repos, runners, status, v2, ws};
 use crate::error::Error;
 
 type AppState = Arc<App>;
@@ -76,6 +76,18 @@ fn table() -> Vec<Route> {
             "POST",
             "/packages/{package}/{version}/execute",
             execute::execute,
+        ),
+        v3(
+            Execute,
+            "GET",
+            "/packages/{package}/{version}/execute",
+            ws::execute::connect,
+        ),
+        v3(
+            Execute,
+            "POST",
+            "/packages/{package}/{version}/batch",
+            batch::batch,
         ),
         v3(Execute, "GET", "/runtimes", packages::runtimes),
         v3(Admin, "GET", "/jobs", jobs::list),

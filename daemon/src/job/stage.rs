@@ -10,14 +10,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::libc::{SIGKILL, SIGXCPU};
+use nix::libc::SIGKILL;
+use piston_client::api::Network;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
 
+use super::input::{Control, Input, Typed};
 use super::limits::Limits;
 use super::live::{Live, Teller};
 use super::outcome::{StageOutcome, Verdict};
-use super::output::{Capture, Captured, Name};
+use super::output::{Capture, Captured, Keep, Name};
 use super::queue::Admission;
 use super::registry::Ticket;
 use super::request::Request;
@@ -25,7 +27,7 @@ use super::{Timings, command};
 use crate::cache::entry::Kept;
 use crate::packages::Entry;
 use crate::sandbox::{
-    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Workspace,
+    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Terminal, Workspace,
     WorkspaceFile,
 };
 use crate::shutdown::Shutdown;
@@ -38,6 +40,9 @@ const SMALL_FILES: usize = 16;
 
 /// The same for what they hold together.
 const SMALL_BYTES: usize = 64 << 10;
+/// How long after the limit on its wall time a program is killed from here, should the sandbox not
+/// have done so.
+const WALL_GRACE: Duration = Duration::from_millis(500);
 
 /// Which stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,9 @@ pub(super) struct Stage<'a> {
     /// Who is told what it prints.
     pub(super) live: Option<Live>,
 }
+
+/// End of input, as it is typed on a terminal.
+const CTRL_D: u8 = 4;
 
 /// A stage that ended, and the files that go on from it: artifacts after compiling, what
 /// `outputs` names after running.
@@ -138,15 +146,23 @@ impl Stage<'_> {
     /// Runs it to its end.
     pub(super) async fn run(
         self,
-        files: Vec<WorkspaceFile>,
-        ticket: &mut Ticket,
+        files: Arc<Vec<WorkspaceFile>>,
+        mut input: Option<&mut Input>,
+        ticket: &Ticket,
         timings: &mut Timings,
     ) -> Result<Finished, StageError> {
         let begun = Instant::now();
-        let spec = self.spec()?;
+        let mut spec = self.spec()?;
+        if self.kind == StageKind::Run {
+            spec.terminal = input.as_ref().and_then(|input| input.window);
+        }
         let workspace = Arc::new(self.workspace(files).await?);
         let (pipes, stdio) = pipes().map_err(StageError::Pipe)?;
         let running = self.launcher.spawn(&spec, &workspace, stdio).await?;
+        let pipes = match running.terminal() {
+            None => pipes,
+            Some(terminal) => Pipes::of_terminal(terminal).map_err(StageError::Pipe)?,
+        };
         timings.sandbox += begun.elapsed();
         let mut leash = Leash {
             running: Some(running),
@@ -155,7 +171,7 @@ impl Stage<'_> {
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown.clone(),
         };
-        let end = self.watch(&mut leash, pipes, ticket).await?;
+        let end = self.watch(&mut leash, pipes, input.take(), ticket).await?;
         let ended = Instant::now();
         let mut outcome = judge(self.limits(), end);
         let collected = self.collect(&outcome, workspace).await;
@@ -202,17 +218,25 @@ impl Stage<'_> {
             rlimits: self.limits().into(),
             tree: self.limits().into(),
             slot: self.slot.slot().0,
+            grants: self.request.grants.clone(),
+            terminal: None,
         })
     }
 
     /// A fresh workspace with the files in it.
-    async fn workspace(&self, files: Vec<WorkspaceFile>) -> Result<Workspace, StageError> {
+    async fn workspace(&self, files: Arc<Vec<WorkspaceFile>>) -> Result<Workspace, StageError> {
         let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
+        let network = self.request.grants.network;
         let bytes = files.iter().map(|file| file.bytes.len()).sum::<usize>();
-        let is_small = files.len() <= SMALL_FILES && bytes <= SMALL_BYTES;
+        // The files of the host's network are read from a disk.
+        let is_small =
+            files.len() <= SMALL_FILES && bytes <= SMALL_BYTES && network == Network::None;
         let fill = move || {
             let workspace = Workspace::new(disk, slot, ids)?;
-            for file in &files {
+            if network == Network::Host {
+                workspace.add_network_files()?;
+            }
+            for file in files.iter() {
                 workspace.write(&file.path, file.mode, &file.bytes)?;
             }
             Ok::<_, SandboxError>(workspace)
@@ -230,28 +254,34 @@ impl Stage<'_> {
         &self,
         leash: &mut Leash,
         pipes: Pipes,
-        ticket: &mut Ticket,
+        input: Option<&mut Input>,
+        ticket: &Ticket,
     ) -> Result<End, StageError> {
         let limits = self.limits();
-        let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output);
+        let keep = match (&input, self.kind) {
+            // Its listener is all who wants to know.
+            (Some(_), StageKind::Run) => Keep::Nothing,
+            (Some(_) | None, _) => Keep::All,
+        };
+        let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output).keeping(keep);
         if let Some(live) = self.live.clone() {
             capture = capture.told_to(Teller {
                 live,
                 stage: self.kind,
             });
         }
-        let stdin: &[u8] = match self.kind {
-            StageKind::Compile => &[],
-            StageKind::Run => &self.request.stdin,
-        };
-        let running = leash.running.as_mut().expect("it is released after this");
+        let running = leash.running.as_ref().expect("it is released after this");
         let cause = tokio::select! {
             exit = running.wait() => Cause::OwnEnd(exit?),
             over = capture.overflow() => Cause::Killed(over.map_err(StageError::Pipe)?.into()),
-            () = tokio::time::sleep(limits.wall_time) => Cause::Killed(Verdict::WallTime),
+            // Init keeps the time. This is for one that does not get to it.
+            () = tokio::time::sleep(limits.wall_time + WALL_GRACE) => {
+                Cause::Killed(Verdict::WallTime)
+            }
+            () = self.idle() => Cause::Killed(Verdict::Idle),
             () = ticket.killed() => Cause::Killed(Verdict::Killed),
             () = self.shutdown.ending() => Cause::Killed(Verdict::Killed),
-            never = feed(pipes.stdin, stdin) => match never {},
+            never = self.feed(pipes.stdin, input, running) => match never {},
         };
         let (exit, killed_for) = match cause {
             Cause::OwnEnd(exit) => (exit, None),
@@ -261,15 +291,77 @@ impl Stage<'_> {
                 (dead.map_err(|_| StageError::Stuck)??, Some(verdict))
             }
         };
-        let over = capture
-            .drain()
-            .map_err(StageError::Pipe)?
-            .map(Verdict::from);
+        let overflow = capture.drain().map_err(StageError::Pipe)?;
         Ok(End {
             exit,
-            killed_for: killed_for.or(over),
+            killed_for,
+            overflow: overflow.map(Verdict::from),
             captured: capture.finish(),
         })
+    }
+
+    /// Returns when an interactive program has been idle for too long.
+    async fn idle(&self) {
+        match (&self.live, self.request.idle_time, self.kind) {
+            (Some(live), Some(limit), StageKind::Run) => live.idle(limit).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Gives the program its input: what the request has, then what its listener types.
+    async fn feed(
+        &self,
+        mut pipe: Sender,
+        input: Option<&mut Input>,
+        running: &Running,
+    ) -> Infallible {
+        let stdin: &[u8] = match self.kind {
+            StageKind::Compile => &[],
+            StageKind::Run => &self.request.stdin,
+        };
+        give(&mut pipe, stdin).await;
+        let Some(input) = input else {
+            drop(pipe);
+            return std::future::pending().await;
+        };
+        let type_on = async {
+            if self.kind == StageKind::Run {
+                self.type_on(pipe, &mut input.typed, running).await;
+            } else {
+                drop(pipe);
+            }
+        };
+        let obey = async {
+            while let Some(control) = input.control.recv().await {
+                obey(control, running).await;
+            }
+        };
+        tokio::join!(type_on, obey);
+        std::future::pending().await
+    }
+
+    /// Passes on what is typed, to its end.
+    async fn type_on(
+        &self,
+        mut pipe: Sender,
+        typed: &mut tokio::sync::mpsc::UnboundedReceiver<Typed>,
+        running: &Running,
+    ) {
+        while let Some(piece) = typed.recv().await {
+            if let Some(live) = &self.live {
+                live.touch();
+            }
+            if pipe.write_all(&piece.bytes).await.is_err() {
+                // It reads no more; what else is typed goes nowhere.
+                drop(pipe);
+                while typed.recv().await.is_some() {}
+                return;
+            }
+        }
+        if running.terminal().is_some() {
+            // An error: nobody has it open.
+            pipe.write_all(&[CTRL_D]).await.ok();
+        }
     }
 
     /// Files that go on from this stage.
@@ -305,8 +397,10 @@ enum Cause {
 /// A dead program and what is known of it.
 struct End {
     exit: Exit,
-    /// Why we killed it, or would have if it had not ended first.
+    /// Why we killed it.
     killed_for: Option<Verdict>,
+    /// The stream that was found over its limit when it was dead.
+    overflow: Option<Verdict>,
     captured: Captured,
 }
 
@@ -315,6 +409,7 @@ impl From<Over> for Verdict {
         match over {
             Over::Memory => Self::MemoryLimit,
             Over::CpuTime => Self::CpuTime,
+            Over::WallTime => Self::WallTime,
         }
     }
 }
@@ -329,17 +424,22 @@ impl From<Name> for Verdict {
 }
 
 /// The outcome of a dead program. One that went over a limit is said to have died of `SIGKILL`
-/// also when it ended before we could send it: what a client sees must not depend on a race.
+/// also when it ended before we could send it: what a client sees must not depend on a race. What
+/// it was killed for comes first; what else it went over was found afterwards.
 fn judge(limits: &Limits, end: End) -> StageOutcome {
     let End {
         exit,
         killed_for,
+        overflow,
         captured,
     } = end;
-    let out_of_cpu = exit.cpu_time >= limits.cpu_time || exit.ended == Ended::Signalled(SIGXCPU);
+    let out_of_cpu = exit.cpu_time >= limits.cpu_time;
+    let out_of_time = exit.wall_time >= limits.wall_time;
     let over = killed_for
         .or(exit.over.map(Verdict::from))
-        .or(out_of_cpu.then_some(Verdict::CpuTime));
+        .or(overflow)
+        .or(out_of_cpu.then_some(Verdict::CpuTime))
+        .or(out_of_time.then_some(Verdict::WallTime));
     let (code, signal, verdict) = match (over, exit.ended) {
         (Some(verdict), _) => (None, Some(SIGKILL), Some(verdict)),
         (None, Ended::Exited(0)) => (Some(0), None, None),
@@ -363,7 +463,44 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
 struct Pipes {
     stdin: Sender,
     stdout: Receiver,
-    stderr: Receiver,
+    /// None for a terminal, which is one stream.
+    stderr: Option<Receiver>,
+}
+
+impl Pipes {
+    fn of_terminal(terminal: &Terminal) -> io::Result<Self> {
+        let (keys, screen) = (terminal.stream()?, terminal.stream()?);
+        rustix::io::ioctl_fionbio(&screen, true)?;
+        Ok(Self {
+            stdin: Sender::from_file_unchecked(keys)?,
+            stdout: Receiver::from_file_unchecked(screen)?,
+            stderr: None,
+        })
+    }
+}
+
+/// Writes a program's input. A program need not read it: that is no fault.
+async fn give(pipe: &mut Sender, input: &[u8]) {
+    if let Err(error) = pipe.write_all(input).await {
+        tracing::debug!(%error, "the program did not read all of its input");
+    }
+}
+
+/// Does what the listener says.
+async fn obey(control: Control, running: &Running) {
+    let done = match control {
+        Control::Signal(signal) => running
+            .signal(signal)
+            .await
+            .map_err(|error| error.to_string()),
+        Control::Resize(window) => match running.terminal() {
+            Some(terminal) => terminal.resize(window).map_err(|error| error.to_string()),
+            None => Ok(()),
+        },
+    };
+    if let Err(error) = done {
+        tracing::debug!(error, "the program was not told");
+    }
 }
 
 /// Three pipes. The sandbox gives them to the job's user, who may open `/dev/stdout` then.
@@ -379,18 +516,9 @@ fn pipes() -> io::Result<(Pipes, Stdio)> {
     let pipes = Pipes {
         stdin: Sender::from_owned_fd(OwnedFd::from(stdin))?,
         stdout: Receiver::from_owned_fd(OwnedFd::from(stdout))?,
-        stderr: Receiver::from_owned_fd(OwnedFd::from(stderr))?,
+        stderr: Some(Receiver::from_owned_fd(OwnedFd::from(stderr))?),
     };
     Ok((pipes, stdio))
-}
-
-/// Writes the program's input and closes the pipe. A program need not read it: that is no fault.
-async fn feed(mut pipe: Sender, input: &[u8]) -> Infallible {
-    if let Err(error) = pipe.write_all(input).await {
-        tracing::debug!(%error, "the program did not read all of its input");
-    }
-    drop(pipe);
-    std::future::pending().await
 }
 
 /// Holds on to a program until it is dead, also when nobody waits for the job any more.
@@ -413,10 +541,10 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        let (mut running, workspace) = (self.running.take(), self.workspace.take());
+        let (running, workspace) = (self.running.take(), self.workspace.take());
         let (slot, is_dead) = (Arc::clone(&self.slot), self.is_dead);
         self.shutdown.spawn(async move {
-            if let (Some(running), false) = (&mut running, is_dead) {
+            if let (Some(running), false) = (&running, is_dead) {
                 running.kill();
                 if tokio::time::timeout(DEATH_TIMEOUT, running.wait())
                     .await

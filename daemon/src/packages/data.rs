@@ -1,6 +1,6 @@
 //! The data directory: where things are, who owns it, temporary places in it.
 //!
-//! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index}`,
+//! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index,hot}`,
 //! `downloads/`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `downloads` and
 //! `staging` hold nothing worth keeping once that daemon is gone. Owns no package state.
 
@@ -114,6 +114,20 @@ impl DataDirectory {
     /// The index of an installed image.
     pub(crate) fn index(&self, digest: &Digest) -> PathBuf {
         self.images().join(format!("{digest}.index"))
+    }
+
+    /// What the first reads of an installed image touched, to have it ready at the next start.
+    pub(crate) fn hot_list(&self, digest: &Digest) -> PathBuf {
+        self.images().join(format!("{digest}.hot"))
+    }
+
+    /// All that is kept of an installed image.
+    pub(crate) fn files_of(&self, digest: &Digest) -> [PathBuf; 3] {
+        [
+            self.image(digest),
+            self.index(digest),
+            self.hot_list(digest),
+        ]
     }
 
     /// Package files while they are downloaded.

@@ -91,12 +91,7 @@ impl State {
     pub(crate) fn sweep(&self, records: &[PackageRecord]) -> Result<(), PathError> {
         let named: BTreeSet<_> = records
             .iter()
-            .flat_map(|record| {
-                [
-                    self.data.image(&record.image),
-                    self.data.index(&record.image),
-                ]
-            })
+            .flat_map(|record| self.data.files_of(&record.image))
             .collect();
         let images = self.data.images();
         for entry in std::fs::read_dir(&images).at("list", &images)? {
@@ -135,9 +130,8 @@ impl State {
     }
 
     fn part(&self, record: &PackageRecord, info: &PackageInfo) -> Result<Part, ImageError> {
-        let image = self.data.image(&record.image);
-        let index = self.data.index(&record.image);
-        self.layers.part(record, info, (&image, &index))
+        let files = self.data.files_of(&record.image);
+        self.layers.part(record, info, &files)
     }
 
     /// Publishes a package alone and its view; both or none.
@@ -227,7 +221,7 @@ impl State {
         if self.registry.uses_image(image) {
             return;
         }
-        for path in [self.data.image(image), self.data.index(image)] {
+        for path in self.data.files_of(image) {
             if let Err(error) = files::remove_if_there(&path) {
                 // The next start sweeps it.
                 tracing::warn!(error = %chain(&error), "image stays");

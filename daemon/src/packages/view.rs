@@ -1,12 +1,12 @@
 //! Views: which layers a package's merged root directory is made of, and publishing them.
 //!
-//! From the bottom: the images of the dependency closure in topological order, the package's own
+//! From the bottom: names that a sandbox may mount files on where no image has them; the images of the dependency closure in topological order, the package's own
 //! on top, the scripts of each, and last the frame: the directories that a sandbox mounts over.
 //! The frame is on top so that no image can put a symlink in their place. Invariant: equal images
 //! and scripts are shared by all views, so that a file has one node. Knows nothing of jobs.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use piston_client::ids::{Digest, PackageRef};
@@ -20,6 +20,9 @@ use crate::store::records::PackageRecord;
 
 /// Directories that a sandbox mounts over.
 const FRAME: [&str; 4] = ["/proc", "/dev", "/tmp", "/piston/job"];
+
+/// A file that a sandbox may mount the host's on; empty, and any image's own wins.
+const PLACE_OF_FILE: &str = "/etc/resolv.conf";
 
 /// Where views and packages are shown. The mounted server, or a recorder in tests.
 pub(crate) trait Publish: Send + Sync + std::fmt::Debug {
@@ -54,6 +57,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Layers {
     frame: Arc<MemoryTree>,
+    places: Arc<MemoryTree>,
     images: Mutex<HashMap<Digest, Weak<Image>>>,
     scripts: Mutex<HashMap<PackageRef, Weak<MemoryTree>>>,
 }
@@ -65,36 +69,42 @@ impl Layers {
         for directory in FRAME {
             frame.directory(directory);
         }
+        let mut places = MemoryTree::default();
+        places.file(PLACE_OF_FILE, 0o644, Vec::new());
         Self {
             frame: Arc::new(frame),
+            places: Arc::new(places),
             images: Mutex::default(),
             scripts: Mutex::default(),
         }
     }
 
-    /// What a package contributes; its image is opened when no view has it open.
+    /// What a package contributes; its image is opened when no view has it open. The files are the
+    /// image, its index and its hot list.
     pub(crate) fn part(
         &self,
         record: &PackageRecord,
         info: &PackageInfo,
-        (image, index): (&Path, &Path),
+        files: &[PathBuf; 3],
     ) -> Result<Part, ImageError> {
         Ok(Part {
-            image: self.image(&record.image, image, index)?,
+            image: self.image(&record.image, files)?,
             mount: info.mount.clone(),
             scripts: self.scripts(record),
         })
     }
 
     /// An installed image.
-    fn image(&self, digest: &Digest, image: &Path, index: &Path) -> Result<Arc<Image>, ImageError> {
+    fn image(&self, digest: &Digest, files: &[PathBuf; 3]) -> Result<Arc<Image>, ImageError> {
+        let [image, index, hot_list] = files;
         let shared = |images: &HashMap<Digest, Weak<Image>>| images.get(digest)?.upgrade();
         let lock = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = shared(&lock()) {
             return Ok(open);
         }
         // Opened without the lock: packages are opened in parallel at the start.
-        let opened = Arc::new(Image::open(image, index)?);
+        let opened = Image::open(image, index)?.with_hot_list(hot_list.clone());
+        let opened = Arc::new(opened);
         let mut images = lock();
         if let Some(open) = shared(&images) {
             return Ok(open);
@@ -137,7 +147,8 @@ impl Layers {
             at: "/".to_owned(),
         };
         let scripts = parts.iter().filter_map(|part| part.scripts.as_ref());
-        images
+        std::iter::once(memory(&self.places))
+            .chain(images)
             .chain(scripts.map(memory))
             .chain(std::iter::once(memory(&self.frame)))
             .collect()

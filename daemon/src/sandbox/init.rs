@@ -24,12 +24,13 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
 use super::error::{Failure, Step as _};
 use super::launcher::{Common, Own};
-use super::message::{self, JobFds, KILL, Report};
+use super::message::{self, JobFds, Order, Report};
 use super::mounts::Ground;
 use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
+use super::terminal::Pair;
 
 /// Namespaces of every job besides those of its pids, its mounts and its network, and those that
 /// the program enters by itself.
@@ -43,7 +44,7 @@ const HOST_NAME: &[u8] = b"piston";
 pub(super) fn run(
     thread: &OneThread,
     common: &Common,
-    network: &OwnedFd,
+    network: Option<&OwnedFd>,
     control: &OwnedFd,
     launcher: Own,
 ) -> ! {
@@ -57,7 +58,9 @@ pub(super) fn run(
         message::send(control, &Report::Taken, &[])?;
         let started = prepared.and_then(|ready| start(thread, common, ready, job, control));
         match started {
-            Ok(mut started) => attend(&mut started, control, || common.returns.give_back(network)),
+            Ok(mut started) => attend(&mut started, control, || {
+                network.map_or(Ok(()), |network| common.returns.give_back(network))
+            }),
             Err(failure) => message::send(control, &Report::Failed(failure), &[]),
         }
     }));
@@ -87,7 +90,11 @@ struct Started {
 }
 
 /// Everything that is the same for all jobs.
-fn prepare(common: &Common, network: &OwnedFd, control: &OwnedFd) -> Result<Prepared, Failure> {
+fn prepare(
+    common: &Common,
+    network: Option<&OwnedFd>,
+    control: &OwnedFd,
+) -> Result<Prepared, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("death signal")?;
     rustix::thread::set_name(c"piston-init").step("name")?;
@@ -105,7 +112,9 @@ fn prepare(common: &Common, network: &OwnedFd, control: &OwnedFd) -> Result<Prep
 
     // Before, so that the job's network knows nothing of it.
     let report = message::pair().step("report socket")?;
-    super::network::enter(network).step("network namespace")?;
+    if let Some(network) = network {
+        super::network::enter(network).step("network namespace")?;
+    }
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
     let ground = common.template.prepare()?;
@@ -131,15 +140,25 @@ fn start(
     } = prepared;
     let spec = read_spec(job.spec)?;
     let program = Program::prepare(&spec, common)?;
-    let mounts = common.template.enter(ground, &spec.view, &job.workspace)?;
+    let template = &common.template;
+    let mounts = template.enter(ground, &spec.view, &job.workspace, common.network)?;
     drop(job.workspace);
 
+    let (stdio, terminal) = match spec.terminal {
+        None => (job.stdio, None),
+        Some(window) => {
+            let Pair { program, daemon } = Pair::open(window)?;
+            (program, Some(daemon))
+        }
+    };
     let handed = Handed {
-        stdio: job.stdio,
+        stdio,
         entry: job.entry,
     };
     let (pid, at) = execute(thread, &program, &common.filter, handed, report)?;
-    message::send(control, &Report::Ready, &[mounts.as_fd()]).step("report")?;
+    let mut fds = vec![mounts.as_fd()];
+    fds.extend(terminal.iter().map(OwnedFd::as_fd));
+    message::send(control, &Report::Ready, &fds).step("report")?;
     Ok(Started {
         pid,
         at,
@@ -207,10 +226,10 @@ fn attend(
         }
         let [from_daemon, _] = ready;
         if !from_daemon.revents().is_empty() {
-            match message::receive_bytes(control, RecvFlags::DONTWAIT)? {
+            match message::receive_order(control)? {
                 None => return Ok(()),
-                Some((bytes, _)) if bytes == KILL => kill_all(),
-                Some(_) => {}
+                Some(Order::Kill) => kill_all(),
+                Some(Order::Signal(signal)) => signal_group(started.pid, signal),
             }
         }
         // One signal stands for any number of children.
@@ -227,6 +246,16 @@ fn attend(
             kill_all();
         }
     }
+}
+
+/// Sends a signal to the process group of the program, which leads its session and can't leave
+/// its group. This process is in another one.
+fn signal_group(program: i32, signal: i32) {
+    let Ok(signal) = Signal::try_from(signal) else {
+        return;
+    };
+    // ESRCH: it is just being reaped.
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(program), signal).ok();
 }
 
 /// Kills every process of the namespace but this one.

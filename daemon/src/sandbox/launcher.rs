@@ -5,11 +5,14 @@
 //! answers only once, when it is ready; everything about a job is between its init and the
 //! daemon. It ends when that socket does, and every init ends with it. What it keeps from one
 //! sandbox to another are network namespaces that nobody used.
+//!
+//! Jobs that see the daemon's network have a launcher to themselves, which stays in it.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use piston_client::api::Network;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -44,6 +47,8 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
     /// What control groups limit and count.
     pub(super) controllers: Controllers,
     /// Where network namespaces are given back.
@@ -55,7 +60,8 @@ pub(super) struct Common {
 pub(super) struct Own {
     /// To the daemon.
     socket: OwnedFd,
-    networks: Networks,
+    /// None where jobs see the daemon's.
+    networks: Option<Networks>,
 }
 
 /// Runs the launcher until the daemon is gone.
@@ -98,31 +104,30 @@ impl Own {
     /// networks back when there is nothing else to do.
     fn next_order(&mut self) -> io::Result<Option<OwnedFd>> {
         loop {
-            let returned = self.networks.returned();
-            let mut ready = [
-                PollFd::new(&self.socket, PollFlags::IN),
-                PollFd::new(&returned, PollFlags::IN),
-            ];
+            let returned = self.networks.as_ref().map(Networks::returned);
+            let mut ready = vec![PollFd::new(&self.socket, PollFlags::IN)];
+            ready.extend(returned.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
             match poll(&mut ready, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let [from_daemon, from_inits] = ready.map(|fd| !fd.revents().is_empty());
+            let from_daemon = ready.first().is_some_and(|fd| !fd.revents().is_empty());
             if from_daemon {
-                return message::receive_order(&self.socket);
+                return message::receive_request(&self.socket);
             }
-            if from_inits {
-                self.networks.take_back()?;
+            if let Some(networks) = &mut self.networks {
+                networks.take_back()?;
             }
         }
     }
 }
 
 /// Everything that is done once.
-fn prepare(setup: Setup) -> Result<(Common, Networks), Failure> {
+fn prepare(setup: Setup) -> Result<(Common, Option<Networks>), Failure> {
     let Setup {
         fs,
         ids,
+        network,
         controllers,
     } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
@@ -135,12 +140,13 @@ fn prepare(setup: Setup) -> Result<(Common, Networks), Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let filter = Filter::for_jobs().step("seccomp filter")?;
     let template = Template::build(&fs)?;
-    let (networks, returns) = Networks::new()?;
+    let (networks, returns) = Networks::new(network)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("dumpable")?;
     let common = Common {
         template,
         filter,
         ids,
+        network,
         controllers,
         returns,
     };
@@ -149,9 +155,9 @@ fn prepare(setup: Setup) -> Result<(Common, Networks), Failure> {
 
 /// Forks the init of a sandbox.
 fn start(thread: &OneThread, common: &Common, control: &OwnedFd, mut own: Own) -> Own {
-    let failure = match own.networks.lend() {
+    let failure = match own.networks.as_mut().map(Networks::lend).transpose() {
         Ok(network) => match sys::fork_into_pid_namespace(thread) {
-            Ok(Forked::Child) => init::run(thread, common, &network, control, own),
+            Ok(Forked::Child) => init::run(thread, common, network.as_ref(), control, own),
             Ok(Forked::Parent(_)) => return own,
             Err(error) => Failure::new("fork init", error),
         },

@@ -2,10 +2,10 @@
 //!
 //! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
 //! empty read. Who says what:
-//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only orders: each brings
-//!   init's end of the control socket of a sandbox that is to be made;
+//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only requests for sandboxes,
+//!   each with init's end of the control socket of the one that is to be made;
 //! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to the setup;
-//! - daemon to init, on the control socket: one [`JobFds`], at most, and [`KILL`]; init to daemon:
+//! - daemon to init, on the control socket: one [`JobFds`], at most, and [`Order`]s; init to daemon:
 //!   reports, the first of them before it has a job;
 //! - the program's process to init, on a socket that closes at exec: reports;
 //! - init to launcher, on a socket of its own: its network namespace, to be used again.
@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use piston_client::api::Network;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -25,9 +26,6 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::Entry;
 use super::error::Failure;
 use super::spec::{Controllers, Ended, Over};
-
-/// What the daemon tells an init that is to kill its tree and report.
-pub(super) const KILL: &[u8] = b"kill";
 
 /// Longest message; reports are far shorter.
 const MAX_MESSAGE: usize = 4096;
@@ -52,8 +50,19 @@ pub(super) struct Setup {
     pub(super) fs: PathBuf,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
     /// What the control groups of jobs limit and count, so that init does not.
     pub(super) controllers: Controllers,
+}
+
+/// What the daemon tells an init whose program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Kill the tree, then report.
+    Kill,
+    /// Send this signal to the program's process group.
+    Signal(i32),
 }
 
 /// What is said on the way of a job.
@@ -64,7 +73,8 @@ pub(super) enum Report {
     /// From init: it has its job. One that has not said so has not begun with it.
     Taken,
     /// From the launcher: it is ready. From init: the program runs, and here is the mount
-    /// namespace, which whoever holds it last takes apart.
+    /// namespace, which whoever holds it last takes apart; with it comes the other side of the
+    /// program's terminal, if it has one.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
@@ -143,14 +153,14 @@ impl JobFds<OwnedFd> {
     }
 }
 
-/// Orders a sandbox of the launcher; `control` is init's end of its control socket.
-pub(super) fn send_order(launcher: impl AsFd, control: impl AsFd) -> io::Result<()> {
+/// Requests a sandbox of the launcher; `control` is init's end of its control socket.
+pub(super) fn send_request(launcher: impl AsFd, control: impl AsFd) -> io::Result<()> {
     send_bytes(launcher, b"sandbox", &[control.as_fd()])
 }
 
-/// Receives the next order: none when the daemon is gone. Messages that are no order are passed
+/// Receives the next request: none when the daemon is gone. Messages that are none are passed
 /// over: their descriptors are closed, by which the daemon learns of it.
-pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub(super) fn receive_request(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
     loop {
         let order = match receive_bytes(&socket, RecvFlags::empty()) {
             Ok(Some((_, fds))) => fds.into_iter().next(),
@@ -189,6 +199,19 @@ pub(super) fn receive(
         return Ok(None);
     };
     Ok(Some((serde_json::from_slice(&bytes)?, fds)))
+}
+
+/// Sends an order.
+pub(super) fn send_order(socket: impl AsFd, order: Order) -> io::Result<()> {
+    send_bytes(socket, &serde_json::to_vec(&order)?, &[])
+}
+
+/// Receives the next order, without waiting; none when the daemon is gone.
+pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<Order>> {
+    let Some((bytes, _)) = receive_bytes(socket, RecvFlags::DONTWAIT)? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
 /// Sends one message; never raises `SIGPIPE`.

@@ -1,16 +1,18 @@
-//! Network namespaces of sandboxes: each with a loopback that is up, and nothing else.
+//! The network of a job: a namespace with a loopback that is up and nothing else, or the daemon's
+//! own, with the files by which programs find names in it.
 //!
-//! Making one takes the kernel as long as all the rest of a sandbox, so one that was not used is
-//! used again. Invariant: a namespace is in one place only. The launcher lends it to an init and
-//! forgets it; init gives it back when no process of the job is left, or it ends with init. What
-//! comes back is lent again only when everything that the kernel tells of it reads as in a new
-//! one: then no packet was ever sent in it, none refused, and no socket is left, so that there is
-//! nothing that the next job could find.
+//! Making a namespace takes the kernel as long as all the rest of a sandbox, so one that was not
+//! used is used again. Invariant: a namespace is in one place only. The launcher lends it to an
+//! init and forgets it; init gives it back when no process of the job is left, or it ends with
+//! init. What comes back is lent again only when everything that the kernel tells of it reads as
+//! in a new one: then no packet was ever sent in it, none refused, and no socket is left, so that
+//! there is nothing that the next job could find.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
+use piston_client::api::Network;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
@@ -24,6 +26,10 @@ const LOOPBACK_INDEX: i32 = 1;
 
 /// Length of the request: netlink header and `ifinfomsg`.
 const REQUEST_LEN: usize = 32;
+
+/// Files of the host that jobs of its network see in the place of those of their view; each is
+/// taken anew for each job.
+pub(super) const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 /// Sets `lo` up in the network namespace of this process.
 fn loopback_up() -> io::Result<()> {
@@ -99,9 +105,13 @@ pub(super) struct Networks {
 pub(super) struct Returns(OwnedFd);
 
 impl Networks {
-    /// None yet, and where they come back. Moves this process into a network namespace of its own.
-    pub(super) fn new() -> Result<(Self, Returns), Failure> {
+    /// None yet, and where they come back. Moves this process into a network namespace of its own,
+    /// save where jobs see the daemon's: then there are none.
+    pub(super) fn new(network: Network) -> Result<(Option<Self>, Returns), Failure> {
         let (returns, theirs) = message::pair().step("network")?;
+        if network == Network::Host {
+            return Ok((None, Returns(theirs)));
+        }
         make().step("network namespace")?;
         let networks = Self {
             home: own_namespace().step("network namespace")?,
@@ -109,7 +119,7 @@ impl Networks {
             clean: Vec::new(),
             returns,
         };
-        Ok((networks, Returns(theirs)))
+        Ok((Some(networks), Returns(theirs)))
     }
 
     /// One for a sandbox: unused ones first.

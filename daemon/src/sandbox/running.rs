@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::accounting::Accounting;
 use super::error::SandboxError;
-use super::message::{self, KILL, Report};
+use super::message::{self, Order, Report};
 use super::spec::Exit;
 use super::sys;
+use super::terminal::Terminal;
 
 /// How long an init that is told to end its tree may take for that. One that is stopped or starved
 /// is then killed itself, and the figures are lost.
@@ -30,9 +32,11 @@ pub struct Running {
     /// Pidfd of init: readable when it and all of its namespace are dead.
     init: AsyncFd<OwnedFd>,
     /// What init reported, once it has.
-    exit: Option<Exit>,
+    exit: OnceLock<Exit>,
     /// Init was told to end it.
     is_killed: AtomicBool,
+    /// Of a program that got one.
+    terminal: Option<Terminal>,
     /// Who counts.
     accounting: Accounting,
     /// Its mount namespace. Taking that apart takes a while, and init would not be dead before.
@@ -48,16 +52,37 @@ impl Running {
         Ok(Self {
             control,
             init,
-            exit: None,
+            exit: OnceLock::new(),
+            terminal: None,
             is_killed: AtomicBool::new(false),
             accounting: Accounting::Init,
             mounts: None,
         })
     }
 
-    /// The mount namespace that init sent, to be taken apart when this is dropped.
-    pub(super) fn keep_mounts(&mut self, fds: Vec<OwnedFd>) {
-        self.mounts = fds.into_iter().next();
+    /// What init sent: the mount namespace, to be taken apart when this is dropped, and the other
+    /// side of a terminal.
+    pub(super) fn keep(&mut self, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        self.mounts = fds.next();
+        self.terminal = fds.next().map(Terminal::new);
+    }
+
+    /// Sends a signal to the program's process group. A program that is just ending may not get
+    /// it any more.
+    pub async fn signal(&self, signal: i32) -> Result<(), SandboxError> {
+        let order = |socket: &OwnedFd| message::send_order(socket, Order::Signal(signal));
+        match self.control.async_io(Interest::WRITABLE, order).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(SandboxError::step("send a signal", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The other side of the program's terminal, where it got one.
+    pub fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
     }
 
     /// The socket to init.
@@ -77,12 +102,12 @@ impl Running {
 
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
-    pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
-        let exit = if let Some(exit) = self.exit {
-            exit
+    pub async fn wait(&self) -> Result<Exit, SandboxError> {
+        let exit = if let Some(exit) = self.exit.get() {
+            *exit
         } else {
             let exit = self.end().await?;
-            *self.exit.insert(exit)
+            *self.exit.get_or_init(|| exit)
         };
         self.dead().await?;
         self.accounting.settle(exit)
@@ -91,7 +116,7 @@ impl Running {
     /// Kills the whole tree now; `wait` then tells the figures.
     pub fn kill(&self) {
         self.is_killed.store(true, Ordering::Relaxed);
-        if message::send_bytes(self.control.get_ref(), KILL, &[]).is_err() {
+        if message::send_order(self.control.get_ref(), Order::Kill).is_err() {
             self.kill_init();
         }
     }

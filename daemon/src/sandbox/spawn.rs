@@ -12,6 +12,7 @@ use std::process::Stdio as ProcessStdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use piston_client::api::Network;
 use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
 use tokio::io::unix::AsyncFd;
@@ -51,6 +52,9 @@ pub struct Launcher {
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
     replacing: tokio::sync::Mutex<()>,
+    /// The one of jobs that see the daemon's network, from the first such job on: where this one
+    /// has left that network it could not go back to it.
+    of_host_network: tokio::sync::OnceCell<Box<Self>>,
 }
 
 /// How a launcher process is started.
@@ -92,6 +96,7 @@ impl Launcher {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            network: Network::None,
             controllers: groups
                 .as_ref()
                 .map_or_else(Controllers::default, |groups| groups.offer().controllers),
@@ -100,13 +105,36 @@ impl Launcher {
             program: program.to_owned(),
             setup,
         };
+        Self::of(command, groups).await
+    }
+
+    async fn of(command: LauncherCommand, groups: Option<Groups>) -> Result<Self, SandboxError> {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
             groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
+            of_host_network: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// The launcher of jobs that see this network.
+    async fn of_network(&self, network: Network) -> Result<&Self, SandboxError> {
+        if network == self.command.setup.network {
+            return Ok(self);
+        }
+        let start = async || {
+            let setup = Setup {
+                network,
+                ..self.command.setup.clone()
+            };
+            let program = self.command.program.clone();
+            // What it starts is counted by this one.
+            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            Ok::<_, SandboxError>(Box::new(launcher))
+        };
+        Ok(&**self.of_host_network.get_or_try_init(start).await?)
     }
 
     /// Starts a stage. Returns when the program runs (exec succeeded). A workspace serves one
@@ -125,10 +153,11 @@ impl Launcher {
             stdio: &stdio,
             accounting: &accounting,
         };
-        let mut link = self.link();
+        let launcher = self.of_network(spec.grants.network).await?;
+        let mut link = launcher.link();
         for _ in 0..ATTEMPTS {
             if link.is_gone() {
-                link = self.replace(&link).await?;
+                link = launcher.replace(&link).await?;
             }
             match link.spawn(&fds, spec).await {
                 Ok(mut running) => {
@@ -140,7 +169,7 @@ impl Launcher {
                 Err(NotStarted::Stuck) => {
                     tracing::warn!("the launcher of sandboxes does not answer; it is killed");
                     link.end();
-                    link = self.replace(&link).await?;
+                    link = launcher.replace(&link).await?;
                 }
             }
         }
@@ -274,7 +303,7 @@ impl Link {
         let socket = |error| SandboxError::step("socket", error);
         let (ours, theirs) = message::pair().map_err(socket)?;
         let control = non_blocking(ours).map_err(socket)?;
-        match message::send_order(self.socket.get_ref(), &theirs) {
+        match message::send_request(self.socket.get_ref(), &theirs) {
             Ok(()) => Ok(control),
             // It has taken none of some hundred orders.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(NotStarted::Stuck),
@@ -336,7 +365,7 @@ async fn started(control: AsyncFd<OwnedFd>, spec: &Spec) -> Result<Running, NotS
     }
     let error = match running.receive().await {
         Ok(Some((Report::Ready, fds))) => {
-            running.keep_mounts(fds);
+            running.keep(fds);
             return Ok(running);
         }
         Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),

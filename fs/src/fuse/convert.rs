@@ -25,7 +25,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Range => Errno::ERANGE,
         FsError::ReadOnly => Errno::EROFS,
         FsError::NotNeeded => Errno::ENOSYS,
-        FsError::Image(_) | FsError::Inconsistent(_) | FsError::Panicked(_) => Errno::EIO,
+        FsError::Image(_) | FsError::Inconsistent(_) | FsError::Late | FsError::Panicked(_) => {
+            Errno::EIO
+        }
     }
 }
 
@@ -131,6 +133,7 @@ mod tests {
             (FsError::NotNeeded, 38),
             (damaged, 5),
             (FsError::Inconsistent("short"), 5),
+            (FsError::Late, 5),
             (FsError::Panicked("oops".into()), 5),
         ] {
             assert_eq!(i32::from(errno(&error)), number, "{error:?}");

@@ -108,6 +108,24 @@ impl Tables {
         }
     }
 
+    /// Bytes of memory that the tables take.
+    pub(crate) fn bytes(&self) -> usize {
+        fn of<T>(table: &Vec<T>) -> usize {
+            table.capacity() * size_of::<T>()
+        }
+        of(&self.nodes)
+            + of(&self.owners)
+            + of(&self.directories)
+            + of(&self.entries)
+            + of(&self.files)
+            + of(&self.blocks)
+            + of(&self.fragments)
+            + of(&self.symlinks)
+            + of(&self.xattr_nodes)
+            + of(&self.xattrs)
+            + of(&self.text)
+    }
+
     /// The bytes of a span of `text`.
     pub(crate) fn text(&self, span: Span) -> Option<&[u8]> {
         slice(&self.text, span.start, span.length)

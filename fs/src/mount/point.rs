@@ -113,20 +113,37 @@ fn is_dead(error: &io::Error) -> bool {
 pub(super) struct Mounted {
     path: PathBuf,
     id: Option<u64>,
+    /// What the kernel calls its connection.
+    device: Option<u64>,
 }
 
 impl Mounted {
     /// The mount that was just made at a path.
     pub(super) fn find(path: &Path) -> Self {
+        let line = topmost(path);
         Self {
             path: path.to_owned(),
-            id: topmost(path),
+            id: line.as_ref().map(|line| line.id),
+            device: line.map(|line| line.device),
         }
+    }
+
+    /// Breaks the connection to its server off, which ends the mount for whoever waits in it, also
+    /// where [`Mounted::unmount`] may not force it. The last resort.
+    pub(super) fn abort(&self) {
+        if let Some(device) = self.device {
+            let control = format!("/sys/fs/fuse/connections/{device}/abort");
+            match fs::write(&control, "1") {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(control, %error, "cannot abort the connection"),
+            }
+        }
+        self.unmount();
     }
 
     /// Ends it, whoever uses it, unless it is gone already. Its requests under way fail.
     pub(super) fn unmount(&self) {
-        if self.id != topmost(&self.path) {
+        if self.id != topmost(&self.path).map(|line| line.id) {
             return;
         }
         // FORCE ends the connection, so that the workers end even when somebody keeps a file
@@ -139,20 +156,34 @@ impl Mounted {
     }
 }
 
-/// The number of the mount that is seen at a path, if its root is there.
-fn topmost(path: &Path) -> Option<u64> {
-    let table = fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(parse_mount);
-    let here = mounts.filter(|(_, at)| at == path);
-    here.map(|(id, _)| id).next_back()
+/// A line of `mountinfo`.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    /// Number of the mount.
+    id: u64,
+    /// Minor number of its device.
+    device: u64,
+    at: PathBuf,
 }
 
-/// Number and mount point of a line of `mountinfo`.
-fn parse_mount(line: &[u8]) -> Option<(u64, PathBuf)> {
+/// The mount that is seen at a path, if its root is there.
+fn topmost(path: &Path) -> Option<Line> {
+    let table = fs::read("/proc/self/mountinfo").ok()?;
+    let mut mounts = table.split(|byte| *byte == b'\n').filter_map(parse_mount);
+    mounts.rfind(|line| line.at == path)
+}
+
+fn parse_mount(line: &[u8]) -> Option<Line> {
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
     let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let at = unescape(fields.nth(3)?);
-    Some((id, PathBuf::from(std::ffi::OsString::from_vec(at))))
+    let id = number(fields.next()?)?;
+    let device = fields.nth(1)?.rsplit(|byte| *byte == b':').next()?;
+    let at = unescape(fields.nth(1)?);
+    Some(Line {
+        id,
+        device: number(device)?,
+        at: PathBuf::from(std::ffi::OsString::from_vec(at)),
+    })
 }
 
 /// Undoes the kernel's `\040` for blanks and the like.
@@ -182,11 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mountinfo_lines_give_number_and_mount_point() {
+    fn mountinfo_lines_give_number_device_and_mount_point() {
         let line = b"36 35 98:0 /mnt1 /mnt/with\\040blank rw,noatime - ext3 /dev/root rw";
-        let (id, at) = parse_mount(line).unwrap();
-        assert_eq!(id, 36);
-        assert_eq!(at.as_os_str().as_bytes(), b"/mnt/with blank");
+        let line = parse_mount(line).unwrap();
+        assert_eq!((line.id, line.device), (36, 0));
+        assert_eq!(line.at.as_os_str().as_bytes(), b"/mnt/with blank");
         assert_eq!(parse_mount(b""), None);
     }
 

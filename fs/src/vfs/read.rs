@@ -2,15 +2,17 @@
 //!
 //! A request that takes all that a file has in a block goes past the cache, into a buffer of the
 //! calling thread: the kernel keeps what it asked for. Anything else goes through it: the rest of
-//! the block, or the other files of a fragment, will be asked for next.
+//! the block, or the other files of a fragment, will be asked for next. What was loaded ahead is
+//! taken out of it.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::state::Source;
-use crate::cache::{Block, BlockCache, BlockKey};
+use crate::cache::{Block, BlockCache, Miss};
 use crate::error::FsError;
-use crate::image::{Extent, Image, ImageNode};
+use crate::image::{BlockRef, Extent, Image, ImageNode};
 use crate::layer::{Contents, Listing as _};
 use crate::node::Kind;
 use crate::num::{to_u64, to_usize};
@@ -49,6 +51,7 @@ impl Deref for Bytes<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) cache: &'a BlockCache<FsError>,
+    pub(super) ahead: &'a Ahead,
     pub(super) counters: &'a Counters,
 }
 
@@ -56,6 +59,8 @@ pub(super) struct Reader<'a> {
 #[derive(Debug, Clone)]
 struct Piece {
     extent: Extent,
+    /// Where in the file.
+    offset: u64,
     /// Where in the block.
     range: Range<usize>,
 }
@@ -73,21 +78,16 @@ impl Piece {
 
 impl Reader<'_> {
     /// Reads `len` bytes from `offset`, fewer at the end of the file.
-    pub(super) fn read<'a>(
+    pub(super) fn read<'s>(
         self,
-        source: &Source,
+        source: &Arc<Source>,
         node: ImageNode,
         (offset, len): (u64, u32),
-        scratch: &'a mut Scratch,
-    ) -> Result<Bytes<'a>, FsError> {
-        let Kind::File { size } = source.contents.attr(node).kind else {
-            return Err(FsError::WrongKind);
-        };
-        let end = offset.saturating_add(u64::from(len)).min(size);
-        if offset >= end {
-            return Ok(Bytes::Here(&[]));
-        }
+        scratch: &'s mut Scratch,
+    ) -> Result<Bytes<'s>, FsError> {
+        let end = end(source, node, offset, len)?;
         match &source.contents {
+            _ if offset >= end => Ok(Bytes::Here(&[])),
             Contents::Memory(tree, _) => {
                 let bytes = tree.bytes(node).get(range(offset, end)).unwrap_or(&[]);
                 scratch.answer.clear();
@@ -95,37 +95,101 @@ impl Reader<'_> {
                 Ok(Bytes::Here(&scratch.answer))
             }
             Contents::Image(image) => {
-                let file = ImageFile {
-                    reader: self,
-                    image,
-                    key: source.first.0,
-                    node,
-                };
+                let file = ImageFile::new(self, source, image, node);
                 file.read(offset, end, scratch)
             }
         }
+    }
+
+    /// The same when that takes no time: nothing has to be loaded.
+    pub(super) fn read_ready<'s>(
+        self,
+        source: &Arc<Source>,
+        node: ImageNode,
+        (offset, len): (u64, u32),
+        scratch: &'s mut Scratch,
+    ) -> Result<Option<Bytes<'s>>, FsError> {
+        let end = end(source, node, offset, len)?;
+        match &source.contents {
+            Contents::Image(image) if offset < end => {
+                let file = ImageFile::new(self, source, image, node);
+                file.read_ready(offset, end)
+            }
+            Contents::Image(_) | Contents::Memory(..) => {
+                self.read(source, node, (offset, len), scratch).map(Some)
+            }
+        }
+    }
+
+    /// Loads a block that nobody asked for yet.
+    pub(super) fn prepare(self, source: &Arc<Source>, block: &BlockRef) {
+        if let Contents::Image(image) = &source.contents {
+            self.cache.prepare(source.key(block), || {
+                self.counters.ahead();
+                self.load(source, image, block)
+            });
+        }
+    }
+
+    fn load(self, source: &Source, image: &Image, block: &BlockRef) -> Result<Vec<u8>, FsError> {
+        let mut bytes = Vec::with_capacity(to_usize(block.length));
+        self.inflate(source, image, block, &mut bytes)?;
+        // Inflating takes room for a full block, which a fragment need not be.
+        bytes.shrink_to_fit();
+        Ok(bytes)
+    }
+
+    fn inflate(
+        self,
+        source: &Source,
+        image: &Image,
+        block: &BlockRef,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FsError> {
+        let _pass = source.gate.pass().ok_or(FsError::Late)?;
+        self.counters.block(block.length);
+        let read = image.read_block(block, out);
+        read.map_err(|error| FsError::Image(Arc::new(error)))
+    }
+}
+
+/// Where a read ends: at the end of the file, or before.
+fn end(source: &Source, node: ImageNode, offset: u64, len: u32) -> Result<u64, FsError> {
+    match source.contents.attr(node).kind {
+        Kind::File { size } => Ok(offset.saturating_add(u64::from(len)).min(size)),
+        _ => Err(FsError::WrongKind),
     }
 }
 
 /// A file of an image, being read.
 struct ImageFile<'a> {
     reader: Reader<'a>,
+    source: &'a Arc<Source>,
     image: &'a Image,
-    key: u64,
     node: ImageNode,
 }
 
-impl ImageFile<'_> {
-    fn read<'a>(
+impl<'a> ImageFile<'a> {
+    fn new(reader: Reader<'a>, source: &'a Arc<Source>, image: &'a Image, node: ImageNode) -> Self {
+        Self {
+            reader,
+            source,
+            image,
+            node,
+        }
+    }
+
+    fn read<'s>(
         &self,
         offset: u64,
         end: u64,
-        scratch: &'a mut Scratch,
-    ) -> Result<Bytes<'a>, FsError> {
+        scratch: &'s mut Scratch,
+    ) -> Result<Bytes<'s>, FsError> {
         let first = self.piece(offset, end)?;
         if offset + to_u64(first.range.len()) == end {
             return self.read_one(first, scratch);
         }
+        self.want_rest(offset + to_u64(first.range.len()), end);
         let Scratch { answer, block } = scratch;
         answer.clear();
         let mut at = offset;
@@ -137,18 +201,53 @@ impl ImageFile<'_> {
         Ok(Bytes::Here(answer))
     }
 
+    /// Has idle cores load the later blocks of a request, while the first is loaded here.
+    fn want_rest(&self, mut at: u64, end: u64) {
+        let mut blocks = Vec::new();
+        while at < end
+            && let Ok(piece) = self.piece(at, end)
+        {
+            at += to_u64(piece.range.len());
+            let known = self
+                .reader
+                .cache
+                .knows(self.source.key(&piece.extent.block));
+            if !piece.is_hole() && !known {
+                blocks.push(piece.extent.block);
+            }
+        }
+        self.reader.ahead.want(self.source, blocks.into_iter());
+    }
+
+    /// What lies in one block that is loaded.
+    fn read_ready<'s>(&self, offset: u64, end: u64) -> Result<Option<Bytes<'s>>, FsError> {
+        let piece = self.piece(offset, end)?;
+        let key = self.source.key(&piece.extent.block);
+        if offset + to_u64(piece.range.len()) < end || piece.is_hole() {
+            return Ok(None);
+        }
+        let Some(block) = self.reader.cache.peek(key) else {
+            return Ok(None);
+        };
+        self.note(&piece);
+        check(&block, &piece.range)?;
+        if piece.is_whole_block() {
+            drop(self.reader.cache.take(key));
+        }
+        Ok(Some(Bytes::Cached(block, piece.range)))
+    }
+
     /// The usual request: within one block.
-    fn read_one<'a>(&self, piece: Piece, scratch: &'a mut Scratch) -> Result<Bytes<'a>, FsError> {
+    fn read_one<'s>(&self, piece: Piece, scratch: &'s mut Scratch) -> Result<Bytes<'s>, FsError> {
         let answer = &mut scratch.answer;
         if piece.is_hole() {
             answer.clear();
             answer.resize(piece.range.len(), 0);
-        } else if piece.is_whole_block() {
-            self.inflate(&piece.extent, answer)?;
-        } else {
-            let block = self.cached(&piece.extent)?;
+        } else if let Some(block) = self.cached(&piece)? {
             check(&block, &piece.range)?;
             return Ok(Bytes::Cached(block, piece.range));
+        } else {
+            self.inflate(&piece, answer)?;
         }
         Ok(Bytes::Here(answer))
     }
@@ -161,12 +260,11 @@ impl ImageFile<'_> {
     ) -> Result<(), FsError> {
         if piece.is_hole() {
             answer.resize(answer.len() + piece.range.len(), 0);
-        } else if piece.is_whole_block() {
-            self.inflate(&piece.extent, buffer)?;
-            answer.extend_from_slice(check(buffer, &piece.range)?);
-        } else {
-            let block = self.cached(&piece.extent)?;
+        } else if let Some(block) = self.cached(piece)? {
             answer.extend_from_slice(check(&block, &piece.range)?);
+        } else {
+            self.inflate(piece, buffer)?;
+            answer.extend_from_slice(check(buffer, &piece.range)?);
         }
         Ok(())
     }
@@ -184,28 +282,47 @@ impl ImageFile<'_> {
         let start = to_usize(extent.skip) + within;
         Ok(Piece {
             extent,
+            offset,
             range: start..start + len,
         })
     }
 
-    fn cached(&self, extent: &Extent) -> Result<Block, FsError> {
-        let key = BlockKey {
-            image: self.key,
-            start: extent.block.start,
+    /// The block of a piece through the cache; none when it is to go past it.
+    fn cached(&self, piece: &Piece) -> Result<Option<Block>, FsError> {
+        let block = &piece.extent.block;
+        let key = self.source.key(block);
+        self.note(piece);
+        let found = if piece.is_whole_block() {
+            self.reader.cache.take(key)
+        } else {
+            let load = || self.reader.load(self.source, self.image, block);
+            Some(self.reader.cache.get(key, load))
         };
-        self.reader.cache.get(key, || {
-            let mut block = Vec::with_capacity(to_usize(extent.block.length));
-            self.inflate(extent, &mut block)?;
-            // Inflating takes room for a full block, which a fragment need not be.
-            block.shrink_to_fit();
-            Ok(block)
+        found.transpose().map_err(|miss| match miss {
+            Miss::Failed(error) => error,
+            Miss::Late => FsError::Late,
         })
     }
 
-    fn inflate(&self, extent: &Extent, out: &mut Vec<u8>) -> Result<(), FsError> {
-        self.reader.counters.block();
-        let read = self.image.read_block(&extent.block, out);
-        read.map_err(|error| FsError::Image(Arc::new(error)))
+    fn inflate(&self, piece: &Piece, out: &mut Vec<u8>) -> Result<(), FsError> {
+        let block = &piece.extent.block;
+        self.reader.inflate(self.source, self.image, block, out)
+    }
+
+    /// Tells that a block is being read, before it is loaded: what comes next may be loaded at
+    /// the same time.
+    fn note(&self, piece: &Piece) {
+        let block = piece.extent.block;
+        self.reader.ahead.cancel(self.source.key(&block));
+        let Some(spot) = self.image.spot(self.node, piece.offset) else {
+            return;
+        };
+        let wanted = self.source.trail().read(self.image, spot, block);
+        let cache = self.reader.cache;
+        let new = wanted
+            .into_iter()
+            .filter(|block| !cache.knows(self.source.key(block)));
+        self.reader.ahead.want(self.source, new);
     }
 }
 
@@ -223,3 +340,6 @@ fn range(offset: u64, end: u64) -> Range<usize> {
 fn size_of_u64(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

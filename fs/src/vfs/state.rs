@@ -2,11 +2,15 @@
 //!
 //! Invariant: immutable once made; `runs` is sorted by first number and its runs don't overlap.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::gate::Gate;
 use super::names::{NameDir, Named, Names};
+use super::trail::Trail;
 use super::{Stat, Totals, directory_size};
-use crate::image::ImageNode;
+use crate::cache::BlockKey;
+use crate::image::{BlockRef, ImageNode};
 use crate::ino::{Ino, Numbers};
 use crate::layer::{Contents, Layer, Listing as _};
 use crate::node::{Attr, Kind};
@@ -20,9 +24,41 @@ pub(super) struct Source {
     pub(super) first: Ino,
     /// What it holds.
     pub(super) contents: Contents,
+    /// The way to its file.
+    pub(super) gate: Gate,
+    /// What was read of it lately.
+    trail: Mutex<Trail>,
 }
 
 impl Source {
+    /// A layer with numbers for its nodes from `first` on; reads that take longer than `patience`
+    /// are held to hang.
+    pub(super) fn new(first: Ino, contents: Contents, patience: Duration) -> Self {
+        let trail = match &contents {
+            Contents::Image(image) => Trail::new(image),
+            Contents::Memory(..) => Trail::default(),
+        };
+        Self {
+            first,
+            contents,
+            gate: Gate::new(patience),
+            trail: Mutex::new(trail),
+        }
+    }
+
+    /// What the cache knows a block by.
+    pub(super) fn key(&self, block: &BlockRef) -> BlockKey {
+        BlockKey {
+            image: self.first.0,
+            start: block.start,
+        }
+    }
+
+    /// What was read of it lately. A guess, so nothing that a panic could spoil.
+    pub(super) fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ino(&self, node: ImageNode) -> Ino {
         Ino(self.first.0 + u64::from(node.0))
     }
@@ -97,7 +133,7 @@ pub(super) enum Found<'a> {
     /// A directory of a view.
     Directory(&'a Published, DirIndex),
     /// Anything else.
-    Leaf(&'a Source, ImageNode),
+    Leaf(&'a Arc<Source>, ImageNode),
 }
 
 impl Found<'_> {
@@ -167,7 +203,12 @@ impl State {
     }
 
     /// The layer as it is known already, or with new numbers.
-    pub(super) fn source(&self, layer: &Layer, numbers: &mut Numbers) -> Arc<Source> {
+    pub(super) fn source(
+        &self,
+        layer: &Layer,
+        numbers: &mut Numbers,
+        patience: Duration,
+    ) -> Arc<Source> {
         let known = self.runs.iter().find_map(|run| match run {
             Run::Source(source) if source.contents.is(layer) => Some(Arc::clone(source)),
             Run::Source(_) | Run::View(_) => None,
@@ -175,7 +216,7 @@ impl State {
         known.unwrap_or_else(|| {
             let contents = Contents::load(layer);
             let first = numbers.take(contents.node_count());
-            Arc::new(Source { first, contents })
+            Arc::new(Source::new(first, contents, patience))
         })
     }
 
@@ -213,6 +254,14 @@ impl State {
             }
         });
         (Self { names, runs }, dropped)
+    }
+
+    /// The layers that are published.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.runs.iter().filter_map(|run| match run {
+            Run::Source(source) => Some(source),
+            Run::View(_) => None,
+        })
     }
 
     /// What a number stands for.
@@ -288,6 +337,7 @@ impl State {
             totals.nodes += u64::from(run.count());
             match run {
                 Run::Source(source) => {
+                    totals.table_bytes += to_u64(source.contents.table_bytes());
                     let bytes = source.contents.content_bytes();
                     totals.bytes = totals.bytes.saturating_add(bytes);
                 }

@@ -7,7 +7,7 @@ use crate::layer::Layer;
 use crate::layer::memory::MemoryTree;
 
 fn vfs() -> Vfs {
-    Vfs::new(1 << 20, Owners::of_this_process())
+    Vfs::new(1 << 20, Duration::from_mins(1), Owners::of_this_process())
 }
 
 fn layer(files: &[(&str, &str)]) -> Placed {

@@ -12,7 +12,7 @@ use piston_fs::layer::Layer;
 use piston_fs::layer::memory::MemoryTree;
 
 use crate::support::{
-    Mount, errno, files, image, machine_root, names, noise, open, run, shell, whole,
+    KernelMount, Mount, errno, files, image, machine_root, names, noise, open, run, shell, whole,
 };
 
 #[test]
@@ -166,33 +166,6 @@ fn an_image_of_mksquashfs_reads_like_the_tree_it_was_made_from() {
     }
 }
 
-/// An image mounted by the kernel's own squashfs.
-struct KernelMount(std::path::PathBuf);
-
-impl KernelMount {
-    fn new(image: &Path, at: std::path::PathBuf) -> Self {
-        fs::create_dir(&at).expect("a directory");
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "squashfs", "-o", "loop,ro"])
-            .arg(image)
-            .arg(&at);
-        let output = mount.output().expect("mount runs");
-        assert!(
-            output.status.success(),
-            "this test needs the kernel's squashfs and a loop device: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Self(at)
-    }
-}
-
-impl Drop for KernelMount {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(&self.0));
-    }
-}
-
 #[test]
 fn an_image_looks_the_same_as_through_the_kernels_squashfs() {
     if !machine_root() {
@@ -211,7 +184,7 @@ fn an_image_looks_the_same_as_through_the_kernels_squashfs() {
     let listing = "find . -printf '%p %y %m %U %G %n %T@ %l %b ' \\( -type d -printf '-\\n' \
                    -o -printf '%s\\n' \\) | sort; du -s .";
     let of = |root: &Path| shell(&format!("cd {} && {listing}", root.display()));
-    assert_eq!(of(&mount.path("zoo")), of(&kernel.0));
+    assert_eq!(of(&mount.path("zoo")), of(kernel.path()));
 }
 
 #[test]

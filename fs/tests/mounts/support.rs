@@ -10,7 +10,7 @@ use piston_fs::image::Image;
 use piston_fs::image::verify::{Bounds, verify};
 use piston_fs::layer::memory::MemoryTree;
 use piston_fs::layer::{Layer, Placed};
-use piston_fs::mount::{MountOptions, Server};
+use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
 /// Fails with the reason when this machine can't mount.
 pub(crate) fn require_fuse() {
@@ -120,7 +120,53 @@ pub(crate) fn mount(path: &Path) -> Result<Server, piston_fs::mount::MountError>
         path: path.to_owned(),
         threads: 2,
         cache_bytes: 8 << 20,
+        deadline: DEADLINE,
     })
+}
+
+/// Something that the kernel mounted without us, until it is dropped.
+pub(crate) struct KernelMount(PathBuf);
+
+impl KernelMount {
+    /// An image, by the kernel's own squashfs.
+    pub(crate) fn new(image: &Path, at: PathBuf) -> Self {
+        let mut command = Command::new("mount");
+        command.args(["-t", "squashfs", "-o", "loop,ro"]).arg(image);
+        Self::mounted(&mut command, at)
+    }
+
+    /// Some of them, the lowest first, merged by overlayfs.
+    pub(crate) fn overlay(layers: &[Self], at: PathBuf) -> Self {
+        let lower = layers
+            .iter()
+            .rev()
+            .map(|layer| layer.0.display().to_string());
+        let option = format!("lowerdir={}", lower.collect::<Vec<_>>().join(":"));
+        let mut command = Command::new("mount");
+        command.args(["-t", "overlay", "overlay", "-o", &option]);
+        Self::mounted(&mut command, at)
+    }
+
+    fn mounted(command: &mut Command, at: PathBuf) -> Self {
+        fs::create_dir(&at).expect("a directory");
+        let output = command.arg(&at).output().expect("mount runs");
+        assert!(
+            output.status.success(),
+            "this test needs the kernel's squashfs, overlayfs and loop devices: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self(at)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for KernelMount {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(&self.0));
+    }
 }
 
 /// A tree in memory with these files, placed at the root.

@@ -110,7 +110,7 @@ fn sandbox_alone(bench: &Bench) {
 /// Prints a difference of medians and what was promised.
 fn over(what: &str, subject: &Times, anchor: &Times, promised: f64) {
     let over = (subject.median() - anchor.median()) / 1000.0;
-    println!("  {what}: {over:.2} ms at the median (promised: at most {promised})\n");
+    println!("  {what}: {over:.2} ms at the median (aim: at most {promised})\n");
 }
 
 /// The same sandbox from a process that uses 1 GB.
@@ -205,7 +205,7 @@ fn many_clients(bench: &Bench) {
             println!("  {name:<34} {median:8.0}/s");
         }
     }
-    println!("  (promised: at least 700 jobs on 2 processors)\n");
+    println!("  (aim: at least 700 jobs on 2 processors)\n");
 }
 
 fn cores() -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use piston_client::units::Bytes;
 use pistond::sandbox::{
-    Ended, Launcher, Rlimits, Slot, Spec, Stdio, TreeLimits, Workspace, rootless,
+    Ended, Grants, Launcher, Rlimits, Slot, Spec, Stdio, TreeLimits, Workspace, rootless,
 };
 
 /// A launcher over the folder `native` of a folder, and the runtime that it is used from.
@@ -47,7 +47,7 @@ impl Bench {
                 stdout: stdout.into(),
             };
             let running = self.launcher.spawn(&spec(), &workspace, stdio).await;
-            let mut running = running.expect("a sandbox");
+            let running = running.expect("a sandbox");
             let exit = running.wait().await.expect("an end");
             assert_eq!(exit.ended, Ended::Exited(0));
             let mut text = String::new();
@@ -75,8 +75,11 @@ fn spec() -> Spec {
         },
         tree: TreeLimits {
             memory: 512 << 20,
+            wall: u64::try_from(Duration::from_secs(10).as_nanos()).expect("it fits"),
             cpu: u64::try_from(Duration::from_secs(10).as_nanos()).expect("it fits"),
         },
         slot: 0,
+        grants: Grants::default(),
+        terminal: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use piston_fs::mount::{MountOptions, Server};
+use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
 use super::super::*;
 use super::support::*;
@@ -12,6 +12,7 @@ fn mount(at: &Path) -> Arc<Server> {
         path: at.to_owned(),
         threads: 2,
         cache_bytes: 8 << 20,
+        deadline: DEADLINE,
     };
     Arc::new(Server::mount(&options).unwrap())
 }
@@ -130,4 +131,43 @@ async fn no_image_can_put_a_symlink_where_a_sandbox_mounts() {
         at.display()
     );
     assert_eq!(shell(script).await, "directory\nx");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_reads_touched_is_kept_and_goes_with_the_package() {
+    if !can_mount() {
+        return;
+    }
+    let mountpoint = tempfile::tempdir().unwrap();
+    let at = mountpoint.path().to_owned();
+    let World { dir, packages, .. } = {
+        let world = world(&at).await;
+        world.install(&base("12.0.0")).await.unwrap();
+        let version = at.join("views/base/12.0.0/etc/version");
+        assert_eq!(shell(format!("cat {}", version.display())).await, "12.0.0");
+        world
+    };
+    drop(packages);
+    let data = DataDirectory {
+        root: dir.path().join("data"),
+    };
+    let hot_lists = || {
+        let files = std::fs::read_dir(data.images()).unwrap();
+        let names = files.map(|file| file.unwrap().path());
+        names
+            .filter(|path| path.extension().is_some_and(|kind| kind == "hot"))
+            .count()
+    };
+    assert_eq!(hot_lists(), 1);
+
+    let publisher: Arc<dyn Publish> = mount(&at);
+    let packages = Packages::open_with(data.clone(), publisher, verifier(), patience())
+        .await
+        .unwrap();
+    assert_eq!(hot_lists(), 1, "an image's, and so not swept");
+    packages
+        .uninstall(&package("base-12.0.0"), false)
+        .await
+        .unwrap();
+    assert_eq!(hot_lists(), 0);
 }
