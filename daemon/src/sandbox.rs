@@ -4,11 +4,11 @@
 //! never forked. A [`Workspace`] is the writable space of one stage (job directory, `/tmp`,
 //! `/dev/shm`): a tmpfs of its own that the daemon fills and reads through a descriptor.
 //!
-//! The parts, in the order of a stage: [`Spec`] says what to run; `spawn` sends it to the
-//! `launcher`, which forks an `init` into a PID namespace; init builds the root (`mounts`),
-//! brings up `network`, makes the `terminal` of a program that gets one, and forks what `program`
-//! turns into the program, with the identity of `idmap`, the limits of `rlimit`, the rules of
-//! `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
+//! The parts, in the order of a stage: `spawn` requests a sandbox of the `launcher`, ahead of time;
+//! that forks an `init` into a PID namespace with a `network` of its own. [`Spec`] says what to run
+//! and goes to an init that waits; it builds the root (`mounts`), makes the `terminal` of a program
+//! that gets one, and forks what `program` turns into the program, with the identity of `idmap`,
+//! the limits of `rlimit`, the rules of `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
 //! daemon's own namespaces when it is not root, and [`host`] says what this machine offers.
 //!
@@ -28,6 +28,7 @@ mod network;
 mod program;
 mod rlimit;
 pub mod rootless;
+mod running;
 mod seccomp;
 mod spawn;
 mod spec;
@@ -40,7 +41,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use error::SandboxError;
-pub use spawn::{Launcher, Running};
+pub use running::Running;
+pub use spawn::Launcher;
 pub use spec::{
     Controllers, Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits,
     Window,

@@ -10,6 +10,7 @@ as_root_and_user!(
     a_job_has_no_privilege_and_no_way_to_any,
     a_job_sees_its_own_processes_files_and_network_only,
     nothing_of_a_job_is_left_when_its_reply_is_there,
+    no_port_and_no_abstract_name_survives_into_the_next_job,
     an_attack_on_the_machine_leaves_other_jobs_running,
     a_job_that_leaves_too_much_still_gets_what_it_printed,
 );
@@ -165,6 +166,27 @@ fn nothing_of_a_job_is_left_when_its_reply_is_there(who: Who) {
         bash(&daemon, "ls -A /tmp /dev/shm .")["stdout"],
         ".:\nfile0.code\n\n/dev/shm:\n\n/tmp:\n"
     );
+}
+
+fn no_port_and_no_abstract_name_survives_into_the_next_job(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["python"]);
+    // Without SO_REUSEADDR a port is taken for a minute after its server has closed a connection;
+    // a socket that is in flight inside itself outlives its process.
+    let code = r"
+import array, socket
+print(open('/proc/net/unix').read().count('\n'), open('/proc/net/tcp').read().count('\n'))
+server = socket.socket()
+server.bind(('127.0.0.1', 8080)); server.listen()
+client = socket.create_connection(('127.0.0.1', 8080))
+server.accept()[0].close(); client.recv(1); client.close()
+name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+name.bind('\0name'); name.connect('\0name')
+name.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [name.fileno()]))])
+";
+    for _ in 0..8 {
+        assert_eq!(python(&daemon, code)["stdout"], "1 1\n");
+    }
 }
 
 fn an_attack_on_the_machine_leaves_other_jobs_running(who: Who) {

@@ -33,6 +33,11 @@ use streams::{Pipes, pipes};
 /// How long a killed tree may take to die before that is a fault of ours.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Files that are written at once: they go to memory, which takes less time than waking a thread.
+const SMALL_FILES: usize = 16;
+
+/// The same for what they hold together.
+const SMALL_BYTES: usize = 64 << 10;
 /// How long after the limit on its wall time a program is killed from here, should the sandbox not
 /// have done so.
 const WALL_GRACE: Duration = Duration::from_millis(500);
@@ -148,6 +153,7 @@ impl Stage<'_> {
         timings.sandbox += begun.elapsed();
         let mut leash = Leash {
             running: Some(running),
+            is_dead: false,
             workspace: Some(Arc::clone(&workspace)),
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown.clone(),
@@ -208,7 +214,11 @@ impl Stage<'_> {
     async fn workspace(&self, files: Arc<Vec<WorkspaceFile>>) -> Result<Workspace, StageError> {
         let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
         let network = self.request.grants.network;
-        let filled = tokio::task::spawn_blocking(move || {
+        let bytes = files.iter().map(|file| file.bytes.len()).sum::<usize>();
+        // The files of the host's network are read from a disk.
+        let is_small =
+            files.len() <= SMALL_FILES && bytes <= SMALL_BYTES && network == Network::None;
+        let fill = move || {
             let workspace = Workspace::new(disk, slot, ids)?;
             if network == Network::Host {
                 workspace.add_network_files()?;
@@ -217,8 +227,13 @@ impl Stage<'_> {
                 workspace.write(&file.path, file.mode, &file.bytes)?;
             }
             Ok::<_, SandboxError>(workspace)
-        });
-        Ok(filled.await??)
+        };
+        let filled = if is_small {
+            fill()
+        } else {
+            tokio::task::spawn_blocking(fill).await?
+        };
+        Ok(filled?)
     }
 
     /// Waits for the end of the program, or brings it about.
@@ -370,25 +385,27 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
 /// Holds on to a program until it is dead, also when nobody waits for the job any more.
 struct Leash {
     running: Option<Running>,
+    /// It has ended already.
+    is_dead: bool,
     workspace: Option<Arc<Workspace>>,
     slot: Arc<Admission>,
     shutdown: Shutdown,
 }
 
 impl Leash {
-    /// Lets go of a program that is dead. The workspace ends in the background: giving back its
-    /// pages is not the client's time.
+    /// Lets go of a program that is dead. Its mounts and its workspace end in the background:
+    /// giving back their memory is not the client's time.
     fn release(mut self) {
-        self.running = None;
+        self.is_dead = true;
     }
 }
 
 impl Drop for Leash {
     fn drop(&mut self) {
         let (running, workspace) = (self.running.take(), self.workspace.take());
-        let slot = Arc::clone(&self.slot);
+        let (slot, is_dead) = (Arc::clone(&self.slot), self.is_dead);
         self.shutdown.spawn(async move {
-            if let Some(running) = running {
+            if let (Some(running), false) = (&running, is_dead) {
                 running.kill();
                 if tokio::time::timeout(DEATH_TIMEOUT, running.wait())
                     .await
@@ -398,8 +415,8 @@ impl Drop for Leash {
                 }
             }
             drop(slot);
-            // An error means that the runtime ends, which drops the workspace as well.
-            drop(tokio::task::spawn_blocking(move || drop(workspace)).await);
+            // An error means that the runtime ends, which drops both as well.
+            drop(tokio::task::spawn_blocking(move || drop((running, workspace))).await);
         });
     }
 }

@@ -4,6 +4,9 @@
 //! (`abort` would not be SIGABRT). Init holds nothing that a job wants: its capabilities are in
 //! the user namespace above the job's, and it is not dumpable.
 //!
+//! It does what is the same for all jobs before it has one, and waits: the daemon orders sandboxes
+//! ahead. A sandbox serves one job.
+//!
 //! Invariants: when it reports the end, no other process of the namespace is left; when it ends,
 //! for whatever reason, the kernel kills all that are. It ends with the control socket, and with
 //! the launcher.
@@ -15,67 +18,63 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use piston_client::api::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
-use super::cgroup::Entry;
 use super::error::{Failure, Step as _};
-use super::launcher::Common;
+use super::launcher::{Common, Own};
 use super::message::{self, JobFds, Order, Report};
+use super::mounts::Ground;
 use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
 use super::terminal::Pair;
 
-/// Namespaces of every job besides those of its pids and its network, and those that the program
-/// enters by itself.
-pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS);
+/// Namespaces of every job besides those of its pids, its mounts and its network, and those that
+/// the program enters by itself.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWIPC.union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
 
-/// Runs as init of `job`, in the process that was just forked for it, and never returns.
-/// `launcher` is the launcher's socket, which this process has no business with.
+/// Runs as init of a sandbox, in the process that was just forked for it, and never returns.
+/// `launcher` is what this process has no business with.
 pub(super) fn run(
     thread: &OneThread,
     common: &Common,
-    job: JobFds<OwnedFd>,
-    launcher: &mut OwnedFd,
+    network: Option<&OwnedFd>,
+    control: &OwnedFd,
+    launcher: Own,
 ) -> ! {
     // A panic must not unwind into the launcher's loop, of which this process has a copy.
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let JobFds {
-            spec,
-            workspace,
-            stdio,
-            control,
-            entry,
-        } = job;
-        let files = Files {
-            spec,
-            workspace,
-            stdio,
-            entry,
+        drop(launcher);
+        let prepared = prepare(common, network, control);
+        let Some(job) = JobFds::receive(control)? else {
+            return Ok(());
         };
-        match start(thread, common, files, &control, launcher) {
-            Ok(mut started) => attend(&mut started, &control),
-            Err(failure) => message::send(&control, &Report::Failed(failure), &[]),
+        message::send(control, &Report::Taken, &[])?;
+        let started = prepared.and_then(|ready| start(thread, common, ready, job, control));
+        match started {
+            Ok(mut started) => attend(&mut started, control, || {
+                network.map_or(Ok(()), |network| common.returns.give_back(network))
+            }),
+            Err(failure) => message::send(control, &Report::Failed(failure), &[]),
         }
     }));
     sys::leave(u8::from(!matches!(done, Ok(Ok(())))))
 }
 
-/// Descriptors that are needed until the program is started.
-struct Files {
-    spec: OwnedFd,
-    workspace: OwnedFd,
-    stdio: [OwnedFd; 3],
-    entry: Entry<OwnedFd>,
+/// A sandbox that waits for its job.
+struct Prepared {
+    /// Tells of dead children.
+    children: SignalFd,
+    /// Where the job's root will be.
+    ground: Ground,
+    /// Where the program's process reports, and its end of that.
+    report: (OwnedFd, OwnedFd),
 }
 
 /// A program that runs.
@@ -90,18 +89,15 @@ struct Started {
     tally: Tally,
 }
 
-/// Builds the sandbox and starts the program; returns when exec has succeeded.
-fn start(
-    thread: &OneThread,
+/// Everything that is the same for all jobs.
+fn prepare(
     common: &Common,
-    files: Files,
+    network: Option<&OwnedFd>,
     control: &OwnedFd,
-    launcher: &mut OwnedFd,
-) -> Result<Started, Failure> {
+) -> Result<Prepared, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("death signal")?;
     rustix::thread::set_name(c"piston-init").step("name")?;
-    forget(launcher)?;
     // First of all, so that a start that hangs (on the filesystem) can be ended.
     let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .step("pidfd")?;
@@ -114,20 +110,42 @@ fn start(
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .step("signalfd")?;
 
-    let spec = read_spec(files.spec)?;
-    let program = Program::prepare(&spec, common)?;
-    nix::sched::unshare(NAMESPACES).step("namespaces")?;
-    if common.network == Network::None {
-        super::network::own().step("network")?;
+    // Before, so that the job's network knows nothing of it.
+    let report = message::pair().step("report socket")?;
+    if let Some(network) = network {
+        super::network::enter(network).step("network namespace")?;
     }
+    nix::sched::unshare(NAMESPACES).step("namespaces")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
-    common
-        .template
-        .enter(&spec.view, &files.workspace, common.network)?;
-    drop(files.workspace);
+    let ground = common.template.prepare()?;
+    Ok(Prepared {
+        children,
+        ground,
+        report,
+    })
+}
+
+/// Completes the sandbox and starts the program; returns when exec has succeeded.
+fn start(
+    thread: &OneThread,
+    common: &Common,
+    prepared: Prepared,
+    job: JobFds<OwnedFd>,
+    control: &OwnedFd,
+) -> Result<Started, Failure> {
+    let Prepared {
+        children,
+        ground,
+        report,
+    } = prepared;
+    let spec = read_spec(job.spec)?;
+    let program = Program::prepare(&spec, common)?;
+    let template = &common.template;
+    let mounts = template.enter(ground, &spec.view, &job.workspace, common.network)?;
+    drop(job.workspace);
 
     let (stdio, terminal) = match spec.terminal {
-        None => (files.stdio, None),
+        None => (job.stdio, None),
         Some(window) => {
             let Pair { program, daemon } = Pair::open(window)?;
             (program, Some(daemon))
@@ -135,10 +153,11 @@ fn start(
     };
     let handed = Handed {
         stdio,
-        entry: files.entry,
+        entry: job.entry,
     };
-    let (pid, at) = execute(thread, &program, &common.filter, handed)?;
-    let fds: Vec<_> = terminal.iter().map(OwnedFd::as_fd).collect();
+    let (pid, at) = execute(thread, &program, &common.filter, handed, report)?;
+    let mut fds = vec![mounts.as_fd()];
+    fds.extend(terminal.iter().map(OwnedFd::as_fd));
     message::send(control, &Report::Ready, &fds).step("report")?;
     Ok(Started {
         pid,
@@ -146,13 +165,6 @@ fn start(
         children,
         tally: Tally::new(spec.tree.without(common.controllers), at),
     })
-}
-
-/// Closes this process's copy of the launcher's socket, by putting nothing in its place.
-fn forget(launcher: &mut OwnedFd) -> Result<(), Failure> {
-    const STEP: &str = "close the launcher's socket";
-    let null = std::fs::File::open("/dev/null").step(STEP)?;
-    rustix::io::dup3(&null, launcher, rustix::io::DupFlags::CLOEXEC).step(STEP)
 }
 
 /// Reads the spec out of its memfd.
@@ -171,8 +183,8 @@ fn execute(
     program: &Program,
     filter: &super::seccomp::Filter,
     mut handed: Handed,
+    (ours, theirs): (OwnedFd, OwnedFd),
 ) -> Result<(i32, Duration), Failure> {
-    let (ours, theirs) = message::pair().step("report socket")?;
     let pid = match handed.entry.fork(thread).step("fork the program")? {
         Forked::Parent(pid) => pid,
         Forked::Child => program::run(program, filter, &handed, &theirs),
@@ -186,7 +198,7 @@ fn execute(
         match report {
             Report::Executing { at: nanoseconds } => at = Some(Duration::from_nanos(nanoseconds)),
             Report::Failed(failure) => return Err(failure),
-            Report::Born | Report::Ready | Report::Ended { .. } => {}
+            Report::Born | Report::Taken | Report::Ready | Report::Ended { .. } => {}
         }
     }
     // Without a time the process was killed on its way: it is reaped like a program's.
@@ -194,9 +206,13 @@ fn execute(
     Ok((pid, at))
 }
 
-/// Reaps until the program has ended, kills what is left, and reports. Kills on request, and when
-/// the tree is over a limit; returns at once when the daemon is gone.
-fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
+/// Reaps until the program has ended, kills what is left, and reports, after `emptied`. Kills on
+/// request, and when the tree is over a limit; returns at once when the daemon is gone.
+fn attend(
+    started: &mut Started,
+    control: &OwnedFd,
+    emptied: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     loop {
         let mut ready = [
             PollFd::new(control, PollFlags::IN),
@@ -223,6 +239,7 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
             kill_all();
             reap_until(0, WaitOptions::empty())?;
             let figures = started.tally.finish()?;
+            emptied()?;
             return message::send(control, &end(status, wall, figures), &[]);
         }
         if started.tally.look(monotonic()?)? {

@@ -2,10 +2,13 @@
 //!
 //! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
 //! empty read. Who says what:
-//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only [`JobFds`];
-//! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to that;
-//! - init to daemon, on the job's control socket: reports; daemon to init: [`Order`]s;
-//! - the program's process to init, on a socket that closes at exec: reports.
+//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only requests for sandboxes,
+//!   each with init's end of the control socket of the one that is to be made;
+//! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to the setup;
+//! - daemon to init, on the control socket: one [`JobFds`], at most, and [`Order`]s; init to daemon:
+//!   reports, the first of them before it has a job;
+//! - the program's process to init, on a socket that closes at exec: reports;
+//! - init to launcher, on a socket of its own: its network namespace, to be used again.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,7 +31,7 @@ use super::spec::{Controllers, Ended, Over};
 const MAX_MESSAGE: usize = 4096;
 
 /// Descriptors that start every job, in this order in the message.
-const JOB_FDS: usize = 6;
+const JOB_FDS: usize = 5;
 
 /// The most that a message carries: a job's, and those by which it enters its control group.
 const MAX_FDS: usize = JOB_FDS + Entry::<OwnedFd>::MAX_FDS;
@@ -67,8 +70,11 @@ pub(super) enum Order {
 pub(super) enum Report {
     /// From init: it exists, and here is its pidfd.
     Born,
-    /// From the launcher: it is ready. From init: the program runs; with it comes the other side
-    /// of its terminal, if it has one.
+    /// From init: it has its job. One that has not said so has not begun with it.
+    Taken,
+    /// From the launcher: it is ready. From init: the program runs, and here is the mount
+    /// namespace, which whoever holds it last takes apart; with it comes the other side of the
+    /// program's terminal, if it has one.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
@@ -101,45 +107,34 @@ pub(super) struct JobFds<Fd> {
     pub(super) workspace: Fd,
     /// The program's standard streams.
     pub(super) stdio: [Fd; 3],
-    /// Init's end of the job's control socket.
-    pub(super) control: Fd,
     /// How the program enters its control group.
     pub(super) entry: Entry<Fd>,
 }
 
 impl JobFds<BorrowedFd<'_>> {
-    /// Sends the job to the launcher.
-    pub(super) fn send(&self, launcher: impl AsFd) -> io::Result<()> {
+    /// Sends the job to an init that waits for one.
+    pub(super) fn send(&self, init: impl AsFd) -> io::Result<()> {
         let [stdin, stdout, stderr] = self.stdio;
-        let fds: [_; JOB_FDS] = [
-            self.spec,
-            self.workspace,
-            stdin,
-            stdout,
-            stderr,
-            self.control,
-        ];
+        let fds: [_; JOB_FDS] = [self.spec, self.workspace, stdin, stdout, stderr];
         let mut fds = fds.to_vec();
         fds.extend(self.entry.birth);
         fds.extend(&self.entry.files);
         let kind = self.entry.birth.map_or(JOB, |_| JOB_BORN_IN_GROUP);
-        send_bytes(launcher, kind, &fds)
+        send_bytes(init, kind, &fds)
     }
 }
 
 impl JobFds<OwnedFd> {
-    /// Receives the next job: none when the daemon is gone, an error for a message that is not a
-    /// job (its descriptors are closed, by which the daemon learns of it).
+    /// Receives the job: none when the daemon is gone or has none, an error for a message that is
+    /// no job.
     pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Self>> {
         let Some((kind, fds)) = receive_bytes(socket, RecvFlags::empty())? else {
             return Ok(None);
         };
         let mut fds = fds.into_iter();
         let required: Vec<OwnedFd> = fds.by_ref().take(JOB_FDS).collect();
-        let [spec, workspace, stdin, stdout, stderr, control] =
-            <[OwnedFd; JOB_FDS]>::try_from(required).map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing")
-            })?;
+        let [spec, workspace, stdin, stdout, stderr] = <[OwnedFd; JOB_FDS]>::try_from(required)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing"))?;
         let birth = if kind == JOB_BORN_IN_GROUP {
             fds.next()
         } else {
@@ -153,9 +148,29 @@ impl JobFds<OwnedFd> {
             spec,
             workspace,
             stdio: [stdin, stdout, stderr],
-            control,
             entry,
         }))
+    }
+}
+
+/// Requests a sandbox of the launcher; `control` is init's end of its control socket.
+pub(super) fn send_request(launcher: impl AsFd, control: impl AsFd) -> io::Result<()> {
+    send_bytes(launcher, b"sandbox", &[control.as_fd()])
+}
+
+/// Receives the next request: none when the daemon is gone. Messages that are none are passed
+/// over: their descriptors are closed, by which the daemon learns of it.
+pub(super) fn receive_request(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    loop {
+        let order = match receive_bytes(&socket, RecvFlags::empty()) {
+            Ok(Some((_, fds))) => fds.into_iter().next(),
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(error) => return Err(error),
+        };
+        if order.is_some() {
+            return Ok(order);
+        }
     }
 }
 
@@ -306,16 +321,15 @@ mod tests {
     #[test]
     fn a_job_arrives_in_order() {
         let (here, there) = pair().unwrap();
-        let files: Vec<_> = (0..9).map(|_| tempfile::tempfile().unwrap()).collect();
+        let files: Vec<_> = (0..8).map(|_| tempfile::tempfile().unwrap()).collect();
         let fd = |n: usize| files[n].as_fd();
         let job = JobFds {
             spec: fd(0),
             workspace: fd(1),
             stdio: [fd(2), fd(3), fd(4)],
-            control: fd(5),
             entry: Entry {
-                birth: Some(fd(6)),
-                files: vec![fd(7), fd(8)],
+                birth: Some(fd(5)),
+                files: vec![fd(6), fd(7)],
             },
         };
         job.send(&here).unwrap();
@@ -327,7 +341,6 @@ mod tests {
             stdin,
             stdout,
             stderr,
-            &got.control,
             got.entry.birth.as_ref().unwrap(),
             &got.entry.files[0],
             &got.entry.files[1],

@@ -1,17 +1,22 @@
-//! Mounts: the launcher's own small root, and the root of a job.
+//! Mounts: the launcher's own small root, the ground of a sandbox, and the root of a job.
 //!
-//! The launcher's root is a tmpfs that holds the filesystem (`/fs`), a finished `/dev`, an
-//! unmasked `/proc` (the kernel lets a user namespace mount a fresh proc only where it can see
-//! a whole one), and mount points. Every init starts from a copy of it, builds the job's root
-//! on `/root` and throws the rest away.
+//! The launcher's root is a tmpfs that holds the filesystem (`/fs`) and an unmasked `/proc` (the
+//! kernel lets a user namespace mount a fresh proc only where it can see a whole one). The
+//! **ground** is another mount namespace, with nothing but a finished `/dev` and mount points. An
+//! init starts from a copy of the ground and adds its own proc to it before it knows its job.
+//! Then it fetches the view out of the launcher's mount namespace, lays it over the ground, and
+//! moves the rest onto it. Nothing has to be unmounted on the way: each time that would cost a
+//! wait for all processors.
 //!
 //! Invariant: mount targets inside a view are resolved beneath the view and without symlinks, so
-//! an image can't redirect a mount. Not here: who writes into the workspace.
+//! an image can't redirect a mount; beneath a job's root there are only empty directories, and its
+//! own workspace. Not here: who writes into the workspace.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::sched::CloneFlags;
 use piston_client::api::Network;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
@@ -52,6 +57,10 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// A job sees its own processes and not its init. Where all jobs share the daemon's user, that one's
+/// files would be the job's to list, and its `oom_score_adj` to change.
+const PROC: [(&str, &str); 1] = [("hidepid", "ptraceable")];
+
 /// Files of proc that tell of the host or its user: they read as empty.
 const MASKED_FILES: [&str; 9] = [
     "interrupts",
@@ -68,112 +77,177 @@ const MASKED_FILES: [&str; 9] = [
 /// Directories of proc that tell of the host: they are empty.
 const MASKED_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
 
-/// What the launcher's root offers to every init.
+/// What the launcher offers to every init.
 #[derive(Debug)]
 pub(super) struct Template {
+    /// The launcher's mount namespace.
+    launcher: OwnedFd,
+    /// The mount namespace that every sandbox's is a copy of.
+    ground: OwnedFd,
     /// Files of proc to mask, of [`MASKED_FILES`].
     masked_files: Vec<&'static str>,
     /// Directories of proc to mask, of [`MASKED_DIRECTORIES`].
     masked_directories: Vec<&'static str>,
 }
 
+/// The mount namespace of a sandbox that waits for its job; this process is in it.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The namespace itself.
+    namespace: OwnedFd,
+    /// Its root.
+    root: OwnedFd,
+}
+
 impl Template {
     /// Moves this process into a mount namespace of its own, whose root is the launcher's.
     pub(super) fn build(fs: &Path) -> Result<Self, Failure> {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).step("mount namespace")?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("mount namespace")?;
         keep_mounts_private().step("private mounts")?;
-        let fs_tree = clone_tree(CWD, fs, Recursive::Yes).step("bind the filesystem")?;
-        let proc_tree = clone_tree(CWD, "/proc", Recursive::Yes).step("bind /proc")?;
-        let root =
-            new_tmpfs(&[("mode", "755"), ("size", "64k")], NOSUID).step("launcher's root")?;
-        for directory in ["fs", "proc", "dev", "root", "workspace", "empty"] {
-            rustix::fs::mkdirat(&root, directory, Mode::from_raw_mode(0o755))
-                .step("launcher's root")?;
-        }
-        // Anywhere will do: nobody else sees this mount namespace.
-        rustix::mount::move_mount(&root, "", CWD, fs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .step("launcher's root")?;
-        attach(&proc_tree, &open_beneath(&root, "proc").step("bind /proc")?).step("bind /proc")?;
-        attach(
-            &fs_tree,
-            &open_beneath(&root, "fs").step("bind the filesystem")?,
-        )
-        .step("bind the filesystem")?;
-        build_devices(&open_beneath(&root, "dev").step("/dev")?).step("/dev")?;
-        pivot_into(&root)?;
+        build_root(fs)?;
+        let launcher = mount_namespace().step("launcher's root")?;
+        let ground = build_ground(&launcher)?;
+        let usable = |names: &[&'static str]| {
+            let names = names.iter().copied();
+            names.filter(|name| others_can_use(name)).collect()
+        };
         Ok(Self {
-            masked_files: MASKED_FILES
-                .into_iter()
-                .filter(|name| others_can_use(name))
-                .collect(),
-            masked_directories: MASKED_DIRECTORIES
-                .into_iter()
-                .filter(|name| others_can_use(name))
-                .collect(),
+            launcher,
+            ground,
+            masked_files: usable(&MASKED_FILES),
+            masked_directories: usable(&MASKED_DIRECTORIES),
         })
     }
 
-    /// Makes the view named `view` with the writable directories of `workspace` the root of this
-    /// process, which is in a mount namespace of its own and the first of its PID namespace.
-    pub(super) fn enter(
-        &self,
-        view: &str,
-        workspace: &OwnedFd,
-        network: Network,
-    ) -> Result<(), Failure> {
-        let root = Self::bind_view(view)?;
-        rustix::mount::mount_move("/dev", "/root/dev").step("mount /dev")?;
-        let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(workspace, "", CWD, "/workspace", empty_path)
-            .step("mount the workspace")?;
-        for (source, target) in WORKSPACE_MOUNTS {
-            let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
-            let step = format!("mount /{target}");
-            attach(&tree, &open_beneath(&root, target).step(&step)?).step(&step)?;
-        }
-        if network == Network::Host {
-            bind_network_files(&root, workspace).step("mount the network's files")?;
-        }
-        self.mount_proc(&root)?;
-        pivot_into(&root)
+    /// Moves this process, the first of its PID namespace, into a copy of the ground with a proc
+    /// of that namespace.
+    pub(super) fn prepare(&self) -> Result<Ground, Failure> {
+        // Asked for where a whole proc is to be seen.
+        let proc = new_mount("proc", &PROC, NOSUID | NODEV | NOEXEC).step("mount /proc")?;
+        enter_namespace(&self.ground).step("mount namespace")?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("mount namespace")?;
+        let root = open_beneath(CWD, ".").step("mount /proc")?;
+        attach(&proc, &open_beneath(&root, "proc").step("mount /proc")?).step("mount /proc")?;
+        self.mask(&proc).step("mask /proc")?;
+        let namespace = mount_namespace().step("mount namespace")?;
+        Ok(Ground { namespace, root })
     }
 
-    /// Binds the view on `/root`, read-only.
-    fn bind_view(view: &str) -> Result<OwnedFd, Failure> {
-        // By name: a descriptor from before would be of the launcher's mounts, not of this copy.
-        let fs = open_beneath(CWD, "fs").step("open the view")?;
-        let directory = open_beneath(&fs, view).step("open the view")?;
-        let root = clone_tree(&directory, "", Recursive::No).step("bind the view")?;
-        add_mount_attributes(&root, RDONLY | NOSUID | NODEV, Recursive::No)
-            .step("bind the view")?;
-        let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&root, "", CWD, "/root", empty_path).step("bind the view")?;
-        // `/dev` is moved by name; a symlink there is refused here.
-        open_beneath(&root, "dev").step("mount /dev")?;
-        Ok(root)
-    }
-
-    /// Mounts a proc of this PID namespace, masked.
-    fn mount_proc(&self, root: &OwnedFd) -> Result<(), Failure> {
-        let target = open_beneath(root, "proc").step("mount /proc")?;
-        let proc = new_mount("proc", &[], NOSUID | NODEV | NOEXEC).step("mount /proc")?;
-        attach(&proc, &target).step("mount /proc")?;
-        let sys = clone_tree(&proc, "sys", Recursive::No).step("mask /proc")?;
-        add_mount_attributes(&sys, RDONLY, Recursive::No).step("mask /proc")?;
-        attach(&sys, &open_beneath(&proc, "sys").step("mask /proc")?).step("mask /proc")?;
+    /// Hides in `proc` what tells of the host.
+    fn mask(&self, proc: &OwnedFd) -> io::Result<()> {
+        let sys = clone_tree(proc, "sys", Recursive::No)?;
+        add_mount_attributes(&sys, RDONLY, Recursive::No)?;
+        attach(&sys, &open_beneath(proc, "sys")?)?;
         let masks = [
-            ("/root/dev/null", &self.masked_files),
+            ("/dev/null", &self.masked_files),
             ("/empty", &self.masked_directories),
         ];
         for (mask, names) in masks {
             for name in names {
-                let tree = clone_tree(CWD, mask, Recursive::No).step("mask /proc")?;
-                add_mount_attributes(&tree, RDONLY, Recursive::No).step("mask /proc")?;
-                attach(&tree, &open_path(&proc, name).step("mask /proc")?).step("mask /proc")?;
+                let tree = clone_tree(CWD, mask, Recursive::No)?;
+                add_mount_attributes(&tree, RDONLY, Recursive::No)?;
+                attach(&tree, &open_path(proc, name)?)?;
             }
         }
         Ok(())
     }
+
+    /// Makes the view named `view` with the writable directories of `workspace` the root of this
+    /// process, which is on `ground`. Returns the mount namespace.
+    pub(super) fn enter(
+        &self,
+        ground: Ground,
+        view: &str,
+        workspace: &OwnedFd,
+        network: Network,
+    ) -> Result<OwnedFd, Failure> {
+        let Ground { namespace, root } = ground;
+        enter_namespace(&self.launcher).step("open the view")?;
+        let view = clone_view(view)?;
+        enter_namespace(&namespace).step("mount namespace")?;
+        attach(&view, &root).step("bind the view")?;
+        // These names are of the ground: this process's root is still that, beneath the view.
+        for name in ["dev", "proc"] {
+            let step = format!("mount /{name}");
+            let target = open_beneath(&view, name).step(&step)?;
+            move_to(&format!("/{name}"), &target).step(&step)?;
+        }
+        let workspace_point = open_beneath(&root, "workspace").step("mount the workspace")?;
+        attach(workspace, &workspace_point).step("mount the workspace")?;
+        for (source, target) in WORKSPACE_MOUNTS {
+            let step = format!("mount /{target}");
+            let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
+            attach(&tree, &open_beneath(&view, target).step(&step)?).step(&step)?;
+        }
+        if network == Network::Host {
+            bind_network_files(&view, workspace).step("mount the network's files")?;
+        }
+        rustix::process::fchdir(&view).step("change root")?;
+        rustix::process::chroot(".").step("change root")?;
+        Ok(namespace)
+    }
+}
+
+/// Makes the launcher's root, with the place of the ground in it, the root of this process.
+fn build_root(fs: &Path) -> Result<(), Failure> {
+    const STEP: &str = "launcher's root";
+    let fs_tree = clone_tree(CWD, fs, Recursive::Yes).step("bind the filesystem")?;
+    let proc_tree = clone_tree(CWD, "/proc", Recursive::Yes).step("bind /proc")?;
+    let root = new_root(&["fs", "proc", "ground"]).step(STEP)?;
+    // Anywhere will do: nobody else sees this mount namespace.
+    let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&root, "", CWD, fs, empty_path).step(STEP)?;
+    attach(&proc_tree, &open_beneath(&root, "proc").step(STEP)?).step("bind /proc")?;
+    attach(&fs_tree, &open_beneath(&root, "fs").step(STEP)?).step("bind the filesystem")?;
+    let ground = new_root(&["dev", "proc", "workspace", "empty"]).step(STEP)?;
+    attach(&ground, &open_beneath(&root, "ground").step(STEP)?).step(STEP)?;
+    // Now, as it may need the host's.
+    build_devices(&open_beneath(&ground, "dev").step("/dev")?).step("/dev")?;
+    pivot_into(&root)
+}
+
+/// A mount namespace with nothing but the ground, made out of `launcher`, in which this process
+/// is and stays.
+fn build_ground(launcher: &OwnedFd) -> Result<OwnedFd, Failure> {
+    const STEP: &str = "ground of sandboxes";
+    let proc = open_beneath(CWD, "proc").step(STEP)?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).step(STEP)?;
+    pivot_into(&open_beneath(CWD, "ground").step(STEP)?)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ground = rustix::fs::openat(&proc, "self/ns/mnt", flags, Mode::empty()).step(STEP)?;
+    enter_namespace(launcher).step(STEP)?;
+    rustix::mount::unmount("/ground", UnmountFlags::DETACH).step(STEP)?;
+    Ok(ground)
+}
+
+/// A read-only copy of a view, mounted nowhere yet; this process is in the launcher's namespace.
+fn clone_view(view: &str) -> Result<OwnedFd, Failure> {
+    // By name: a descriptor from before would be of another copy of the launcher's mounts.
+    let fs = open_beneath(CWD, "fs").step("open the view")?;
+    let directory = open_beneath(&fs, view).step("open the view")?;
+    let root = clone_tree(&directory, "", Recursive::No).step("bind the view")?;
+    add_mount_attributes(&root, RDONLY | NOSUID | NODEV, Recursive::No).step("bind the view")?;
+    Ok(root)
+}
+
+/// The mount namespace of this process.
+fn mount_namespace() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty())?)
+}
+
+/// Enters a mount namespace; root and working directory are its root then.
+fn enter_namespace(namespace: &OwnedFd) -> io::Result<()> {
+    Ok(nix::sched::setns(namespace, CloneFlags::CLONE_NEWNS)?)
+}
+
+/// A detached tmpfs with empty directories, to be a root.
+fn new_root(directories: &[&str]) -> io::Result<OwnedFd> {
+    let root = new_tmpfs(&[("mode", "755"), ("size", "64k")], NOSUID)?;
+    for directory in directories {
+        rustix::fs::mkdirat(&root, *directory, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(root)
 }
 
 /// Shows the host's files that the daemon put into the workspace, read-only, where the view has a
@@ -246,6 +320,12 @@ fn make_device(dev: &OwnedFd, name: &str, device: rustix::fs::Dev) -> io::Result
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Moves the mount at `source` on the directory `target`.
+fn move_to(source: &str, target: &OwnedFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(CWD, source, target, "", flags)?)
 }
 
 /// Opens a directory beneath another, without following any link.
@@ -332,7 +412,7 @@ fn new_mount(
 
 /// Tries whether a fresh proc may be mounted here, without mounting it anywhere.
 pub(super) fn try_proc() -> Result<(), Failure> {
-    new_mount("proc", &[], NOSUID | NODEV | NOEXEC)
+    new_mount("proc", &PROC, NOSUID | NODEV | NOEXEC)
         .step("mount a fresh proc")
         .map(drop)
 }

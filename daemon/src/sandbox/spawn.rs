@@ -1,30 +1,28 @@
-//! The daemon's side: the [`Launcher`] it keeps, and each [`Running`] stage.
+//! The daemon's side of starting: the [`Launcher`] it keeps, and the sandboxes that wait.
 //!
-//! A stage lives exactly as long as its `Running`: dropping that closes the control socket, at
-//! which init ends and the kernel kills the tree.
+//! Sandboxes are ordered ahead, a few: a stage is given to one that is made already. Each serves
+//! one stage. All of them end with the launcher; one that is given up ends with its control
+//! socket.
 
-use std::fmt;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use piston_client::api::Network;
-use piston_client::units::Bytes;
 use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::accounting::Accounting;
 use super::cgroup::Groups;
 use super::error::SandboxError;
-use super::message::{self, JobFds, Order, Report, Setup};
-use super::spec::{Controllers, Exit, Spec, Stdio};
-use super::sys;
-use super::terminal::Terminal;
+use super::message::{self, JobFds, Report, Setup};
+use super::running::{Running, non_blocking, receive};
+use super::spec::{Controllers, Spec, Stdio};
 use super::workspace::Workspace;
 
 /// Name of the hidden subcommand that runs the launcher.
@@ -32,6 +30,16 @@ pub(super) const SUBCOMMAND: &str = "launcher";
 
 /// A sandbox takes about a millisecond to make; one that takes this long never will be.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A launcher that has not even begun with a sandbox after this long is replaced, and so is a
+/// sandbox that does not take its stage.
+const BIRTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sandboxes that wait for a stage: some for a burst, each a small process.
+const AHEAD: usize = 4;
+
+/// How often a stage is given to another sandbox: more often than all that wait may be dead.
+const ATTEMPTS: usize = AHEAD + 2;
 
 /// The process that starts sandboxes. When it dies the next spawn starts another.
 #[derive(Debug)]
@@ -61,6 +69,8 @@ struct LauncherCommand {
 struct Link {
     socket: AsyncFd<OwnedFd>,
     process: tokio::process::Child,
+    /// Control sockets of the sandboxes that wait, the oldest first.
+    ahead: Mutex<VecDeque<AsyncFd<OwnedFd>>>,
 }
 
 impl Launcher {
@@ -144,17 +154,26 @@ impl Launcher {
             accounting: &accounting,
         };
         let launcher = self.of_network(spec.grants.network).await?;
-        let link = launcher.link();
-        let spawned = match link.spawn(&fds, spec).await {
-            Err(SandboxError::LauncherGone) => {
-                let link = launcher.replace(&link).await?;
-                link.spawn(&fds, spec).await
+        let mut link = launcher.link();
+        for _ in 0..ATTEMPTS {
+            if link.is_gone() {
+                link = launcher.replace(&link).await?;
             }
-            result => result,
-        };
-        let mut running = spawned?;
-        running.accounting = accounting;
-        Ok(running)
+            match link.spawn(&fds, spec).await {
+                Ok(mut running) => {
+                    running.count_by(accounting);
+                    return Ok(running);
+                }
+                Err(NotStarted::Failed(error)) => return Err(error),
+                Err(NotStarted::Dead) => {}
+                Err(NotStarted::Stuck) => {
+                    tracing::warn!("the launcher of sandboxes does not answer; it is killed");
+                    link.end();
+                    link = launcher.replace(&link).await?;
+                }
+            }
+        }
+        Err(SandboxError::LauncherGone)
     }
 
     /// Process id of the launcher in use, when it is alive.
@@ -176,7 +195,7 @@ impl Launcher {
         if !Arc::ptr_eq(&current, dead) {
             return Ok(current);
         }
-        tracing::warn!("the launcher of sandboxes died; starting another");
+        tracing::warn!("the launcher of sandboxes is gone; starting another");
         let link = Arc::new(self.command.start().await?);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link.clone();
         Ok(link)
@@ -209,14 +228,22 @@ impl LauncherCommand {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| SandboxError::step(STEP, error))?;
         match report {
-            Some((Report::Ready, _)) => Ok(Link { socket, process }),
+            Some((Report::Ready, _)) => {
+                let link = Link {
+                    socket,
+                    process,
+                    ahead: Mutex::default(),
+                };
+                link.order_ahead();
+                Ok(link)
+            }
             Some((Report::Failed(failure), _)) => Err(failure.into_error("")),
             Some(_) | None => Err(SandboxError::LauncherGone),
         }
     }
 }
 
-/// What a stage is started with, all of it borrowed: a second launcher may have to get it too.
+/// What a stage is started with, all of it borrowed: a second sandbox may have to get it too.
 struct StageFds<'a> {
     spec: BorrowedFd<'a>,
     workspace: BorrowedFd<'a>,
@@ -224,11 +251,27 @@ struct StageFds<'a> {
     accounting: &'a Accounting,
 }
 
+/// Why a stage was not started.
+enum NotStarted {
+    /// The sandbox was dead before it was given the stage: another one may do.
+    Dead,
+    /// The launcher does not do what it was told to.
+    Stuck,
+    /// A step failed, or it is not known how far it came.
+    Failed(SandboxError),
+}
+
+impl From<SandboxError> for NotStarted {
+    fn from(error: SandboxError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Link {
-    async fn spawn(&self, fds: &StageFds<'_>, spec: &Spec) -> Result<Running, SandboxError> {
-        let (ours, theirs) =
-            message::pair().map_err(|error| SandboxError::step("socket", error))?;
-        let control = non_blocking(ours).map_err(|error| SandboxError::step("socket", error))?;
+    /// Starts a stage in the sandbox that has waited longest, and orders another in its place.
+    async fn spawn(&self, fds: &StageFds<'_>, spec: &Spec) -> Result<Running, NotStarted> {
+        let ahead = self.waiting().pop_front();
+        let control = ahead.map_or_else(|| self.order(), Ok)?;
         let Stdio {
             stdin,
             stdout,
@@ -238,50 +281,51 @@ impl Link {
             spec: fds.spec,
             workspace: fds.workspace,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-            control: theirs.as_fd(),
             entry: fds.accounting.entry(),
         };
-        let sent = self
-            .socket
-            .async_io(Interest::WRITABLE, |socket| job.send(socket))
-            .await;
-        sent.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                SandboxError::LauncherGone
-            }
-            _ => SandboxError::step("reach the launcher", error),
-        })?;
-        drop(theirs);
-        tokio::time::timeout(START_TIMEOUT, self.started(control, spec))
+        // There is room: it is the first message.
+        job.send(control.get_ref())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                    refusal(&control, spec)
+                }
+                _ => SandboxError::step("reach the sandbox", error).into(),
+            })?;
+        self.order_ahead();
+        let started = tokio::time::timeout(START_TIMEOUT, started(control, spec));
+        started
             .await
-            .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut)))
+            .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut).into()))
     }
 
-    /// Waits until a stage's program runs. When this is given up, the stage is killed.
-    async fn started(
-        &self,
-        control: AsyncFd<OwnedFd>,
-        spec: &Spec,
-    ) -> Result<Running, SandboxError> {
-        let program = spec.argv.first().map_or("", String::as_str);
-        let mut running = match receive(&control).await {
-            Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
-            Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program)),
-            // The end of the launcher closes every job that it had not come to.
-            _ if self.is_gone() => return Err(SandboxError::LauncherGone),
-            _ => return Err(SandboxError::Lost),
-        };
-        let error = match receive(&running.control).await {
-            Ok(Some((Report::Ready, fds))) => {
-                running.terminal = fds.into_iter().next().map(Terminal::new);
-                return Ok(running);
-            }
-            Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),
-            _ => SandboxError::Lost,
-        };
-        // What was made of the sandbox is to be gone before the caller hears of it.
-        running.dead().await?;
-        Err(error)
+    /// Orders a sandbox; what comes back is the daemon's end of its control socket.
+    fn order(&self) -> Result<AsyncFd<OwnedFd>, NotStarted> {
+        let socket = |error| SandboxError::step("socket", error);
+        let (ours, theirs) = message::pair().map_err(socket)?;
+        let control = non_blocking(ours).map_err(socket)?;
+        match message::send_request(self.socket.get_ref(), &theirs) {
+            Ok(()) => Ok(control),
+            // It has taken none of some hundred orders.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(NotStarted::Stuck),
+            Err(error) => match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(NotStarted::Dead),
+                _ => Err(SandboxError::step("reach the launcher", error).into()),
+            },
+        }
+    }
+
+    /// Fills up what waits. Whatever goes wrong is seen by the stage that then has to order.
+    fn order_ahead(&self) {
+        let mut ahead = self.waiting();
+        while ahead.len() < AHEAD
+            && let Ok(control) = self.order()
+        {
+            ahead.push_back(control);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<AsyncFd<OwnedFd>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the launcher has closed its socket.
@@ -291,154 +335,59 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock
         )
     }
-}
 
-/// A stage that runs. Dropping it kills the whole tree.
-pub struct Running {
-    control: AsyncFd<OwnedFd>,
-    /// Pidfd of init: readable when it and all of its namespace are dead.
-    init: AsyncFd<OwnedFd>,
-    /// What init reported, once it has.
-    exit: OnceLock<Exit>,
-    /// Of a program that got one.
-    terminal: Option<Terminal>,
-    /// Who counts.
-    accounting: Accounting,
-}
-
-impl Running {
-    /// A stage whose init was born with the descriptor of itself in `fds`.
-    fn new(control: AsyncFd<OwnedFd>, fds: Vec<OwnedFd>) -> Result<Self, SandboxError> {
-        let init = fds.into_iter().next().ok_or(SandboxError::Lost)?;
-        let init = sys::watch(init, Interest::READABLE)
-            .map_err(|error| SandboxError::step("watch init", error))?;
-        Ok(Self {
-            control,
-            init,
-            exit: OnceLock::new(),
-            terminal: None,
-            accounting: Accounting::Init,
-        })
-    }
-
-    /// Waits until the program has ended and every process of the tree is dead. May be cancelled
-    /// and called again.
-    pub async fn wait(&self) -> Result<Exit, SandboxError> {
-        let exit = if let Some(exit) = self.exit.get() {
-            *exit
-        } else {
-            let exit = self.end().await?;
-            *self.exit.get_or_init(|| exit)
-        };
-        self.dead().await?;
-        self.accounting.settle(exit)
-    }
-
-    /// The last report of init, brought about where the tree is over a limit.
-    async fn end(&self) -> Result<Exit, SandboxError> {
-        let mut report = std::pin::pin!(self.report());
-        tokio::select! {
-            exit = &mut report => return exit,
-            () = self.accounting.exceeded() => self.kill(),
-        }
-        report.await
-    }
-
-    /// Kills the whole tree now; `wait` then tells the figures.
-    pub fn kill(&self) {
-        if message::send_order(self.control.get_ref(), Order::Kill).is_err() {
-            self.kill_init();
+    /// Ends the launcher, and with it all its sandboxes.
+    fn end(&self) {
+        let pid = self.process.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // ESRCH: it is dead already. It is reaped when this link is dropped, not earlier.
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
         }
     }
+}
 
-    /// Sends a signal to the program's process group. A program that is just ending may not get
-    /// it any more.
-    pub async fn signal(&self, signal: i32) -> Result<(), SandboxError> {
-        let order = |socket: &OwnedFd| message::send_order(socket, Order::Signal(signal));
-        match self.control.async_io(Interest::WRITABLE, order).await {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(SandboxError::step("send a signal", error))
-            }
-            _ => Ok(()),
+/// Waits until a stage's program runs. When this is given up, the stage is killed.
+async fn started(control: AsyncFd<OwnedFd>, spec: &Spec) -> Result<Running, NotStarted> {
+    let program = spec.argv.first().map_or("", String::as_str);
+    let born = tokio::time::timeout(BIRTH_TIMEOUT, receive(&control)).await;
+    let born = match born.map_err(|_| NotStarted::Stuck)? {
+        Ok(Some((Report::Born, fds))) => fds,
+        Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program).into()),
+        // The end of the launcher closes every order that it had not come to.
+        _ => return Err(refusal(&control, spec)),
+    };
+    let mut running = Running::new(control, born)?;
+    match tokio::time::timeout(BIRTH_TIMEOUT, running.receive()).await {
+        Ok(Ok(Some((Report::Taken, _)))) => {}
+        Ok(_) => return Err(refusal(running.control(), spec)),
+        // Init is stopped: it is killed by being given up.
+        Err(_) => return Err(NotStarted::Dead),
+    }
+    let error = match running.receive().await {
+        Ok(Some((Report::Ready, fds))) => {
+            running.keep(fds);
+            return Ok(running);
+        }
+        Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),
+        _ => SandboxError::Lost,
+    };
+    // What was made of the sandbox is to be gone before the caller hears of it.
+    running.dead().await?;
+    Err(error.into())
+}
+
+/// What became of a sandbox that is gone without having taken its stage.
+fn refusal(control: &AsyncFd<OwnedFd>, spec: &Spec) -> NotStarted {
+    let program = spec.argv.first().map_or("", String::as_str);
+    loop {
+        match message::receive(control.get_ref(), RecvFlags::DONTWAIT) {
+            Ok(Some((Report::Failed(failure), _))) => return failure.into_error(program).into(),
+            // It comes before what was said.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return NotStarted::Dead,
         }
     }
-
-    /// The other side of the program's terminal, where it got one.
-    pub fn terminal(&self) -> Option<&Terminal> {
-        self.terminal.as_ref()
-    }
-
-    /// The last report of init.
-    async fn report(&self) -> Result<Exit, SandboxError> {
-        loop {
-            match receive(&self.control).await {
-                Ok(Some((
-                    Report::Ended {
-                        ended,
-                        over,
-                        wall,
-                        cpu,
-                        memory,
-                    },
-                    _,
-                ))) => {
-                    return Ok(Exit {
-                        ended,
-                        over,
-                        wall_time: Duration::from_nanos(wall),
-                        cpu_time: Duration::from_nanos(cpu),
-                        memory: Bytes(memory),
-                    });
-                }
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    self.dead().await?;
-                    return Err(SandboxError::Lost);
-                }
-            }
-        }
-    }
-
-    /// Waits until init is dead, and with it the namespace.
-    async fn dead(&self) -> Result<(), SandboxError> {
-        let ready = self.init.readable().await;
-        ready
-            .map(drop)
-            .map_err(|error| SandboxError::step("watch init", error))
-    }
-
-    /// Kills init, and by that the tree, without figures.
-    fn kill_init(&self) {
-        let kill = rustix::process::Signal::KILL;
-        // ESRCH: it is dead already.
-        rustix::process::pidfd_send_signal(self.init.get_ref(), kill).ok();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill_init();
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
-            .field("exit", &self.exit)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The next report on a socket.
-async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
-    let receive = |socket: &OwnedFd| message::receive(socket, RecvFlags::DONTWAIT);
-    socket.async_io(Interest::READABLE, receive).await
-}
-
-/// Registers a socket with the runtime. Only this end of the pair stops blocking.
-fn non_blocking(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    sys::watch(socket, Interest::READABLE | Interest::WRITABLE)
 }
 
 /// The spec in a memfd, which can be any size without a bound on messages.

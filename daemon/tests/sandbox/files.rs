@@ -121,6 +121,32 @@ fn pipes_sparse_giants_and_closed_folders_do_not_hold_up_the_daemon() {
 }
 
 #[test]
+fn a_tree_of_20_000_levels_is_neither_walked_nor_in_the_way() {
+    let name = "files::a_tree_of_20_000_levels_is_neither_walked_nor_in_the_way";
+    everywhere(name, async |bench| {
+        let workspace = Workspace::new(Bytes::mib(128), Slot(1), bench.ids).unwrap();
+        // A path has room for 2000 of them: the tree grows at its root.
+        let script = "p=$(printf 'd/%.0s' {1..2000}); mkdir t
+                      for i in {1..10}; do mkdir -p n/$p && mv t n/$p && mv n t || exit; done";
+        let live = bench.launch(shell(script), &workspace).await.unwrap();
+        let outcome = live.finish().await.unwrap();
+        assert_eq!(outcome.err, "");
+        let all = workspace.collect(&|_| true, Bytes::mib(1));
+        assert!(
+            matches!(
+                all,
+                Err(SandboxError::TooMuch {
+                    what: "levels of folders",
+                    ..
+                })
+            ),
+            "{all:?}"
+        );
+        drop(workspace);
+    });
+}
+
+#[test]
 fn a_workspace_serves_one_stage() {
     everywhere("files::a_workspace_serves_one_stage", async |bench| {
         let workspace = bench.workspace();

@@ -52,7 +52,7 @@ fn a_program_is_not_the_first_process_and_leads_a_session() {
             let script = "read -r _ _ _ parent group session _ < /proc/self/stat; \
                       echo $$ $parent $group $session; cd /proc; echo [0-9]*";
             let words = bench.prints(script).await;
-            assert_eq!(words, "2 1 2 2\n1 2\n");
+            assert_eq!(words, "2 1 2 2\n2\n");
         },
     );
 }
@@ -195,6 +195,38 @@ fn there_is_a_loopback_and_no_other_network() {
 }
 
 #[test]
+fn a_network_is_used_again_only_when_nobody_used_it() {
+    let name = "world::a_network_is_used_again_only_when_nobody_used_it";
+    everywhere(name, async |bench| {
+        let look = "cd /proc/net; cat dev snmp netstat unix";
+        let new = bench.prints(look).await;
+        let launcher = bench.launcher.process_id().unwrap();
+        // Not readable without root, as the launcher is not dumpable.
+        let held = |network: &str| {
+            let fds = std::fs::read_dir(format!("/proc/{launcher}/fd")).ok()?;
+            let links = fds.map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+            Some(links.flatten().any(|link| link.to_str() == Some(network)))
+        };
+        for (script, is_used) in [
+            ("", false),
+            ("exec 3<>/dev/tcp/127.0.0.1/9", true),
+            ("exec 3<>/dev/tcp/1.1.1.1/53", true),
+            ("exec 3>/dev/udp/127.0.0.1/9; echo x >&3", true),
+        ] {
+            let script = format!("readlink /proc/self/ns/net; {script}");
+            let network = bench.sh(&script).await.out;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            if let Some(held) = held(network.trim()) {
+                assert_ne!(held, is_used, "{script}");
+            }
+            for _ in 0..6 {
+                assert_eq!(bench.prints(look).await, new, "{script}");
+            }
+        }
+    });
+}
+
+#[test]
 fn two_jobs_of_a_slot_share_no_namespace() {
     everywhere(
         "world::two_jobs_of_a_slot_share_no_namespace",
@@ -219,11 +251,12 @@ fn two_jobs_of_a_slot_share_no_namespace() {
 }
 
 #[test]
-fn init_tells_nothing_of_the_host() {
-    everywhere("world::init_tells_nothing_of_the_host", async |bench| {
-        let told = bench
-            .prints("cat /proc/1/comm; cat -v /proc/1/cmdline")
-            .await;
-        assert_eq!(told, "piston-init\npistond^@launcher^@");
+fn init_is_not_to_be_seen() {
+    everywhere("world::init_is_not_to_be_seen", async |bench| {
+        let script = "cd /proc; echo [0-9]*; ls 1; cat 1/comm 1/cmdline 1/environ
+                      echo 0 > 1/oom_score_adj; kill -STOP 1; kill -KILL 1; echo alive";
+        let outcome = bench.sh(script).await;
+        assert_eq!(outcome.out, "2\nalive\n", "{outcome:?}");
+        assert_eq!(outcome.err.matches(" 1/").count(), 4, "{outcome:?}");
     });
 }
