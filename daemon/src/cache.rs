@@ -170,17 +170,13 @@ impl Cache {
                 reading.await.ok()?
             }
         };
-        match found {
-            Some(kept) => {
-                let kept = Arc::new(kept);
-                self.hot.put(key, meta.digest, &kept);
-                Some(kept)
-            }
-            None => {
-                self.drop_damaged(&key, &meta);
-                None
-            }
-        }
+        let Some(kept) = found else {
+            self.drop_damaged(&key, &meta);
+            return None;
+        };
+        let kept = Arc::new(kept);
+        self.hot.put(key, meta.digest, &kept);
+        Some(kept)
     }
 
     /// Whether [`Cache::find`] would look further than memory.
