@@ -4,16 +4,19 @@
 //! client and a daemon of one version can't disagree. Requests refuse unknown fields by name;
 //! replies tolerate them, so that an older client reads a newer daemon.
 
+mod batch;
 mod cache;
 mod event;
 mod execute;
 mod info;
+mod interact;
 mod job;
 mod package;
 mod problem;
 mod repo;
 mod runners;
 
+pub use batch::{BatchCase, BatchRequest, BatchResponse, CaseResult, Compare, Verdict};
 pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
 pub use event::{Event, StageExit, StageName};
 pub use execute::{
@@ -21,6 +24,7 @@ pub use execute::{
     OutputFile, StageLimits, StageResult, Status, Stdin, TextEncoding, Timings,
 };
 pub use info::{Info, Mechanism, VersionInfo};
+pub use interact::{Input, Window};
 pub use job::{Job, JobState};
 pub use package::{
     InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest, Runtime,
@@ -28,7 +32,7 @@ pub use package::{
 };
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
-pub use runners::{Runner, Runners, RunnersInfo, SetRunners};
+pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};
 
 /// Where every v3 operation lives.
 pub const BASE_PATH: &str = "/api/v3";

@@ -8,7 +8,9 @@ mod cache;
 mod exit;
 mod failure;
 mod flags;
+mod interact;
 mod jobs;
+mod judge;
 mod languages;
 mod packages;
 mod plan;
@@ -64,6 +66,7 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
         Command::Run(flags) => {
             Prepared::Run(plan::Plan::new(flags, &plan::Surroundings::real())?.into())
         }
+        Command::Judge(flags) => Prepared::Judge(judge::Trial::new(flags)?.into()),
         Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags),
         other => Prepared::Other(other),
     };
@@ -80,6 +83,7 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
         let client = Client::new(host);
         match command {
             Prepared::Run(plan) => run::run(&client, &plan, screen).await,
+            Prepared::Judge(trial) => judge::judge(&client, &trial, screen).await,
             Prepared::Other(command) => dispatch(&client, command, screen).await,
         }
     })
@@ -88,6 +92,7 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
 /// A command with what it needs from this machine.
 enum Prepared {
     Run(Box<plan::Plan>),
+    Judge(Box<judge::Trial>),
     Other(Command),
 }
 
@@ -103,6 +108,6 @@ async fn dispatch(
         Command::Cache(command) => cache::perform(client, command, screen).await,
         Command::Runners(command) => runners::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
-        Command::Run(_) => unreachable!("prepared apart"),
+        Command::Run(_) | Command::Judge(_) => unreachable!("prepared apart"),
     }
 }

@@ -1,11 +1,12 @@
 //! The typed client: one method for each operation of the v3 API.
 //!
 //! Owns the table of methods and paths as a caller sees it, and the decoding of replies. The
-//! methods stand by subject in [`packages`], [`repositories`], [`jobs`] and [`events`]. Transport is
+//! methods stand by subject in [`packages`], [`repositories`], [`jobs`], [`events`] and [`interact`]. Transport is
 //! [`crate::http`]'s; nothing here retries or caches.
 
 mod cache;
 mod events;
+mod interact;
 mod jobs;
 mod packages;
 mod repositories;
@@ -24,6 +25,7 @@ use crate::http::{Body, Connection, Method, Reply, Request, Wait};
 use crate::units::Bytes;
 
 pub use events::Events;
+pub use interact::Keyboard;
 pub use packages::MadeFile;
 pub use repositories::AvailableQuery;
 pub use runners::SetRunnersMode;

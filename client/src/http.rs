@@ -8,6 +8,7 @@
 //! Dropping a future of this module closes the connection that it used.
 
 mod lines;
+mod socket;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -37,6 +38,7 @@ use crate::error::TransportError;
 use crate::host::Host;
 
 pub(crate) use lines::{Lines, Streamed};
+pub(crate) use socket::{Ear, Mouth, Opened};
 
 /// What goes to the daemon.
 type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
@@ -220,6 +222,16 @@ impl Connection {
         request: Request,
         accept: &'static str,
     ) -> Result<Response<Incoming>, TransportError> {
+        let accept = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+        self.begin_with(request, accept).await
+    }
+
+    /// The same, with further headers.
+    async fn begin_with(
+        &self,
+        request: Request,
+        further: HeaderMap,
+    ) -> Result<Response<Incoming>, TransportError> {
         let uri = self.uri(&request.path)?;
         let method = match request.method {
             Method::Get => hyper::Method::GET,
@@ -228,7 +240,7 @@ impl Connection {
             Method::Delete => hyper::Method::DELETE,
         };
         let mut headers = self.headers(&request.body);
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.extend(further);
         // Only a body that is in memory can be sent again to a socket whose queue was full.
         let (body, again) = match request.body {
             Body::Empty => (

@@ -25,7 +25,7 @@ pub mod ids;
 pub mod units;
 
 #[cfg(feature = "http")]
-pub use client::{AvailableQuery, Client, Events, MadeFile, SetRunnersMode, Settings};
+pub use client::{AvailableQuery, Client, Events, Keyboard, MadeFile, SetRunnersMode, Settings};
 #[cfg(feature = "http")]
 pub use content::InvalidContent;
 #[cfg(feature = "http")]

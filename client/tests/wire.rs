@@ -268,6 +268,7 @@ fn making_a_package_and_a_job_are_this() {
         package: PackageRef::new("gcc".parse().unwrap(), "12.2.0".parse().unwrap()),
         language: "c".parse().unwrap(),
         state: JobState::Compile,
+        requester: "uid 1000".into(),
         age_ms: Millis(12),
     };
     insta::assert_snapshot!(json(&job), @r#"
@@ -279,6 +280,7 @@ fn making_a_package_and_a_job_are_this() {
       },
       "language": "c",
       "state": "compile",
+      "requester": "uid 1000",
       "age_ms": 12
     }
     "#);

@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: LimitPolicy,
     /// How long making a package may take.
     pub make_timeout: Duration,
+    /// Compressors whose images are written anew when they are installed.
+    pub recompress: Vec<String>,
     /// Repositories that are to be configured: name -> URL.
     pub repositories: BTreeMap<String, String>,
     /// Whose host ids jobs use.
@@ -121,6 +123,10 @@ pub struct Jobs {
     pub max_concurrent: u32,
     /// Jobs waiting behind them.
     pub max_queued: usize,
+    /// How long an interactive program may run.
+    pub interactive_time: Duration,
+    /// How long it may neither read nor print.
+    pub interactive_idle: Duration,
     /// Hundredths of the host's memory that all jobs together may use, where control groups can
     /// limit it.
     pub memory_percent: u64,

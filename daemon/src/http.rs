@@ -3,7 +3,7 @@
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number, time for a
 //! head, graceful end), [`edge`] (around every request: id, span, panic boundary, Host check, how
 //! errors look), [`route`] (the one table of v3 operations), the handlers by subject, [`v2`] (the
-//! released Piston's API), `stream` (events of a job as they happen), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
+//! released Piston's API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
 //! parse, call `job` or `packages`, and answer.
 //!
 //! Invariant: a request's future belongs to its connection. When the client goes away hyper drops
@@ -11,10 +11,13 @@
 //! is spawned through [`App::detached`].
 
 pub mod app;
+mod batch;
 pub mod body;
 pub mod cache;
+mod connection;
 pub mod edge;
 pub mod execute;
+mod hangup;
 pub mod jobs;
 pub mod listener;
 pub mod make;
@@ -25,7 +28,9 @@ pub mod route;
 mod runners;
 pub mod status;
 mod stream;
+mod told;
 pub mod v2;
+mod ws;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -44,6 +49,7 @@ use tower::Service as _;
 
 use crate::shutdown::Shutdown;
 use app::App;
+use connection::Connection;
 use edge::Peer;
 use listener::Listener;
 
@@ -65,8 +71,8 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
             accepted = listener.accept() => accepted,
             () = shutdown.draining() => return,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, peer, hangup) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely. Those who wait in the backlog lose nothing.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -74,24 +80,23 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
                 continue;
             }
         };
-        let peer = listener.peer();
-        let connection = connection(stream, router.clone(), peer, Arc::clone(&app));
-        drop(shutdown.spawn(async move {
-            connection.await;
-            drop(slot);
-        }));
+        let facts = (peer, Connection::new(hangup, slot));
+        let connection = connection(stream, router.clone(), facts, Arc::clone(&app));
+        drop(shutdown.spawn(connection));
     }
 }
 
 /// One connection, to its end.
-async fn connection<S>(stream: S, router: Router, peer: Peer, app: Arc<App>)
+async fn connection<S>(stream: S, router: Router, (peer, facts): (Peer, Connection), app: Arc<App>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let client = facts.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(facts.clone());
         async move {
             router
                 .call(request)
@@ -102,11 +107,15 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.config().server.header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        // Who has said all and waits for the reply is told from who went away by `client`.
+        .half_close(client.knows_half_closed())
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let shutdown: &Shutdown = app.shutdown();
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
+        () = client.gone() => return,
         () = shutdown.draining() => None,
     };
     if let Some(ended) = ended {
@@ -115,6 +124,7 @@ where
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = connection.as_mut() => log_end(ended),
+        () = client.gone() => {}
         () = async { shutdown.ending().await; tokio::time::sleep(LAST_WORDS).await } => {}
     }
 }

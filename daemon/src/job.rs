@@ -3,8 +3,10 @@
 //! Reads top-down: [`Runner::run`] admits a checked [`Request`], runs its stages one after the
 //! other, each in a sandbox and a workspace of its own, and returns an [`Outcome`]. Parts:
 //! [`request`] (everything that can be wrong with a submission is found there and nowhere later),
-//! [`limits`], [`runners`] (what the operator says of single runtimes), [`queue`] (who runs next), [`registry`] (what runs now, and how to end it),
-//! [`stage`] (one stage), [`output`] (bounded capture), [`live`] (telling it as it happens), [`outcome`] (status and words).
+//! [`limits`], [`runners`] (what the operator says of single runtimes), [`queue`] (who runs next),
+//! [`registry`] (what runs now, and how to end it), [`stage`] (one stage), [`output`] (bounded
+//! capture), [`live`] (telling it as it happens), [`input`] (what is said to it meanwhile),
+//! [`outcome`] (status and words), [`batch`] (one program, many runs).
 //!
 //! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
@@ -16,7 +18,9 @@
 //!
 //! What this does not do: HTTP.
 
+pub mod batch;
 pub mod command;
+pub mod input;
 pub mod limits;
 pub mod live;
 pub mod outcome;
@@ -40,9 +44,10 @@ use crate::cache::flight::Seat;
 use crate::cache::key::Key;
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
+use input::Input;
 use live::{Event, Live};
 use outcome::{StageOutcome, Verdict};
-use queue::Queue;
+use queue::{Admission, Entry, Queue};
 use registry::{Registry, State, Ticket};
 use request::Request;
 use stage::{Finished, Stage, StageKind};
@@ -55,6 +60,16 @@ pub struct Runner {
     registry: Arc<Registry>,
     cache: Arc<Cache>,
     shutdown: Shutdown,
+    host_network: HostNetwork,
+}
+
+/// Whether jobs may see the daemon's network, where the operator says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// They may.
+    Possible,
+    /// They may not, for this reason: such jobs are refused.
+    Refused(String),
 }
 
 /// Whether this host can make sandboxes.
@@ -63,7 +78,7 @@ pub enum Sandboxes {
     /// It can.
     Ready {
         /// What makes them.
-        launcher: Launcher,
+        launcher: Box<Launcher>,
         /// First host id of the slots, none where every job shares the daemon's.
         ids: Option<u32>,
     },
@@ -117,6 +132,9 @@ pub enum JobError {
     /// The host can't make a sandbox.
     #[error("no jobs can run on this host, `pistond check` says what to do: {0}")]
     NoSandbox(String),
+    /// The host's network can't be shown to jobs.
+    #[error("the operator gives this runtime the host's network, which is not safe here: {0}")]
+    NoHostNetwork(String),
     /// The daemon is shutting down.
     #[error("the daemon is shutting down and takes no more jobs")]
     ShuttingDown,
@@ -127,7 +145,7 @@ impl JobError {
     pub fn code(&self) -> api::Code {
         match self {
             Self::QueueFull { .. } => api::Code::QueueFull,
-            Self::NoSandbox(_) => api::Code::SandboxUnavailable,
+            Self::NoSandbox(_) | Self::NoHostNetwork(_) => api::Code::SandboxUnavailable,
             Self::ShuttingDown => api::Code::ShuttingDown,
         }
     }
@@ -142,6 +160,16 @@ impl Runner {
             registry: Arc::new(Registry::default()),
             cache,
             shutdown,
+            host_network: HostNetwork::Possible,
+        }
+    }
+
+    /// The same on a host whose network jobs may or may not see.
+    #[must_use]
+    pub fn with_host_network(self, host_network: HostNetwork) -> Self {
+        Self {
+            host_network,
+            ..self
         }
     }
 
@@ -157,32 +185,49 @@ impl Runner {
 
     /// Runs a job to its end.
     pub async fn run(&self, request: Request) -> Result<Outcome, JobError> {
-        self.in_span(request, None).await
+        self.in_span(request, None, None).await
     }
 
     /// The same, telling what happens as it happens.
     pub async fn run_live(&self, request: Request, live: Live) -> Result<Outcome, JobError> {
-        self.in_span(request, Some(live)).await
+        self.in_span(request, Some(live), None).await
     }
 
-    async fn in_span(&self, request: Request, live: Option<Live>) -> Result<Outcome, JobError> {
+    /// The same with a listener who also says something. The run stage's output is told to it and
+    /// not kept, and as nobody knows what it will say its result is no equal job's.
+    pub async fn run_interactive(
+        &self,
+        mut request: Request,
+        live: Live,
+        input: Input,
+    ) -> Result<Outcome, JobError> {
+        request.cache = request.cache.min(api::CacheLevel::Binary);
+        self.in_span(request, Some(live), Some(input)).await
+    }
+
+    async fn in_span(
+        &self,
+        request: Request,
+        live: Option<Live>,
+        input: Option<Input>,
+    ) -> Result<Outcome, JobError> {
         let span = tracing::info_span!("job", job = %request.id, pkg = %request.package());
-        self.admit_and_run(request, live).instrument(span).await
+        self.admit_and_run(request, live, input)
+            .instrument(span)
+            .await
     }
 
     async fn admit_and_run(
         &self,
         mut request: Request,
         live: Option<Live>,
+        input: Option<Input>,
     ) -> Result<Outcome, JobError> {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
         // Before the files go to the first stage: they are a part of both.
-        let compile_key = match request.cache {
-            api::CacheLevel::None => None,
-            api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(&request),
-        };
+        let compile_key = compile_key(&request);
         let result_key =
             (request.cache == api::CacheLevel::Output).then(|| Key::of_result(&request));
         if let Some(key) = result_key
@@ -196,33 +241,20 @@ impl Runner {
             }
             return Ok(outcome);
         }
-        let (launcher, ids) = match &self.sandboxes {
-            Sandboxes::Ready { launcher, ids } => (launcher, *ids),
-            Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
-        };
         let queued = Instant::now();
-        let mut ticket = self.registry.enter(&request);
-        let admission = tokio::select! {
-            admission = self.queue.admit() => admission?,
-            () = ticket.killed() => return Ok(Outcome::killed_in_queue(&request)),
-            () = self.shutdown.ending() => return Err(JobError::ShuttingDown),
+        let ticket = self.registry.enter(&request);
+        let Some(slot) = self.admitted(&request, Entry::New, &ticket).await? else {
+            return Ok(Outcome::killed_in_queue(&request));
         };
         let files = std::mem::take(&mut request.files);
         let mut job = Job {
-            launcher,
-            ids,
-            cache: &self.cache,
-            shutdown: &self.shutdown,
-            slot: Arc::new(admission),
-            timings: Timings {
-                queue: queued.elapsed(),
-                ..Timings::default()
-            },
-            request: &request,
             compile_key,
             live,
+            input,
+            ..self.job(&request, slot)?
         };
-        let outcome = job.stages(files, &mut ticket).await;
+        job.timings.queue = queued.elapsed();
+        let outcome = job.stages(files, &ticket).await;
         tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
         if let Some(key) = result_key {
             self.cache
@@ -235,50 +267,114 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// Waits for a slot; none when the job is killed meanwhile.
+    async fn admitted(
+        &self,
+        request: &Request,
+        entry: Entry,
+        ticket: &Ticket,
+    ) -> Result<Option<Admission>, JobError> {
+        if let Sandboxes::Refused(reason) = &self.sandboxes {
+            return Err(JobError::NoSandbox(reason.clone()));
+        }
+        if let (api::Network::Host, HostNetwork::Refused(reason)) =
+            (request.grants.network, &self.host_network)
+        {
+            return Err(JobError::NoHostNetwork(reason.clone()));
+        }
+        tokio::select! {
+            admission = self.queue.admit(request.requester, entry) => admission.map(Some),
+            () = ticket.killed() => Ok(None),
+            () = self.shutdown.ending() => Err(JobError::ShuttingDown),
+        }
+    }
+
+    /// A job in its slot, that nobody listens to.
+    fn job<'a>(&'a self, request: &'a Request, slot: Admission) -> Result<Job<'a>, JobError> {
+        let (launcher, ids) = match &self.sandboxes {
+            Sandboxes::Ready { launcher, ids } => (&**launcher, *ids),
+            Sandboxes::Refused(reason) => return Err(JobError::NoSandbox(reason.clone())),
+        };
+        Ok(Job {
+            launcher,
+            ids,
+            cache: &self.cache,
+            shutdown: &self.shutdown,
+            slot: Arc::new(slot),
+            timings: Timings::default(),
+            request,
+            compile_key: None,
+            live: None,
+            input: None,
+        })
+    }
+}
+
+/// Under what the compile stage of a request is kept, where it is.
+fn compile_key(request: &Request) -> Option<Key> {
+    match request.cache {
+        api::CacheLevel::None => None,
+        api::CacheLevel::Binary | api::CacheLevel::Output => Key::of_compile(request),
+    }
+}
+
 /// A job that has its slot.
 struct Job<'a> {
     launcher: &'a Launcher,
     ids: Option<u32>,
     cache: &'a Arc<Cache>,
     shutdown: &'a Shutdown,
-    slot: Arc<queue::Admission>,
+    slot: Arc<Admission>,
     timings: Timings,
     request: &'a Request,
     /// Of the compile stage, where there is one that may be kept.
     compile_key: Option<Key>,
     /// Who is told, when somebody is.
     live: Option<Live>,
+    /// What is said to it.
+    input: Option<Input>,
 }
 
 impl Job<'_> {
-    async fn stages(&mut self, mut files: Vec<WorkspaceFile>, ticket: &mut Ticket) -> Outcome {
+    async fn stages(&mut self, files: Vec<WorkspaceFile>, ticket: &Ticket) -> Outcome {
         let mut outcome = Outcome::of(self.request);
-        if self.request.installed().compile.is_some() {
-            ticket.set(State::Compile);
-            let (finished, from) = self.compile(files.clone(), ticket).await;
-            let succeeded = finished.outcome.verdict.is_none();
-            outcome.compile = Some(finished.outcome);
-            outcome.cache = from;
-            if !succeeded {
-                outcome.timings = self.timings;
-                return outcome;
-            }
-            files = request::carried_over(files, finished.files);
+        if let Some(files) = self.prepare(files, ticket, &mut outcome).await {
+            ticket.set(State::Run);
+            let finished = self.stage(StageKind::Run, files.into(), ticket).await;
+            outcome.run = Some(finished.outcome);
+            outcome.files = finished.files;
         }
-        ticket.set(State::Run);
-        let finished = self.stage(StageKind::Run, files, ticket).await;
-        outcome.run = Some(finished.outcome);
-        outcome.files = finished.files;
         outcome.timings = self.timings;
         outcome
+    }
+
+    /// The files of the run stage, after compiling where that is done; none when it failed.
+    async fn prepare(
+        &mut self,
+        files: Vec<WorkspaceFile>,
+        ticket: &Ticket,
+        outcome: &mut Outcome,
+    ) -> Option<Vec<WorkspaceFile>> {
+        if self.request.installed().compile.is_none() {
+            return Some(files);
+        }
+        ticket.set(State::Compile);
+        let files = Arc::new(files);
+        let (finished, from) = self.compile(Arc::clone(&files), ticket).await;
+        let succeeded = finished.outcome.verdict.is_none();
+        outcome.compile = Some(finished.outcome);
+        outcome.cache = from;
+        let files = Arc::unwrap_or_clone(files);
+        succeeded.then(|| request::carried_over(files, finished.files))
     }
 
     /// The compile stage, or what an equal one left: kept earlier, or being done by another job
     /// right now.
     async fn compile(
         &mut self,
-        files: Vec<WorkspaceFile>,
-        ticket: &mut Ticket,
+        files: Arc<Vec<WorkspaceFile>>,
+        ticket: &Ticket,
     ) -> (Finished, api::CacheOutcome) {
         let Some(key) = self.compile_key else {
             let finished = self.stage(StageKind::Compile, files, ticket).await;
@@ -334,8 +430,8 @@ impl Job<'_> {
     async fn stage(
         &mut self,
         kind: StageKind,
-        files: Vec<WorkspaceFile>,
-        ticket: &mut Ticket,
+        files: Arc<Vec<WorkspaceFile>>,
+        ticket: &Ticket,
     ) -> Finished {
         self.tell(Event::Stage(kind));
         let stage = Stage {
@@ -347,7 +443,9 @@ impl Job<'_> {
             shutdown: self.shutdown,
             live: self.live.clone(),
         };
-        let finished = stage.run(files, ticket, &mut self.timings).await;
+        let finished = stage
+            .run(files, self.input.as_mut(), ticket, &mut self.timings)
+            .await;
         let finished = finished.unwrap_or_else(|error| {
             let reason = crate::error::chain(&error);
             tracing::error!(stage = kind.name(), reason, "a stage could not be run");

@@ -6,8 +6,9 @@
 //!
 //! The parts, in the order of a stage: [`Spec`] says what to run; `spawn` sends it to the
 //! `launcher`, which forks an `init` into a PID namespace; init builds the root (`mounts`),
-//! brings up `network`, and forks what `program` turns into the program, with the identity of
-//! `idmap`, the limits of `rlimit` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
+//! brings up `network`, makes the `terminal` of a program that gets one, and forks what `program`
+//! turns into the program, with the identity of `idmap`, the limits of `rlimit`, the rules of
+//! `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
 //! daemon's own namespaces when it is not root, and [`host`] says what this machine offers.
 //!
@@ -15,6 +16,7 @@
 
 mod accounting;
 pub mod cgroup;
+mod confine;
 mod error;
 pub mod host;
 mod idmap;
@@ -31,6 +33,7 @@ mod spawn;
 mod spec;
 mod sys;
 mod tally;
+mod terminal;
 mod workspace;
 
 use std::ffi::OsString;
@@ -38,7 +41,12 @@ use std::process::ExitCode;
 
 pub use error::SandboxError;
 pub use spawn::{Launcher, Running};
-pub use spec::{Controllers, Ended, Exit, Over, Rlimits, Slot, Spec, Stdio, TreeLimits};
+pub use spec::{
+    Controllers, Ended, Exit, Grants, Over, Relaxation, Rlimits, Slot, Spec, Stdio, TreeLimits,
+    Window,
+};
+pub(crate) use sys::watch;
+pub use terminal::Terminal;
 pub use workspace::{InvalidJobPath, JobPath, Workspace, WorkspaceFile};
 
 /// Runs the hidden subcommand that `arguments` (with the program's name in front) call for: the

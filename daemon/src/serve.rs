@@ -18,7 +18,7 @@ use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
 use crate::job::queue::Queue;
 use crate::job::runners::{Runners, RunnersError};
-use crate::job::{Runner, Sandboxes};
+use crate::job::{HostNetwork, Runner, Sandboxes};
 use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
 use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
@@ -201,7 +201,7 @@ async fn engine(
     let mount = fs.path().to_owned();
     let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
-        Packages::open(data, fs),
+        Packages::open(data, fs, config.recompress.clone()),
         tokio::task::spawn_blocking(host::examine)
     );
     let (packages, mechanisms) = (packages.map_err(unopened)?, mechanisms?);
@@ -212,7 +212,7 @@ async fn engine(
         Some(reason) => Sandboxes::Refused(reason),
         None => match Launcher::start(&mount, privilege.ids(), groups).await {
             Ok(launcher) => Sandboxes::Ready {
-                launcher,
+                launcher: Box::new(launcher),
                 ids: privilege.ids(),
             },
             Err(error) => Sandboxes::Refused(crate::error::chain(&error)),
@@ -223,7 +223,8 @@ async fn engine(
     }
     let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
     let cache = cache(config, &packages, shutdown).await?;
-    let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone());
+    let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone())
+        .with_host_network(host_network(config, &mechanisms));
     Ok(Engine {
         packages,
         runner,
@@ -290,6 +291,25 @@ fn missing(mechanisms: &[Mechanism], without: WithoutSandbox) -> Option<String> 
     match without {
         WithoutSandbox::Allow => None,
         WithoutSandbox::Refuse => Some(format!("{}: {}", missing.name, missing.detail)),
+    }
+}
+
+/// Whether jobs may be given the daemon's network: not where they would reach what is meant for
+/// others in it.
+fn host_network(config: &Config, mechanisms: &[Mechanism]) -> HostNetwork {
+    let scopes = mechanisms
+        .iter()
+        .find(|mechanism| mechanism.name == host::SCOPES);
+    match scopes.filter(|scopes| scopes.available) {
+        None => HostNetwork::Refused(
+            "the kernel can't keep jobs from others' abstract sockets (Landlock of Linux 6.12)"
+                .to_owned(),
+        ),
+        Some(_) if !config.server.listen.is_empty() => HostNetwork::Refused(
+            "the daemon listens on TCP, where such jobs would be its clients: remove http.listen"
+                .to_owned(),
+        ),
+        Some(_) => HostNetwork::Possible,
     }
 }
 

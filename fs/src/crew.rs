@@ -91,6 +91,7 @@ pub(crate) struct Idle<'a>(&'a Crew);
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
         self.0.lock().ahead -= 1;
+        self.0.calmer.notify_one();
     }
 }
 
@@ -129,6 +130,7 @@ impl Crew {
     pub(crate) fn give_up(self: &Arc<Self>, ticket: Ticket) {
         let mut state = self.lock();
         state.stand_up(ticket);
+        self.calmer.notify_one();
         self.call_spares(state);
     }
 

@@ -3,6 +3,11 @@
 //! Owns the number space. Invariant: a number is handed out once in the life of a mount, so a
 //! number that the kernel still holds for something that was unpublished can't come to mean
 //! something else. Numbers are dense and small, because people and 32-bit programs see them.
+//!
+//! A number is the first one of its layer or view and the position in it, and positions follow
+//! from the images alone. So whoever wanted to take a mount over in a later process would keep the
+//! first number of each layer (by digest) and view (by path), and the next free one; nothing does
+//! so now, a new process makes a new mount.
 
 use std::fmt;
 

@@ -80,6 +80,14 @@ impl Contents {
         }
     }
 
+    /// Bytes of memory that the tables of an image take; what synthetic trees take is not counted.
+    pub(crate) fn table_bytes(&self) -> usize {
+        match self {
+            Self::Image(image) => image.table_bytes(),
+            Self::Memory(..) => 0,
+        }
+    }
+
     /// Sum of the file lengths in bytes.
     pub(crate) fn content_bytes(&self) -> u64 {
         match self {

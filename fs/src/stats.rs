@@ -33,7 +33,7 @@ pub struct Stats {
     pub errors: u64,
     /// Nodes in the tables.
     pub nodes: u64,
-    /// Bytes that the merged tables take, without the images' indexes.
+    /// Bytes that the tables take, of images and of views.
     pub table_bytes: u64,
     /// Bytes that the block cache keeps.
     pub cached_bytes: u64,

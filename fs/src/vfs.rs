@@ -53,10 +53,8 @@ const DAMAGED_FILES: usize = 10_000;
 pub(crate) struct Stat {
     /// Its inode number.
     pub(crate) ino: Ino,
-    /// Kind, mode, owners as shown in this mount, time, links.
+    /// Kind, mode, owners as shown in this mount, time, links, length.
     pub(crate) attr: Attr,
-    /// Bytes: of a file, of a symlink's target, of a directory as squashfs counts it.
-    pub(crate) size: u64,
 }
 
 /// One entry of a listing.
@@ -77,7 +75,7 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Nodes.
     pub(crate) nodes: u64,
-    /// Bytes that the merged tables take.
+    /// Bytes that the tables take, of images and of views.
     pub(crate) table_bytes: u64,
 }
 
@@ -447,7 +445,7 @@ fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
     names.collect()
 }
 
-/// What a directory's size would be in squashfs, if it was stored in one place: a header for every
+/// What the size of a directory that no image has would be in squashfs, if it was stored in one place: a header for every
 /// 256 entries, 8 bytes and the name for each, and 3 for `.` and `..`.
 fn directory_size(view: &View, dir: view::DirIndex) -> u64 {
     let info = view.dir(dir);

@@ -7,12 +7,16 @@ mod support;
 mod command;
 #[path = "mounts/contents.rs"]
 mod contents;
+#[path = "mounts/counted.rs"]
+mod counted;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
 // `cfg(test)` always holds here; it tells clippy that helpers in these modules are test code.
 #[cfg(test)]
 #[path = "mounts/figures.rs"]
 mod figures;
+#[path = "mounts/kernel.rs"]
+mod kernel;
 #[path = "mounts/life.rs"]
 mod life;
 #[cfg(test)]

@@ -16,16 +16,21 @@ macro_rules! as_root_and_user {
     };
 }
 
+mod batch;
 mod cache;
 mod cli;
 mod contract;
 mod execute;
 mod filesystem;
+mod grants;
+mod interactive;
 mod isolation;
 mod limits;
 mod packages;
 mod python;
+mod queue;
 mod recovery;
 mod runners;
 mod stream;
 mod tidy;
+mod verdicts;

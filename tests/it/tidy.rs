@@ -45,7 +45,16 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("hyperlocal", &["client/src/http.rs", "client/src/http/"]),
+    (
+        "tungstenite",
+        &["daemon/src/http/ws.rs", "daemon/src/http/ws/"],
+    ),
+    (
+        "tokio_tungstenite",
+        &["client/src/http.rs", "client/src/http/"],
+    ),
     ("object", &["daemon/src/packages/make/elf.rs"]),
+    ("landlock", &["daemon/src/sandbox/confine.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];
 

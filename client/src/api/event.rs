@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::{BatchResponse, CaseResult};
 use super::execute::{ExecuteResponse, Status};
+use super::problem::Problem;
 use crate::units::{Bytes, Millis};
 
-/// One event of a streamed execute, in the order in which things happen; the last is the result.
+/// One event of a streamed execute or batch, in the order in which things happen; the last is the
+/// result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
@@ -34,6 +37,20 @@ pub enum Event {
     Result {
         /// The reply.
         result: Box<ExecuteResponse>,
+    },
+    /// A case of a batch has ended, with all that it printed. Cases come as they end.
+    Case(Box<CaseResult>),
+    /// The batch has ended: the reply that a request without streaming gets, less what the cases
+    /// printed.
+    Batch {
+        /// The reply.
+        result: Box<BatchResponse>,
+    },
+    /// The job can't be run, or not to its end: the last event, over a WebSocket only, as other
+    /// replies have a status for it.
+    Error {
+        /// What a reply would say.
+        problem: Box<Problem>,
     },
 }
 

@@ -96,6 +96,8 @@ codes! {
     ChecksumMismatch 422 "Checksum mismatch",
     /// The host has nothing to make the package from.
     CannotMake 422 "Package can't be made",
+    /// The path is a WebSocket's, and the request is not for one.
+    UpgradeRequired 426 "WebSocket required",
     /// Too many jobs wait already.
     QueueFull 429 "Queue full",
     /// A fault of the daemon.

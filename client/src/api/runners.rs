@@ -40,6 +40,23 @@ pub struct Runner {
     /// Cache level of jobs whose request names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheLevel>,
+    /// Which network jobs see; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// System calls that are allowed besides, by the names of their groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+}
+
+/// Which network a job sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A loopback of its own.
+    #[default]
+    None,
+    /// The daemon's.
+    Host,
 }
 
 /// What `GET /info` tells of the operator's settings.

@@ -51,6 +51,11 @@ pub(super) enum Command {
     /// Sends the file to the daemon, runs it in a sandbox, and ends as it ended: the same output,
     /// byte for byte, and the same exit code.
     Run(Run),
+    /// Run a program against many inputs, and say which outputs are right
+    ///
+    /// Compiles it once and runs it in a fresh sandbox for each case. Ends with 0 when every case
+    /// is accepted, with 1 when one is not.
+    Judge(Judge),
     /// Install, make and remove packages
     #[command(subcommand, visible_alias = "packages")]
     Package(Package),
@@ -77,7 +82,8 @@ pub(super) enum Command {
                       piston run [OPTIONS] FILE [ARGS]...",
     after_help = "\
 Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
-Unless it is a terminal, standard input is read to its end and given to the program.
+Unless it is a terminal, standard input is read to its end and given to the program; with -i it
+is passed on as it comes, and interrupts go to the program.
 
 Examples:
   piston run hello.py                       the language is known by the ending
@@ -85,6 +91,7 @@ Examples:
   echo 'print(6 * 7)' | piston run python -
   sort words | piston run --timeout 1s --memory 64M count.c
   piston run --file util.py --env LANG=C main.py
+  piston run -i game.py                     it reads what you type
 
 Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
 125 when piston could not run it."
@@ -119,9 +126,60 @@ pub(super) struct Run {
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub(super) env: Vec<EnvVar>,
 
+    /// Talk with the program while it runs; from a terminal it gets one too
+    #[arg(long, short, conflicts_with = "stdin")]
+    pub(super) interactive: bool,
+
     /// Say on standard error what it used: time, processor, memory
     #[arg(long)]
     pub(super) stats: bool,
+}
+
+/// Flags of `piston judge`; what it is about stands at [`Command::Judge`], which clap shows.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "piston judge [OPTIONS] LANG[@RANGE] FILE CASES\n       \
+                      piston judge [OPTIONS] FILE CASES",
+    after_help = "\
+CASES is a folder with NAME.in (and NAME.out or NAME.ans, what has to be printed), or a JSON file:
+a list of cases as the API has them, [{\"stdin\": \"1 2\", \"expected_stdout\": \"3\"}, ...].
+
+Verdicts: AC accepted, WA wrong answer, CE does not compile, RE exit code, SG signal, TO time,
+ML memory, OL and EL output; a case without one was not run.
+
+Examples:
+  piston judge sum.py tests/
+  piston judge --timeout 1s --memory 64M --parallel 4 sum.cpp tests/
+  piston judge --compare tokens python@3.11 sum.py cases.json"
+)]
+pub(super) struct Judge {
+    /// Language (with a version or range), file, and the cases
+    #[arg(value_name = "FILE CASES", required = true, hide = true)]
+    pub(super) words: Vec<String>,
+
+    /// Send this file along (more than once for more); it is found beside the program
+    #[arg(long = "file", short, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+
+    /// When an output is right: `exact`, `trim` (whitespace at the ends of lines aside), `tokens`
+    #[arg(long, short, value_name = "HOW", default_value = "trim")]
+    pub(super) compare: String,
+
+    /// Kill a case after this time, e.g. 500ms, 3s
+    #[arg(long, short, value_name = "TIME")]
+    pub(super) timeout: Option<Millis>,
+
+    /// Let a case use this much memory, e.g. 64M
+    #[arg(long, short, value_name = "SIZE")]
+    pub(super) memory: Option<Bytes>,
+
+    /// Run this many cases at once
+    #[arg(long, short, value_name = "N")]
+    pub(super) parallel: Option<u32>,
+
+    /// Begin no case after one that failed
+    #[arg(long)]
+    pub(super) stop_on_failure: bool,
 }
 
 #[derive(Debug, Subcommand)]

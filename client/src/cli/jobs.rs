@@ -34,7 +34,7 @@ async fn list(client: &Client, screen: &Screen) -> Result<()> {
         if jobs.is_empty() {
             return "no jobs are running".to_owned();
         }
-        let mut table = Table::new(["JOB", "PACKAGE", "LANGUAGE", "STATE", "AGE"]);
+        let mut table = Table::new(["JOB", "PACKAGE", "LANGUAGE", "STATE", "BY", "AGE"]);
         for job in jobs {
             let state = match job.state {
                 JobState::Queued => "queued",
@@ -46,6 +46,7 @@ async fn list(client: &Client, screen: &Screen) -> Result<()> {
                 job.package.to_string(),
                 job.language.to_string(),
                 state.to_owned(),
+                job.requester.clone(),
                 job.age_ms.to_string(),
             ]);
         }

@@ -26,8 +26,19 @@ pub(super) struct Plan {
     pub(super) range: String,
     /// The rest, but for the language.
     pub(super) request: ExecuteRequest,
+    /// Where its input comes from.
+    pub(super) input: InputFrom,
     /// Whether to say what it used.
     pub(super) stats: bool,
+}
+
+/// Where the program's input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputFrom {
+    /// The request, whole.
+    Request,
+    /// Standard input, as it comes.
+    Typing,
 }
 
 /// Which language runs a program.
@@ -140,15 +151,17 @@ impl Plan {
             file,
             args,
         } = understand(flags.words)?;
-        let main = read_main(&file, around)?;
-        let mut files = vec![main];
-        for other in &flags.files {
-            let bytes = read_file(other)?;
-            files.push(InputFile::new(name_beside(&file, other)?, &bytes));
+        if flags.interactive && file.as_os_str() == "-" {
+            return Err(
+                Failure::new("standard input can't be both the program and what it reads")
+                    .next("name the program's file, or leave out -i"),
+            );
         }
+        let main = read_main(&file, around)?;
+        let files = with_others(main, &file, &flags.files)?;
         let stdin = match &flags.stdin {
             Some(path) => Some(read_file(path)?),
-            None if file.as_os_str() == "-" => None,
+            None if file.as_os_str() == "-" || flags.interactive => None,
             None => around
                 .stdin
                 .as_ref()
@@ -183,22 +196,41 @@ impl Plan {
             wanted,
             range,
             request,
+            input: if flags.interactive {
+                InputFrom::Typing
+            } else {
+                InputFrom::Request
+            },
             stats: flags.stats,
         })
     }
 }
 
+/// The main file, and those that are sent along.
+pub(super) fn with_others(
+    main: InputFile,
+    file: &Path,
+    others: &[PathBuf],
+) -> Result<Vec<InputFile>, Failure> {
+    let mut files = vec![main];
+    for other in others {
+        let bytes = read_file(other)?;
+        files.push(InputFile::new(name_beside(file, other)?, &bytes));
+    }
+    Ok(files)
+}
+
 /// The words of `piston run`, told apart.
 #[derive(Debug, PartialEq, Eq)]
-struct Words {
-    wanted: Wanted,
-    range: String,
-    file: PathBuf,
-    args: Vec<String>,
+pub(super) struct Words {
+    pub(super) wanted: Wanted,
+    pub(super) range: String,
+    pub(super) file: PathBuf,
+    pub(super) args: Vec<String>,
 }
 
 /// Tells `LANG FILE ARGS...` from `FILE ARGS...`.
-fn understand(words: Vec<String>) -> Result<Words, Failure> {
+pub(super) fn understand(words: Vec<String>) -> Result<Words, Failure> {
     let mut words = words.into_iter();
     let first = words.next().unwrap_or_default();
     let mut rest: Vec<String> = words.collect();
@@ -267,7 +299,7 @@ fn read_main(file: &Path, around: &Surroundings) -> Result<InputFile, Failure> {
     Ok(InputFile::unnamed(&bytes))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let failure = || Failure::new(format!("can't read {}", path.display()));
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => failure().because(error).next("check the file's name"),
@@ -305,7 +337,7 @@ fn bounded(reader: impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok((u64::try_from(length).is_ok_and(|length| length <= MAX_INPUT)).then_some(bytes))
 }
 
-fn base_name(path: &Path) -> Result<String, Failure> {
+pub(super) fn base_name(path: &Path) -> Result<String, Failure> {
     let name = path.file_name().and_then(|name| name.to_str());
     name.map(str::to_owned)
         .ok_or_else(|| Failure::new(format!("{} has no name that can be sent", path.display())))

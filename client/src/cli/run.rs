@@ -10,15 +10,16 @@ use anyhow::{Context as _, Result};
 use tokio::time::timeout;
 
 use crate::api::{
-    Code, Event, ExecuteResponse, Limits, OutputEncoding, Runtime, StageExit, StageName,
-    StageResult, Status,
+    Code, Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, Runtime, StageExit,
+    StageName, StageResult, Status,
 };
 use crate::ids::Language;
 use crate::{AvailableQuery, Client, Events};
 
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
-use super::plan::{Plan, Wanted};
+use super::interact;
+use super::plan::{InputFrom, Plan, Wanted};
 use super::render::{Screen, pass};
 use super::suggest::nearest;
 
@@ -34,15 +35,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a job as planned.
 pub(super) async fn run(client: &Client, plan: &Plan, screen: &Screen) -> Result<Exit> {
-    let runtimes = client.runtimes().await?;
-    let candidates = candidates(&runtimes, &plan.wanted);
-    if candidates.is_empty() {
-        return Err(not_installed(client, &runtimes, plan).await.into());
-    }
-    let events = execute(client, plan, &candidates, screen).await?;
-    let (response, shown) = follow(events, plan, screen).await?;
+    let candidates = found(client, &plan.wanted).await?;
+    let (response, shown) = match plan.input {
+        InputFrom::Request => {
+            let events = execute(client, plan, &candidates, screen).await?;
+            follow(events, plan, screen).await?
+        }
+        InputFrom::Typing => talk(client, plan, &candidates, screen).await?,
+    };
     show(&response, &shown, plan, screen)?;
     Ok(exit(&response))
+}
+
+/// The packages that can run what is wanted; there is at least one.
+pub(super) async fn found(client: &Client, wanted: &Wanted) -> Result<Vec<(Language, Language)>> {
+    let runtimes = client.runtimes().await?;
+    let candidates = candidates(&runtimes, wanted);
+    if candidates.is_empty() {
+        return Err(not_installed(client, &runtimes, wanted).await.into());
+    }
+    Ok(candidates)
 }
 
 /// What of a job's output was shown already.
@@ -90,7 +102,13 @@ impl Shown {
                 pass(b"", &self.warnings)?;
                 self.compiled = true;
             }
-            Event::Stage { .. } | Event::Stdout { .. } | Event::Exit(_) | Event::Result { .. } => {}
+            Event::Stage { .. }
+            | Event::Stdout { .. }
+            | Event::Exit(_)
+            | Event::Result { .. }
+            | Event::Case(_)
+            | Event::Batch { .. }
+            | Event::Error { .. } => {}
         }
         Ok(())
     }
@@ -113,6 +131,35 @@ async fn follow(
     Err(Failure::new("the daemon ended the job without a result").into())
 }
 
+/// Runs it in the first package that has a version in the range, and passes on what is typed.
+async fn talk(
+    client: &Client,
+    plan: &Plan,
+    candidates: &[(Language, Language)],
+    screen: &Screen,
+) -> Result<(ExecuteResponse, Shown)> {
+    let window = interact::window();
+    for (package, language) in candidates {
+        let request = ExecuteRequest {
+            language: Some(language.clone()),
+            ..plan.request.clone()
+        };
+        let opened = client.interact(package, &plan.range, &request, window);
+        let (keyboard, events) = match opened.await {
+            Err(error) if error.code() == Some(Code::PackageNotFound) && candidates.len() > 1 => {
+                continue;
+            }
+            opened => opened?,
+        };
+        let typing = interact::type_on(keyboard, window)?;
+        return tokio::select! {
+            followed = follow(events, plan, screen) => followed,
+            never = typing => match never {},
+        };
+    }
+    Err(missing_version(candidates, &plan.range))
+}
+
 /// Runs it in the first package that has a version in the range.
 async fn execute(
     client: &Client,
@@ -132,11 +179,15 @@ async fn execute(
             result => return Ok(result?),
         }
     }
+    Err(missing_version(candidates, &plan.range))
+}
+
+pub(super) fn missing_version(candidates: &[(Language, Language)], range: &str) -> anyhow::Error {
     let names: Vec<&str> = candidates
         .iter()
         .map(|(package, _)| package.as_str())
         .collect();
-    Err(no_version(&names, &plan.range).into())
+    no_version(&names, range).into()
 }
 
 fn no_version(packages: &[&str], range: &str) -> Failure {
@@ -188,8 +239,8 @@ fn names(runtime: &Runtime) -> impl Iterator<Item = &str> {
         .chain(runtime.aliases.iter().map(String::as_str))
 }
 
-async fn not_installed(client: &Client, runtimes: &[Runtime], plan: &Plan) -> Failure {
-    let wanted = match &plan.wanted {
+async fn not_installed(client: &Client, runtimes: &[Runtime], wanted: &Wanted) -> Failure {
+    let wanted = match wanted {
         Wanted::Named(name) => vec![name.as_str()],
         Wanted::OneOf(names) => names.to_vec(),
     };

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 
-use crate::api::{Event, ExecuteRequest, ExecuteResponse};
+use serde::de::DeserializeOwned;
+
+use crate::api::{BatchRequest, BatchResponse, Event, ExecuteRequest, ExecuteResponse};
 use crate::error::Error;
 use crate::http::{Lines, Method, Reply, Streamed};
 use crate::ids::Language;
@@ -17,7 +19,7 @@ use super::{Call, Client, path};
 /// A job's events; the last one is its result. Dropping them kills the job.
 ///
 /// Nothing is read ahead: a caller that does not ask for events slows the program down.
-pub struct Events(BoxStream<'static, Result<Event, Error>>);
+pub struct Events(pub(super) BoxStream<'static, Result<Event, Error>>);
 
 impl Events {
     /// The next event; none after the result, or after an error.
@@ -51,25 +53,53 @@ impl Client {
     ) -> Result<Events, Error> {
         let path = path(&["packages", package.as_str(), range, "execute"]);
         let call = Call::new(Method::Post, path).json(request).work();
+        // A daemon that does not stream tells the result alone.
+        let whole = |result: ExecuteResponse| Event::Result {
+            result: Box::new(result),
+        };
+        self.events(call, whole).await
+    }
+
+    /// `POST /packages/{package}/{version}/batch`, streamed: runs a batch as [`Client::batch`]
+    /// does, and tells of each case when it has ended.
+    pub async fn batch_events(
+        &self,
+        package: &Language,
+        range: &str,
+        request: &BatchRequest,
+    ) -> Result<Events, Error> {
+        let path = path(&["packages", package.as_str(), range, "batch"]);
+        let call = Call::new(Method::Post, path).json(request).work();
+        let whole = |result: BatchResponse| Event::Batch {
+            result: Box::new(result),
+        };
+        self.events(call, whole).await
+    }
+
+    async fn events<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        whole: impl FnOnce(T) -> Event,
+    ) -> Result<Events, Error> {
         let events = match self.connection.lines(call.0).await? {
             Streamed::Lines(lines) => {
                 stream::unfold(Some((self.clone(), lines)), async |reading| {
                     let (client, mut lines) = reading?;
                     match client.next_event(&mut lines).await {
-                        Ok(event @ Event::Result { .. }) => Some((Ok(event), None)),
+                        Ok(event @ (Event::Result { .. } | Event::Batch { .. })) => {
+                            Some((Ok(event), None))
+                        }
                         Ok(event) => Some((Ok(event), Some((client, lines)))),
                         Err(error) => Some((Err(error), None)),
                     }
                 })
                 .boxed()
             }
-            // A daemon that does not stream tells the result alone.
             Streamed::Whole(reply) => {
                 let reply = self.accept(reply)?;
-                let result: ExecuteResponse = serde_json::from_slice(&reply.body)
+                let result = serde_json::from_slice(&reply.body)
                     .map_err(|error| self.undecodable(&reply, error.to_string()))?;
-                let result = Box::new(result);
-                stream::iter([Ok(Event::Result { result })]).boxed()
+                stream::iter([Ok(whole(result))]).boxed()
             }
         };
         Ok(Events(events))

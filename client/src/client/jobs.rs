@@ -1,6 +1,6 @@
 //! Operations on jobs.
 
-use crate::api::{ExecuteRequest, ExecuteResponse, Job};
+use crate::api::{BatchRequest, BatchResponse, ExecuteRequest, ExecuteResponse, Job};
 use crate::error::Error;
 use crate::http::Method;
 use crate::ids::{JobId, Language};
@@ -17,6 +17,19 @@ impl Client {
         request: &ExecuteRequest,
     ) -> Result<ExecuteResponse, Error> {
         let path = path(&["packages", package.as_str(), range, "execute"]);
+        self.call(Call::new(Method::Post, path).json(request).work())
+            .await
+    }
+
+    /// `POST /packages/{package}/{version}/batch`: compiles once, runs each case, and waits for
+    /// the verdicts. Dropping the future kills the job.
+    pub async fn batch(
+        &self,
+        package: &Language,
+        range: &str,
+        request: &BatchRequest,
+    ) -> Result<BatchResponse, Error> {
+        let path = path(&["packages", package.as_str(), range, "batch"]);
         self.call(Call::new(Method::Post, path).json(request).work())
             .await
     }

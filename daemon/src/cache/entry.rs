@@ -106,6 +106,7 @@ fn is_fit(stage: &StageOutcome) -> bool {
         Some(Verdict::Signal(signal)) => !NOT_BY_ITSELF.contains(&signal),
         Some(
             Verdict::WallTime
+            | Verdict::Idle
             | Verdict::CpuTime
             | Verdict::MemoryLimit
             | Verdict::LeftTooMuch(_)

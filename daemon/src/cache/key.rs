@@ -79,6 +79,10 @@ fn stage(hash: &mut Canonical, request: &Request, kind: StageKind, entry: &Entry
         hash.bytes(name.as_bytes());
         hash.bytes(value.as_bytes());
     }
+    hash.count(request.grants.calls.len());
+    for call in &request.grants.calls {
+        hash.bytes(format!("{call:?}").as_bytes());
+    }
     limits(
         hash,
         match kind {

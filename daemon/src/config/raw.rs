@@ -69,6 +69,8 @@ pub(crate) struct RawFilesystem {
 pub(crate) struct RawJobs {
     pub(crate) max_concurrent: Option<u32>,
     pub(crate) max_queued: Option<usize>,
+    pub(crate) interactive_time: Option<Time>,
+    pub(crate) interactive_idle: Option<Time>,
     pub(crate) memory_percent: Option<u64>,
     pub(crate) allow_unsandboxed: Option<bool>,
 }
@@ -87,6 +89,7 @@ pub(crate) struct RawCache {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawPackages {
     pub(crate) make_timeout: Option<Time>,
+    pub(crate) recompress: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -31,9 +31,25 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         cache: cache(&raw.cache)?,
         limits,
         make_timeout,
+        recompress: recompress(raw.packages.recompress.unwrap_or_default())?,
         repositories: repositories(raw.repositories)?,
         privilege: host.privilege,
     })
+}
+
+/// Images that are zstd already would gain nothing.
+fn recompress(compressors: Vec<String>) -> Result<Vec<String>, BadValue> {
+    let known = ["gzip", "xz", "lzo", "lz4"];
+    match compressors
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        None => Ok(compressors),
+        Some(name) => Err(BadValue::new(
+            &["packages", "recompress"],
+            format!("{name:?} is none of {}", known.join(", ")),
+        )),
+    }
 }
 
 fn server(raw: RawHttp, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {
@@ -113,6 +129,18 @@ fn jobs(raw: &RawJobs) -> Result<Jobs, BadValue> {
     Ok(Jobs {
         max_concurrent: number(&key("max_concurrent"), raw.max_concurrent, 64, (1, 4096))?,
         max_queued: number(&key("max_queued"), raw.max_queued, 1024, (0, 1 << 20))?,
+        interactive_time: time(
+            &key("interactive_time"),
+            raw.interactive_time,
+            Duration::from_hours(1),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
+        interactive_idle: time(
+            &key("interactive_idle"),
+            raw.interactive_idle,
+            Duration::from_mins(10),
+            (Duration::from_secs(1), Duration::from_hours(24)),
+        )?,
         memory_percent: number(&key("memory_percent"), raw.memory_percent, 75, (1, 100))?,
         without_sandbox: match raw.allow_unsandboxed {
             Some(true) => WithoutSandbox::Allow,

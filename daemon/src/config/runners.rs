@@ -4,9 +4,10 @@
 //! an entry is taken as it is. The annotated example is `contrib/config/runners.toml`. What
 //! entries mean for a job is [`crate::job::runners`]'s.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use piston_client::api::{self, CacheLevel};
+use piston_client::api::{self, CacheLevel, Network};
 use piston_client::ids::PackageRef;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use super::locate::{self, Position};
 use super::raw::{RawStage, Size, Time};
 use crate::job::limits::{Limits, Stages, numbers};
 use crate::packages::{ProvidedRuntime, VersionRange};
+use crate::sandbox::Relaxation;
 
 /// Entries of one file at most.
 const MAX_ENTRIES: usize = 1024;
@@ -30,6 +32,10 @@ pub struct Entry {
     pub limits: Stages<api::Limits>,
     /// Cache level of jobs whose request names none.
     pub cache: Option<CacheLevel>,
+    /// Which network jobs see.
+    pub network: Option<Network>,
+    /// System calls that are allowed besides.
+    pub allow: Option<BTreeSet<Relaxation>>,
 }
 
 impl Entry {
@@ -52,8 +58,19 @@ impl Entry {
                 run: self.limits.run,
             },
             cache: self.cache,
+            network: self.network,
+            allow: self.allow.as_ref().map(names),
         }
     }
+}
+
+/// The names of groups of system calls, as they are written.
+fn names(relaxations: &BTreeSet<Relaxation>) -> Vec<String> {
+    let name = |relaxation: &Relaxation| {
+        let word = serde_json::to_value(relaxation).ok()?;
+        Some(word.as_str()?.to_owned())
+    };
+    relaxations.iter().filter_map(name).collect()
 }
 
 /// What is wrong with a file, where, and what would be right.
@@ -91,6 +108,8 @@ struct RawEntry {
     language: String,
     versions: Option<String>,
     cache: Option<CacheLevel>,
+    network: Option<Network>,
+    allow: Option<Vec<String>>,
     compile: Option<RawStage>,
     run: Option<RawStage>,
 }
@@ -122,7 +141,7 @@ pub fn parse(text: &str, max: &Limits) -> Result<Vec<Entry>, BadRunners> {
     let checked = entries.map(|(index, entry)| {
         entry.check(max).map_err(|Fault { mut key, message }| {
             key.splice(0..0, ["runner".to_owned(), index.to_string()]);
-            let rest: String = key[2..].iter().map(|part| format!(".{part}")).collect();
+            let rest: String = key[2..].iter().map(|part| shown(part)).collect();
             BadRunners {
                 position: locate::position(text, &key),
                 key: format!("runner[{index}]{rest}"),
@@ -168,8 +187,24 @@ impl RawEntry {
                 run: stage("run", self.run.as_ref(), max)?,
             },
             cache: self.cache,
+            network: self.network,
+            allow: self.allow.map(|words| relaxations(&words)).transpose()?,
         })
     }
+}
+
+fn relaxations(words: &[String]) -> Result<BTreeSet<Relaxation>, Fault> {
+    let one = |(index, word): (usize, &String)| {
+        let read = Relaxation::deserialize(serde::de::value::StrDeserializer::new(word));
+        read.map_err(|error: serde::de::value::Error| {
+            let hint = match word.as_str() {
+                "ptrace" => " (`ptrace` needs no entry: jobs may trace their own processes)",
+                _ => "",
+            };
+            Fault::new(&["allow", &index.to_string()], format!("{error}{hint}"))
+        })
+    };
+    words.iter().enumerate().map(one).collect()
 }
 
 /// The limits of one stage, none of which may be above the operator's own maximum: one that is
@@ -195,6 +230,14 @@ fn stage(name: &str, raw: Option<&RawStage>, max: &Limits) -> Result<api::Limits
     Ok(limits)
 }
 
+/// A part of a key: a name, or the index in an array.
+fn shown(part: &str) -> String {
+    match part.parse::<usize>() {
+        Ok(index) => format!("[{index}]"),
+        Err(_) => format!(".{part}"),
+    }
+}
+
 impl Fault {
     fn new(key: &[&str], message: impl Into<String>) -> Self {
         Self {
@@ -211,6 +254,8 @@ impl From<api::Runner> for RawEntry {
             language: entry.language,
             versions: entry.versions,
             cache: entry.cache,
+            network: entry.network,
+            allow: entry.allow,
             compile: stage(entry.limits.compile),
             run: stage(entry.limits.run),
         }

@@ -4,11 +4,13 @@
 //! Invariant: every reply carries `x-request-id`, and every error reply was logged once, here,
 //! under that id. Never the body of a request.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -18,6 +20,7 @@ use tracing::Instrument as _;
 use super::app::App;
 use super::reply::{self, Dialect};
 use crate::error::Error;
+use crate::job::queue::Requester;
 
 /// Names a request in replies and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,6 +32,8 @@ pub struct Peer {
     pub role: Role,
     /// The kind of listener.
     pub transport: Transport,
+    /// Who it is.
+    pub requester: Requester,
 }
 
 /// What a listener's clients may do.
@@ -52,11 +57,30 @@ pub enum Transport {
 impl Peer {
     /// The peer of a request; without one, the least.
     pub fn of(request: &Request) -> Self {
+        Self::in_extensions(request.extensions())
+    }
+
+    /// The same of a request's head.
+    pub(super) fn of_parts(parts: &Parts) -> Self {
+        Self::in_extensions(&parts.extensions)
+    }
+
+    fn in_extensions(extensions: &Extensions) -> Self {
         let least = Self {
             role: Role::Execute,
             transport: Transport::Tcp,
+            requester: Requester::Unknown,
         };
-        request.extensions().get().copied().unwrap_or(least)
+        extensions.get().copied().unwrap_or(least)
+    }
+}
+
+/// As an argument of a handler.
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::in_extensions(&parts.extensions))
     }
 }
 

@@ -13,15 +13,17 @@ use piston_client::units::Bytes;
 
 use super::app::App;
 use super::body::{self, Json, Params};
+use super::edge::Peer;
 use super::reply::{self, Reply};
 use super::stream::{self, Form};
 use crate::job::outcome::StageOutcome;
-use crate::job::{Outcome, request};
+use crate::job::{self, Outcome, request};
 
 /// Runs a job; replies at its end, or with its events when `Accept` asks for them.
 pub(super) async fn execute(
     State(app): State<Arc<App>>,
     Params((package, version)): Params<(String, String)>,
+    peer: Peer,
     headers: HeaderMap,
     Json(wire): Json<ExecuteRequest>,
 ) -> Reply {
@@ -29,7 +31,7 @@ pub(super) async fn execute(
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
-    let request = request::from_v3(wire, lease, &app.runners().rules())?;
+    let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     if let Some(form) = Form::asked(&headers) {
         return stream::execute(&app, request, form, encoding).await;
     }
@@ -39,8 +41,7 @@ pub(super) async fn execute(
 
 /// The reply of a job that ended.
 pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteResponse {
-    let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(&stage, encoding));
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let stage = |stage: Option<StageOutcome>| stage.map(|stage| result(stage, encoding));
     ExecuteResponse {
         id: outcome.id,
         language: outcome.language,
@@ -57,42 +58,46 @@ pub(super) fn response(outcome: Outcome, encoding: OutputEncoding) -> ExecuteRes
             })
             .collect(),
         cache: outcome.cache,
-        timings: Timings {
-            queue_us: micros(outcome.timings.queue),
-            sandbox_us: micros(outcome.timings.sandbox),
-            collect_us: micros(outcome.timings.collect),
-        },
+        timings: timings(outcome.timings),
     }
 }
 
-fn result(stage: &StageOutcome, encoding: OutputEncoding) -> StageResult {
+/// What the daemon's own steps took.
+pub(super) fn timings(timings: job::Timings) -> Timings {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Timings {
+        queue_us: micros(timings.queue),
+        sandbox_us: micros(timings.sandbox),
+        collect_us: micros(timings.collect),
+    }
+}
+
+/// What is told of a stage. Its output is taken as it is where it is text already.
+pub(super) fn result(stage: StageOutcome, encoding: OutputEncoding) -> StageResult {
     let mut lossy = false;
-    let mut text = |bytes: &[u8]| match encoding {
+    let mut text = |bytes: Vec<u8>| match encoding {
         OutputEncoding::Base64 => STANDARD.encode(bytes),
-        OutputEncoding::Utf8 => {
-            let text = String::from_utf8_lossy(bytes);
-            lossy |= matches!(text, std::borrow::Cow::Owned(_));
-            text.into_owned()
-        }
+        OutputEncoding::Utf8 => String::from_utf8(bytes).unwrap_or_else(|error| {
+            lossy = true;
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        }),
     };
-    let (stdout, stderr, output) = (
-        text(&stage.stdout),
-        text(&stage.stderr),
-        text(&stage.output),
-    );
+    let (signal, status, message) = (stage.signal_name(), stage.status(), stage.message());
+    let truncated = stage.is_truncated();
+    let (stdout, stderr, output) = (text(stage.stdout), text(stage.stderr), text(stage.output));
     StageResult {
         stdout,
         stderr,
         output,
         lossy,
         code: stage.code,
-        signal: stage.signal_name(),
-        status: stage.status(),
-        message: stage.message(),
+        signal,
+        status,
+        message,
         wall_time_ms: stage.wall_time.into(),
         cpu_time_ms: stage.cpu_time.into(),
         memory_bytes: stage.memory,
-        truncated: stage.is_truncated(),
+        truncated,
     }
 }
 
@@ -106,9 +111,9 @@ mod tests {
             stdout: vec![b'a', 0xff],
             ..StageOutcome::default()
         };
-        let utf8 = result(&stage, OutputEncoding::Utf8);
+        let utf8 = result(stage.clone(), OutputEncoding::Utf8);
         assert_eq!((utf8.stdout.as_str(), utf8.lossy), ("a\u{fffd}", true));
-        let base64 = result(&stage, OutputEncoding::Base64);
+        let base64 = result(stage, OutputEncoding::Base64);
         assert_eq!((base64.stdout.as_str(), base64.lossy), ("Yf8=", false));
     }
 }

@@ -16,7 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::edge::{Peer, Role, Transport};
+use super::hangup::Hangup;
 use crate::config::{Privilege, Server, SocketGroup};
+use crate::job::queue::Requester;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -119,29 +121,31 @@ impl Listener {
             .map_err(|source| ListenError::Tcp { address, source })
     }
 
-    /// Waits for the next connection.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Duplex>> {
+    /// Waits for the next connection, and says who it is and what it may do.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Duplex>, Peer, Hangup)> {
         match self {
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
+            Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                let user = stream.peer_cred().map(|peer| Requester::User(peer.uid()));
+                let peer = Peer {
+                    role: Role::Admin,
+                    transport: Transport::Unix,
+                    requester: user.unwrap_or(Requester::Unknown),
+                };
+                let hangup = Hangup::of(&stream, peer.transport)?;
+                Ok((Box::new(stream), peer, hangup))
             }
-        }
-    }
-
-    /// What its clients may do.
-    pub(super) fn peer(&self) -> Peer {
-        match self {
-            Self::Unix(..) => Peer {
-                role: Role::Admin,
-                transport: Transport::Unix,
-            },
-            Self::Tcp(_) => Peer {
-                role: Role::Execute,
-                transport: Transport::Tcp,
-            },
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let peer = Peer {
+                    role: Role::Execute,
+                    transport: Transport::Tcp,
+                    requester: Requester::Address(address.ip().to_canonical()),
+                };
+                let hangup = Hangup::of(&stream, peer.transport)?;
+                Ok((Box::new(stream), peer, hangup))
+            }
         }
     }
 

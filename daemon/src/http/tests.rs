@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 use super::edge::{Role, Transport};
 use super::*;
 use crate::config::{self, Privilege, paths::Host};
+use crate::job::queue::Requester;
 use crate::job::runners::Runners;
 
 fn app() -> Arc<App> {
@@ -32,10 +33,12 @@ fn app() -> Arc<App> {
 const ADMIN: Peer = Peer {
     role: Role::Admin,
     transport: Transport::Unix,
+    requester: Requester::User(0),
 };
 const REMOTE: Peer = Peer {
     role: Role::Execute,
     transport: Transport::Tcp,
+    requester: Requester::Unknown,
 };
 
 struct Ask {
@@ -348,7 +351,7 @@ impl Drop for Dropped {
 async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was_read() {
     use tokio::io::AsyncWriteExt as _;
     let (started, mut start) = tokio::sync::mpsc::channel(1);
-    let (dropped, drop_seen) = tokio::sync::oneshot::channel();
+    let (dropped, mut drop_seen) = tokio::sync::oneshot::channel();
     let guard = Arc::new(std::sync::Mutex::new(Some(Dropped(Some(dropped)))));
     let handler = move |body: axum::body::Bytes| async move {
         let _guard = guard.lock().expect("not poisoned").take();
@@ -356,11 +359,23 @@ async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was
         std::future::pending::<()>().await;
     };
     let router = Router::new().route("/", axum::routing::post(handler));
-    let (mut client, server) = tokio::io::duplex(1000);
-    let serving = tokio::spawn(connection(server, router, ADMIN, app()));
+    let (mut client, server) = tokio::net::UnixStream::pair().expect("a pair");
+    let slots = Arc::new(Semaphore::new(1));
+    let slot = slots.acquire_owned().await.expect("open");
+    let hangup = hangup::Hangup::of(&server, Transport::Unix).expect("watched");
+    let facts = (ADMIN, Connection::new(hangup, slot));
+    let serving = tokio::spawn(connection(server, router, facts, app()));
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
     client.write_all(request).await.expect("written");
     assert_eq!(start.recv().await.expect("the handler runs"), "hi");
+    // Only its last word: it waits for the reply.
+    client.shutdown().await.expect("shut");
+    let patience = Duration::from_millis(300);
+    assert!(
+        tokio::time::timeout(patience, &mut drop_seen)
+            .await
+            .is_err()
+    );
     drop(client);
     drop_seen.await.expect("the handler is dropped");
     serving.await.expect("the connection ends");

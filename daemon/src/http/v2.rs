@@ -1,11 +1,13 @@
 //! The released Piston's API: its paths, validation, texts and replies, to the letter.
 //!
 //! Owns the v2 wire form; shares nothing with v3's types. Served at [`BASE_PATH`] and below
-//! `piston/` there. What it does not do yet: the WebSocket.
+//! `piston/` there.
 //!
 //! Differences that are meant (the original's faults): malformed JSON and bad file names answer
-//! with a `message`, output is cut exactly, a timeout of 0 means the configured one.
+//! with a `message`, output is cut exactly, a timeout of 0 means the configured one. Over the
+//! WebSocket signals are delivered, input can end (`eof`), and who leaves ends its job.
 
+mod connect;
 pub mod execute;
 mod packages;
 
@@ -22,13 +24,15 @@ use serde_json::{Map, Value};
 use super::app::App;
 use super::body;
 use super::reply::{self, Reply};
+use super::ws::Handshake;
 use crate::error::Error;
 
 /// Where the released Piston's API lives.
 pub const BASE_PATH: &str = "/api/v2";
 
 /// The operations: path below the base, the methods it takes.
-const OPERATIONS: [(&str, &str); 3] = [
+const OPERATIONS: [(&str, &str); 4] = [
+    ("/connect", "GET"),
     ("/execute", "POST"),
     ("/packages", "GET, HEAD, POST, DELETE"),
     ("/runtimes", "GET, HEAD"),
@@ -70,6 +74,9 @@ pub(super) async fn dispatch(app: &Arc<App>, request: Request) -> Reply {
     match (request.method().as_str(), operation) {
         ("OPTIONS", Some((_, methods))) => {
             Ok((StatusCode::OK, [(header::ALLOW, *methods)], *methods).into_response())
+        }
+        ("GET", Some(("/connect", _))) if Handshake::is_asked(&request) => {
+            connect::connect(app, request).await
         }
         ("GET" | "HEAD", Some(("/runtimes", _))) => runtimes(app).await,
         ("POST", Some(("/execute", _))) => execute::execute(app, request).await,

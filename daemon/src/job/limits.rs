@@ -17,6 +17,11 @@ use crate::packages::ProvidedRuntime;
 use crate::packages::info::LIMIT_NAMES;
 use crate::sandbox::{Rlimits, TreeLimits};
 
+/// What `RLIMIT_DATA` is above the memory limit, where no control group counts memory. It counts
+/// what a program reserves: Go and Java start only with hundreds of MiB that they never touch.
+/// What is touched is looked at, and is what decides; this bounds a process between two looks.
+const DATA_HEADROOM: u64 = 512 << 20;
+
 /// Limits in force for one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -251,7 +256,8 @@ impl Limits {
         }
     }
 
-    fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
+    /// These limits, lowered to what is asked for in the field `stage`.
+    pub fn lowered(self, stage: &str, asked: &api::Limits) -> Result<Self, LimitError> {
         let own = numbers(&self.as_wire());
         for ((name, maximum), (_, asked)) in own.into_iter().zip(numbers(asked)) {
             let (Some(asked), Some(maximum)) = (asked, maximum) else {
@@ -280,6 +286,7 @@ impl From<&Limits> for TreeLimits {
         Self {
             memory: limits.memory.0,
             cpu: u64::try_from(limits.cpu_time.as_nanos()).unwrap_or(u64::MAX),
+            wall: u64::try_from(limits.wall_time.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -288,8 +295,10 @@ impl From<&Limits> for Rlimits {
     fn from(limits: &Limits) -> Self {
         let part = u64::from(limits.cpu_time.subsec_nanos() > 0);
         Self {
-            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part),
-            data_bytes: limits.memory.0,
+            // One more: the sum over the tree is what decides, and it has to be seen first, so
+            // that a SIGXCPU that a program sends itself is never taken for a limit.
+            cpu_seconds: limits.cpu_time.as_secs().saturating_add(part + 1),
+            data_bytes: limits.memory.0.saturating_add(DATA_HEADROOM),
             processes: limits.processes,
             open_files: limits.open_files,
             file_size: limits.file_size.0,

@@ -5,11 +5,14 @@
 //! living program is only read against `CREDIT`, and a dead one leaves at most what its pipes
 //! hold. A listener that stops listening is no fault: who wants the job to end drops it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
+use super::batch::CaseOutcome;
 use super::outcome::StageOutcome;
 use super::output::Name;
 use super::stage::StageKind;
@@ -24,6 +27,8 @@ pub enum Event {
     Stage(StageKind),
     /// A stage printed.
     Output(Piece),
+    /// A case of a batch has ended.
+    Case(Box<CaseOutcome>),
     /// A stage has ended; its outcome, without what it printed.
     Exit(StageKind, Box<StageOutcome>),
 }
@@ -45,19 +50,43 @@ pub struct Piece {
 pub struct Live {
     events: UnboundedSender<Event>,
     credit: Arc<Semaphore>,
+    /// When something was last read or printed.
+    active: Arc<Mutex<Instant>>,
 }
 
 /// A job's end and a listener's end. The latter ends with the job.
 pub fn channel() -> (Live, UnboundedReceiver<Event>) {
     let (events, listener) = unbounded_channel();
     let credit = Arc::new(Semaphore::new(CREDIT));
-    (Live { events, credit }, listener)
+    let active = Arc::new(Mutex::new(Instant::now()));
+    let live = Live {
+        events,
+        credit,
+        active,
+    };
+    (live, listener)
 }
 
 impl Live {
     pub(super) fn tell(&self, event: Event) {
         // Nobody may be listening any more.
         self.events.send(event).ok();
+    }
+
+    /// Something was read or printed.
+    pub(super) fn touch(&self) {
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns when nothing was read or printed for so long.
+    pub(super) async fn idle(&self, limit: Duration) {
+        loop {
+            let due = *self.active.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
     }
 
     /// Tells a stage that an equal job ran: what it printed stands ready, so nothing waits.
@@ -105,11 +134,27 @@ impl Teller {
     }
 
     pub(super) fn output(&self, name: Name, bytes: &[u8], credit: Credit) {
+        self.live.touch();
         self.live.tell(Event::Output(Piece {
             stage: self.stage,
             name,
             bytes: bytes.to_vec(),
             _credit: credit.0,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_silence_is_idle() {
+        let (live, _listener) = channel();
+        live.touch();
+        assert!(live.idle(Duration::from_hours(1)).now_or_never().is_none());
+        assert!(live.idle(Duration::ZERO).now_or_never().is_some());
     }
 }

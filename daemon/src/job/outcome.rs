@@ -38,6 +38,8 @@ pub enum Verdict {
     Signal(i32),
     /// Out of time on the clock.
     WallTime,
+    /// Neither read nor printed for too long.
+    Idle,
     /// Out of time on the processors.
     CpuTime,
     /// Out of memory.
@@ -60,7 +62,7 @@ impl Verdict {
         match self {
             Self::ExitCode(_) | Self::LeftTooMuch(_) => Status::RuntimeError,
             Self::Signal(_) => Status::Signalled,
-            Self::WallTime | Self::CpuTime => Status::TimedOut,
+            Self::WallTime | Self::Idle | Self::CpuTime => Status::TimedOut,
             Self::MemoryLimit => Status::MemoryLimit,
             Self::StdoutLimit => Status::StdoutLimit,
             Self::StderrLimit => Status::StderrLimit,
@@ -75,6 +77,7 @@ impl Verdict {
             Self::ExitCode(code) => format!("Exited with error status {code}"),
             Self::Signal(number) => format!("Caught fatal signal {number}"),
             Self::WallTime => "Time limit exceeded (wall clock)".to_owned(),
+            Self::Idle => "Time limit exceeded (idle)".to_owned(),
             Self::CpuTime => "Time limit exceeded".to_owned(),
             Self::MemoryLimit => "memory limit exceeded".to_owned(),
             Self::StdoutLimit => "stdout length exceeded".to_owned(),
@@ -147,9 +150,38 @@ pub fn signal_name(number: i32) -> String {
     }
 }
 
+/// The number of a signal, by its name with or without `SIG`; none for real-time ones.
+pub fn signal_number(name: &str) -> Option<i32> {
+    let name = name.strip_prefix("SIG").unwrap_or(name);
+    let name = match name {
+        "IOT" => "ABRT",
+        "CLD" => "CHLD",
+        "POLL" => "IO",
+        name => name,
+    };
+    let signal: Signal = format!("SIG{name}").parse().ok()?;
+    (1..=31).find(|&number| Signal::try_from(number) == Ok(signal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_are_known_by_name() {
+        for (name, number) in [
+            ("SIGKILL", Some(9)),
+            ("INT", Some(2)),
+            ("SIGCLD", Some(17)),
+            ("SIGWINCH", Some(28)),
+            ("SIGSIGINT", None),
+            ("sigint", None),
+            ("9", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
 
     #[test]
     fn signals_have_their_names() {

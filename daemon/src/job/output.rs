@@ -1,8 +1,9 @@
 //! Bounded capture of a program's output.
 //!
 //! Invariants: of each stream the first `limit` bytes are kept, exactly; one byte more and the
-//! capture says so; memory is bounded by twice the two limits. What is kept is also told to a listener, if there is one, whose
-//! room is waited for while the program lives. Every method may be dropped at an
+//! capture says so; memory is bounded by twice the two limits. What is kept is also told to a
+//! listener, if there is one, whose room is waited for while the program lives; where a listener is
+//! all that there is, nothing is kept, within the same limits. Every method may be dropped at an
 //! await without losing a byte. Does not kill anybody: the stage does.
 
 use std::io;
@@ -25,6 +26,15 @@ pub enum Name {
     Stderr,
 }
 
+/// What becomes of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It is a part of the result.
+    All,
+    /// It is only told.
+    Nothing,
+}
+
 /// What was captured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Captured {
@@ -43,6 +53,7 @@ pub struct Capture {
     stderr: Stream,
     combined: Vec<u8>,
     chunk: Box<[u8]>,
+    keep: Keep,
     teller: Option<Teller>,
 }
 
@@ -62,20 +73,28 @@ enum Found {
 }
 
 impl Capture {
-    /// A capture that keeps `limit` bytes of each stream.
-    pub fn new(stdout: Receiver, stderr: Receiver, limit: Bytes) -> Self {
+    /// A capture that keeps `limit` bytes of each stream. What is printed to a terminal is one
+    /// stream.
+    pub fn new(stdout: Receiver, stderr: Option<Receiver>, limit: Bytes) -> Self {
         let stream = |pipe| Stream {
-            pipe: Some(pipe),
+            pipe,
             kept: Vec::new(),
             room: limit.as_usize(),
         };
         Self {
-            stdout: stream(stdout),
+            stdout: stream(Some(stdout)),
             stderr: stream(stderr),
             combined: Vec::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
+            keep: Keep::All,
             teller: None,
         }
+    }
+
+    /// Keeps this much.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
     }
 
     /// Tells what it keeps as it comes.
@@ -149,6 +168,8 @@ impl Capture {
         let read = match read(pipe, &mut self.chunk) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Found::Nothing),
+            // What a terminal says when nobody has it open any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => 0,
             Err(error) => return Err(error),
         };
         if read == 0 {
@@ -157,8 +178,10 @@ impl Capture {
         }
         let keep = &self.chunk[..read.min(stream.room)];
         stream.room -= keep.len();
-        stream.kept.extend_from_slice(keep);
-        self.combined.extend_from_slice(keep);
+        if self.keep == Keep::All {
+            stream.kept.extend_from_slice(keep);
+            self.combined.extend_from_slice(keep);
+        }
         if let (Some(teller), false) = (&self.teller, keep.is_empty()) {
             teller.output(name, keep, credit);
         }
@@ -194,7 +217,7 @@ mod tests {
         let (err_read, err) = io::pipe().expect("a pipe");
         let receiver = |read| Receiver::from_owned_fd(OwnedFd::from(read)).expect("a pipe");
         (
-            Capture::new(receiver(out_read), receiver(err_read), Bytes(limit)),
+            Capture::new(receiver(out_read), Some(receiver(err_read)), Bytes(limit)),
             out,
             err,
         )
@@ -236,6 +259,18 @@ mod tests {
             assert_eq!(capture.drain().expect("readable"), over, "{length}");
             assert_eq!(capture.finish().stderr.len(), length.min(10), "{length}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_has_the_same_limit() {
+        let (capture, mut out, err) = capture(10);
+        let mut capture = capture.keeping(Keep::Nothing);
+        out.write_all(&[b'x'; 10]).expect("written");
+        assert_eq!(capture.drain().expect("readable"), None);
+        out.write_all(b"x").expect("written");
+        drop((out, err));
+        assert_eq!(capture.drain().expect("readable"), Some(Name::Stdout));
+        assert_eq!(capture.finish(), Captured::default());
     }
 
     #[tokio::test]

@@ -1,100 +1,223 @@
 //! Who runs next: a bounded number of slots, and a bounded line in front of them.
 //!
-//! First come, first served. Invariants: no two admissions hold one slot number at once (a slot
-//! decides the host user of its job); a slot is free again when its [`Admission`] is dropped.
+//! Each requester has a line of its own, first come first served; the lines take turns. Of a full
+//! house the newest of the longest line has to go when somebody comes whose own line is shorter:
+//! nobody can keep others out by asking often.
+//!
+//! Invariants: no two admissions hold one slot number at once (a slot decides the host user of its
+//! job); a slot is free, or another's, again when its [`Admission`] is dropped; there is no line
+//! while a slot is free.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use super::JobError;
 use crate::sandbox::Slot;
 
-/// The slots and the line.
+/// On whose behalf a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Requester {
+    /// A user of this host, as the daemon's user namespace knows it.
+    User(u32),
+    /// Somebody over the network.
+    Address(IpAddr),
+    /// Somebody of whom nothing is known.
+    Unknown,
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(uid) => write!(f, "uid {uid}"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Something new, which a full line refuses.
+    New,
+    /// The next part of something that was let in: there is always room for it.
+    Continued,
+}
+
+/// The slots and the lines.
 #[derive(Debug)]
 pub struct Queue {
-    permits: Arc<Semaphore>,
-    free: Arc<Mutex<Vec<u32>>>,
+    state: Arc<Mutex<State>>,
     max_concurrent: u64,
-    max_queued: u64,
-    waiting: AtomicU64,
-    running: Arc<AtomicU64>,
+    max_queued: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    free: Vec<u32>,
+    running: u64,
+    waiting: usize,
+    /// Never an empty one.
+    lines: BTreeMap<Requester, VecDeque<Waiter>>,
+    /// Everybody with a line, in the order of their turns.
+    turns: VecDeque<Requester>,
+    /// Of the next waiter.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    entry: Entry,
+    grant: oneshot::Sender<Admission>,
 }
 
 /// A slot that one job holds until this is dropped.
 #[derive(Debug)]
 pub struct Admission {
     slot: u32,
-    free: Arc<Mutex<Vec<u32>>>,
-    running: Arc<AtomicU64>,
-    // Dropped last: whoever gets the permit has to find the slot's number in `free`.
-    _permit: OwnedSemaphorePermit,
+    state: Arc<Mutex<State>>,
 }
 
 impl Queue {
     /// A queue of `max_concurrent` slots and `max_queued` places in line.
     pub fn new(max_concurrent: u32, max_queued: usize) -> Self {
-        let slots = usize::try_from(max_concurrent).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
-            permits: Arc::new(Semaphore::new(slots)),
-            free: Arc::new(Mutex::new((0..max_concurrent).rev().collect())),
+            state: Arc::new(Mutex::new(State {
+                free: (0..max_concurrent).rev().collect(),
+                running: 0,
+                waiting: 0,
+                lines: BTreeMap::new(),
+                turns: VecDeque::new(),
+                number: 0,
+            })),
             max_concurrent: u64::from(max_concurrent),
-            max_queued: u64::try_from(max_queued).unwrap_or(u64::MAX),
-            waiting: AtomicU64::new(0),
-            running: Arc::new(AtomicU64::new(0)),
+            max_queued,
         }
     }
 
-    /// Waits for a slot; refuses at once when the line is full.
-    pub async fn admit(&self) -> Result<Admission, JobError> {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_in_line().await?,
+    /// Waits for a slot. Refuses when the line is full, at once or when somebody with a better
+    /// right comes.
+    pub async fn admit(&self, requester: Requester, entry: Entry) -> Result<Admission, JobError> {
+        let (number, granted) = {
+            let mut state = lock(&self.state);
+            if let Some(slot) = state.free.pop() {
+                state.running += 1;
+                return Ok(Admission {
+                    slot,
+                    state: Arc::clone(&self.state),
+                });
+            }
+            if entry == Entry::New && state.waiting >= self.max_queued && !state.yields(requester) {
+                return Err(self.full(state.running));
+            }
+            state.enter(requester, entry)
         };
-        let free = self
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        // There are as many numbers as permits; without a number there is no slot.
-        let slot = free.ok_or_else(|| self.full())?;
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Ok(Admission {
-            slot,
-            free: Arc::clone(&self.free),
-            running: Arc::clone(&self.running),
-            _permit: permit,
-        })
+        let mut place = Place {
+            state: &self.state,
+            requester,
+            number,
+            granted,
+        };
+        // An error: somebody else has the place now.
+        (&mut place.granted)
+            .await
+            .map_err(|_| self.full(self.running()))
     }
 
-    async fn wait_in_line(&self) -> Result<OwnedSemaphorePermit, JobError> {
-        let _place = Place::take(&self.waiting, self.max_queued).ok_or_else(|| self.full())?;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        // The semaphore is never closed.
-        permit.map_err(|_| JobError::ShuttingDown)
-    }
-
-    fn full(&self) -> JobError {
+    fn full(&self, running: u64) -> JobError {
         JobError::QueueFull {
-            running: self.running(),
-            waiting: self.max_queued,
+            running,
+            waiting: u64::try_from(self.max_queued).unwrap_or(u64::MAX),
         }
     }
 
     /// Jobs that hold a slot.
     pub fn running(&self) -> u64 {
-        self.running.load(Ordering::Relaxed)
+        lock(&self.state).running
     }
 
     /// Jobs in line.
     pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        u64::try_from(lock(&self.state).waiting).unwrap_or(u64::MAX)
     }
 
     /// How many slots there are.
     pub fn max_concurrent(&self) -> u64 {
         self.max_concurrent
+    }
+}
+
+impl State {
+    /// Takes a place at the end of the requester's line.
+    fn enter(&mut self, requester: Requester, entry: Entry) -> (u64, oneshot::Receiver<Admission>) {
+        let (grant, granted) = oneshot::channel();
+        let number = self.number;
+        self.number += 1;
+        self.waiting += 1;
+        let line = self.lines.entry(requester).or_default();
+        if line.is_empty() {
+            self.turns.push_back(requester);
+        }
+        line.push_back(Waiter {
+            number,
+            entry,
+            grant,
+        });
+        (number, granted)
+    }
+
+    /// Makes room in a full house for somebody with a shorter line than the longest one.
+    fn yields(&mut self, requester: Requester) -> bool {
+        let own = self.lines.get(&requester).map_or(0, VecDeque::len);
+        let longest = self.lines.iter().max_by_key(|(_, line)| line.len());
+        let Some((&longest, line)) = longest else {
+            return false;
+        };
+        if line.len() <= own + 1 {
+            return false;
+        }
+        let newest = line.iter().rev().find(|waiter| waiter.entry == Entry::New);
+        let Some(number) = newest.map(|waiter| waiter.number) else {
+            return false;
+        };
+        // Its end of the channel goes with it, by which it learns.
+        self.remove(longest, number);
+        true
+    }
+
+    /// The first of the line whose turn it is.
+    fn next(&mut self) -> Option<Waiter> {
+        let requester = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&requester)?;
+        let waiter = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&requester);
+        } else {
+            self.turns.push_back(requester);
+        }
+        self.waiting -= usize::from(waiter.is_some());
+        waiter
+    }
+
+    /// Takes somebody out of a line, who may not be there any more.
+    fn remove(&mut self, requester: Requester, number: u64) {
+        let Some(line) = self.lines.get_mut(&requester) else {
+            return;
+        };
+        let Some(at) = line.iter().position(|waiter| waiter.number == number) else {
+            return;
+        };
+        line.remove(at);
+        self.waiting -= 1;
+        if line.is_empty() {
+            self.lines.remove(&requester);
+            self.turns.retain(|other| *other != requester);
+        }
     }
 }
 
@@ -107,81 +230,152 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self.slot);
+        let next = {
+            let mut state = lock(&self.state);
+            let next = state.next();
+            if next.is_none() {
+                state.running -= 1;
+                state.free.push(self.slot);
+            }
+            next
+        };
+        if let Some(waiter) = next {
+            // Whoever has just left drops this again, and the next one gets it.
+            drop(waiter.grant.send(Self {
+                slot: self.slot,
+                state: Arc::clone(&self.state),
+            }));
+        }
     }
 }
 
 /// A place in line, given back on drop (a client that goes away leaves the line).
-struct Place<'a>(&'a AtomicU64);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicU64, max: u64) -> Option<Self> {
-        let one_more = |now: u64| (now < max).then_some(now + 1);
-        waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .ok()?;
-        Some(Self(waiting))
-    }
+struct Place<'a> {
+    state: &'a Mutex<State>,
+    requester: Requester,
+    number: u64,
+    granted: oneshot::Receiver<Admission>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        lock(self.state).remove(self.requester, self.number);
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use piston_client::api::Code;
 
     use super::*;
+
+    const ANN: Requester = Requester::User(1);
+    const BOB: Requester = Requester::User(2);
+
+    /// Somebody who waits from now on.
+    fn waits(
+        queue: &Queue,
+        requester: Requester,
+    ) -> std::pin::Pin<Box<impl Future<Output = Result<Admission, JobError>>>> {
+        let mut waiting = Box::pin(queue.admit(requester, Entry::New));
+        assert!((&mut waiting).now_or_never().is_none());
+        waiting
+    }
 
     #[tokio::test]
     async fn slots_are_distinct_and_come_back() {
         let queue = Queue::new(3, 0);
         let mut held = Vec::new();
         for _ in 0..3 {
-            held.push(queue.admit().await.expect("a free slot"));
+            held.push(queue.admit(ANN, Entry::New).await.expect("a free slot"));
         }
         let mut slots: Vec<_> = held.iter().map(|admission| admission.slot().0).collect();
         slots.sort_unstable();
         assert_eq!(slots, [0, 1, 2]);
         let freed = held.pop().expect("three").slot();
-        assert_eq!(queue.admit().await.expect("the freed slot").slot(), freed);
+        let again = queue.admit(ANN, Entry::New).await.expect("the freed slot");
+        assert_eq!(again.slot(), freed);
+        drop(again);
         assert_eq!(queue.running(), 2);
     }
 
     #[tokio::test]
     async fn the_line_is_bounded_and_leaving_it_frees_the_place() {
         let queue = Queue::new(1, 1);
-        let _running = queue.admit().await.expect("a free slot");
-        let mut waiting = Box::pin(queue.admit());
-        assert!((&mut waiting).now_or_never().is_none());
+        let _running = queue.admit(ANN, Entry::New).await.expect("a free slot");
+        let waiting = waits(&queue, ANN);
         assert_eq!(queue.waiting(), 1);
-        let refused = queue
-            .admit()
-            .now_or_never()
-            .expect("at once")
-            .expect_err("full");
-        assert_eq!(refused.code(), piston_client::api::Code::QueueFull);
-        drop(waiting);
+        let refused = queue.admit(ANN, Entry::New).now_or_never();
+        let refused = refused.expect("at once").expect_err("full");
+        assert_eq!(refused.code(), Code::QueueFull);
+        // What was let in already goes on.
+        let mut continued = Box::pin(queue.admit(ANN, Entry::Continued));
+        assert!((&mut continued).now_or_never().is_none());
+        drop((waiting, continued));
         assert_eq!(queue.waiting(), 0);
-        assert!(queue.admit().now_or_never().is_none());
+        drop(waits(&queue, ANN));
     }
 
     #[tokio::test]
-    async fn first_come_is_first_served() {
-        let queue = Queue::new(1, 2);
-        let running = queue.admit().await.expect("a free slot");
-        let (mut first, mut second) = (Box::pin(queue.admit()), Box::pin(queue.admit()));
-        assert!((&mut first).now_or_never().is_none());
-        assert!((&mut second).now_or_never().is_none());
+    async fn first_come_is_first_served_and_requesters_take_turns() {
+        let queue = Queue::new(1, 10);
+        let mut running = Some(queue.admit(ANN, Entry::New).await.expect("a free slot"));
+        let mut waiting = Vec::new();
+        for (name, requester) in [
+            ("a1", ANN),
+            ("a2", ANN),
+            ("a3", ANN),
+            ("b1", BOB),
+            ("b2", BOB),
+        ] {
+            waiting.push((name, waits(&queue, requester)));
+        }
+        let mut order = Vec::new();
+        while !waiting.is_empty() {
+            drop(running.take());
+            let mut next = None;
+            for (at, (_, waiter)) in waiting.iter_mut().enumerate() {
+                if let Some(admitted) = waiter.now_or_never() {
+                    assert!(next.is_none(), "two were let in");
+                    running = Some(admitted.expect("a slot"));
+                    next = Some(at);
+                }
+            }
+            order.push(waiting.remove(next.expect("somebody's turn")).0);
+        }
+        assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_kept_out_by_somebody_who_asks_often() {
+        let queue = Queue::new(1, 3);
+        let running = queue.admit(ANN, Entry::New).await.expect("a free slot");
+        let (_first, _second) = (waits(&queue, ANN), waits(&queue, ANN));
+        let newest = waits(&queue, ANN);
+        let bob = waits(&queue, BOB);
+        assert_eq!(queue.waiting(), 3);
+        let refused = newest.now_or_never().expect("at once").expect_err("out");
+        assert_eq!(refused.code(), Code::QueueFull);
+        // Now that both have as much as is fair, whoever comes is refused.
+        let refused = queue.admit(BOB, Entry::New).now_or_never();
+        refused.expect("at once").expect_err("full");
+        drop((running, bob));
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_granted_to_somebody_who_left_goes_to_the_next() {
+        let queue = Queue::new(1, 3);
+        let running = queue.admit(ANN, Entry::New).await.expect("a free slot");
+        let (left, next) = (waits(&queue, ANN), waits(&queue, ANN));
         drop(running);
-        assert!((&mut second).now_or_never().is_none());
-        assert!(matches!(first.now_or_never(), Some(Ok(_))));
+        drop(left);
+        assert!(matches!(next.now_or_never(), Some(Ok(_))));
+        assert_eq!((queue.running(), queue.waiting()), (0, 0));
+        drop(queue.admit(BOB, Entry::New).await.expect("a free slot"));
     }
 }

@@ -11,6 +11,7 @@ use piston_client::api;
 use piston_client::ids::{JobId, Language, PackageRef};
 use tokio::sync::watch;
 
+use super::queue::Requester;
 use super::request::Request;
 
 /// The list.
@@ -24,6 +25,7 @@ struct Entry {
     id: JobId,
     language: Language,
     package: PackageRef,
+    requester: Requester,
     state: State,
     since: Instant,
     kill: watch::Sender<Kill>,
@@ -36,6 +38,7 @@ impl Entry {
             package: self.package.clone(),
             language: self.language.clone(),
             state: self.state,
+            requester: self.requester.to_string(),
             age_ms: self.since.elapsed().into(),
         }
     }
@@ -59,6 +62,7 @@ impl Registry {
             id: request.id.clone(),
             language: request.language.clone(),
             package: request.package().clone(),
+            requester: request.requester,
             state: State::Queued,
             since: Instant::now(),
             kill,
@@ -111,13 +115,9 @@ impl Ticket {
     }
 
     /// Returns when somebody ended the job.
-    pub async fn killed(&mut self) {
-        if self
-            .killed
-            .wait_for(|kill| *kill == Kill::Now)
-            .await
-            .is_err()
-        {
+    pub async fn killed(&self) {
+        let mut killed = self.killed.clone();
+        if killed.wait_for(|kill| *kill == Kill::Now).await.is_err() {
             // The sender lives as long as this ticket, so this is not reached; never returning is
             // what "nobody ended it" means.
             std::future::pending::<()>().await;

@@ -5,21 +5,25 @@
 //! the job directory, are unique and are no other file's folder; arguments and variables can be
 //! given to exec; limits are within the runtime's.
 
+mod batch;
 mod check;
 mod v3;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use globset::GlobSet;
-use piston_client::api::{CacheLevel, Code, TextEncoding};
+use piston_client::api::{CacheLevel, Code, Network, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
 
-pub use self::v3::{choose_language, from_v3};
+pub use self::batch::batch_v3;
+pub use self::v3::{choose_language, from_v3, interactive_v3};
 use super::limits::{LimitError, Limits, Stages};
+use super::queue::Requester;
 use crate::packages::{Installed, Lease};
-use crate::sandbox::{JobPath, WorkspaceFile};
+use crate::sandbox::{Grants, JobPath, WorkspaceFile};
 
 /// A submission as decoded from the wire, not yet checked.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Draft {
     pub outputs: Vec<String>,
     /// The cache level asked for; none is the package's.
     pub cache: Option<CacheLevel>,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
 }
 
 /// One file of a [`Draft`].
@@ -101,6 +107,12 @@ pub struct Request {
     pub output_patterns: Vec<String>,
     /// What may be kept of it.
     pub cache: CacheLevel,
+    /// What the operator lets it do that others may not.
+    pub grants: Grants,
+    /// How long an interactive program may neither read nor print.
+    pub idle_time: Option<Duration>,
+    /// Who asked for it.
+    pub requester: Requester,
     /// Which files a compile stage leaves for the run stage; empty means all.
     artifacts: GlobSet,
     /// The submitted files, as the first stage finds them.
@@ -189,7 +201,14 @@ impl TryFrom<Draft> for Request {
             limits: draft.limits,
             outputs: check::globs("outputs", &draft.outputs)?,
             output_patterns: draft.outputs,
-            cache: draft.cache.unwrap_or(installed.cache),
+            cache: match draft.grants.network {
+                Network::None => draft.cache.unwrap_or(installed.cache),
+                // What the network says is not a function of the request.
+                Network::Host => CacheLevel::None,
+            },
+            grants: draft.grants,
+            idle_time: None,
+            requester: Requester::Unknown,
             // A package's own patterns were checked when it was installed.
             artifacts: check::globs("artifacts", &installed.artifacts)?,
             files,
@@ -207,6 +226,41 @@ impl Request {
     /// The package that runs it, with how.
     pub fn installed(&self) -> &Installed {
         &self.lease.installed
+    }
+
+    /// The same, asked for by `requester`.
+    #[must_use]
+    pub fn of(self, requester: Requester) -> Self {
+        Self { requester, ..self }
+    }
+
+    /// Another run of the same program, after compiling: with its own arguments, variables, input
+    /// and limits, and without files.
+    fn again(
+        &self,
+        args: Vec<String>,
+        env: BTreeMap<String, String>,
+        stdin: Vec<u8>,
+        limits: Stages<Limits>,
+    ) -> Self {
+        Self {
+            id: self.id.clone(),
+            language: self.language.clone(),
+            code: self.code.clone(),
+            args,
+            stdin,
+            env,
+            limits,
+            outputs: GlobSet::empty(),
+            output_patterns: Vec::new(),
+            cache: CacheLevel::None,
+            grants: self.grants.clone(),
+            idle_time: None,
+            requester: self.requester,
+            artifacts: GlobSet::empty(),
+            files: Vec::new(),
+            lease: self.lease.clone(),
+        }
     }
 
     /// Tells which files a compile stage leaves for the run stage.

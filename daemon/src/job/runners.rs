@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::limits::{LimitPolicy, RuntimeLimits, Stages, stacked};
 use crate::config::runners::{self, BadRunners, Entry};
 use crate::packages::{Installed, PathError, ProvidedRuntime, read_bounded, write_atomic};
+use crate::sandbox::Grants;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "runners.toml";
@@ -39,6 +40,8 @@ pub struct Terms {
     pub limits: RuntimeLimits,
     /// Cache level, where the operator set one: it wins over the package's.
     pub cache: Option<api::CacheLevel>,
+    /// What they may do that others may not.
+    pub grants: Grants,
 }
 
 impl Rules {
@@ -46,15 +49,20 @@ impl Rules {
     /// package says, else the general default; never above the operator's maximum.
     pub fn terms(&self, installed: &Installed, runtime: &ProvidedRuntime) -> Terms {
         let mut limits = Stages::<api::Limits>::default();
-        let mut cache = None;
+        let (mut cache, mut grants) = (None, Grants::default());
         let entries = self.entries.iter();
         for entry in entries.filter(|entry| entry.matches(&installed.package, runtime)) {
             limits = stacked(limits, entry.limits);
             cache = entry.cache.or(cache);
+            grants.network = entry.network.unwrap_or(grants.network);
+            if let Some(calls) = &entry.allow {
+                grants.calls.clone_from(calls);
+            }
         }
         Terms {
             limits: self.limits.for_runtime(runtime, limits),
             cache,
+            grants,
         }
     }
 }

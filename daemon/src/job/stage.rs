@@ -4,20 +4,20 @@
 //! dead before the outcome is known; a stage whose future is dropped is killed, and its slot and
 //! workspace are given back only when it is dead (`Leash`).
 
-use std::convert::Infallible;
+mod streams;
+
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::libc::{SIGKILL, SIGXCPU};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::pipe::{Receiver, Sender};
+use nix::libc::SIGKILL;
+use piston_client::api::Network;
 
+use super::input::Input;
 use super::limits::Limits;
 use super::live::{Live, Teller};
 use super::outcome::{StageOutcome, Verdict};
-use super::output::{Capture, Captured, Name};
+use super::output::{Capture, Captured, Keep, Name};
 use super::queue::Admission;
 use super::registry::Ticket;
 use super::request::Request;
@@ -25,13 +25,17 @@ use super::{Timings, command};
 use crate::cache::entry::Kept;
 use crate::packages::Entry;
 use crate::sandbox::{
-    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Workspace,
-    WorkspaceFile,
+    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Workspace, WorkspaceFile,
 };
 use crate::shutdown::Shutdown;
+use streams::{Pipes, pipes};
 
 /// How long a killed tree may take to die before that is a fault of ours.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after the limit on its wall time a program is killed from here, should the sandbox not
+/// have done so.
+const WALL_GRACE: Duration = Duration::from_millis(500);
 
 /// Which stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,15 +136,23 @@ impl Stage<'_> {
     /// Runs it to its end.
     pub(super) async fn run(
         self,
-        files: Vec<WorkspaceFile>,
-        ticket: &mut Ticket,
+        files: Arc<Vec<WorkspaceFile>>,
+        mut input: Option<&mut Input>,
+        ticket: &Ticket,
         timings: &mut Timings,
     ) -> Result<Finished, StageError> {
         let begun = Instant::now();
-        let spec = self.spec()?;
+        let mut spec = self.spec()?;
+        if self.kind == StageKind::Run {
+            spec.terminal = input.as_ref().and_then(|input| input.window);
+        }
         let workspace = Arc::new(self.workspace(files).await?);
         let (pipes, stdio) = pipes().map_err(StageError::Pipe)?;
         let running = self.launcher.spawn(&spec, &workspace, stdio).await?;
+        let pipes = match running.terminal() {
+            None => pipes,
+            Some(terminal) => Pipes::of_terminal(terminal).map_err(StageError::Pipe)?,
+        };
         timings.sandbox += begun.elapsed();
         let mut leash = Leash {
             running: Some(running),
@@ -148,7 +160,7 @@ impl Stage<'_> {
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown.clone(),
         };
-        let end = self.watch(&mut leash, pipes, ticket).await?;
+        let end = self.watch(&mut leash, pipes, input.take(), ticket).await?;
         let ended = Instant::now();
         let mut outcome = judge(self.limits(), end);
         let collected = self.collect(&outcome, workspace).await;
@@ -195,15 +207,21 @@ impl Stage<'_> {
             rlimits: self.limits().into(),
             tree: self.limits().into(),
             slot: self.slot.slot().0,
+            grants: self.request.grants.clone(),
+            terminal: None,
         })
     }
 
     /// A fresh workspace with the files in it.
-    async fn workspace(&self, files: Vec<WorkspaceFile>) -> Result<Workspace, StageError> {
+    async fn workspace(&self, files: Arc<Vec<WorkspaceFile>>) -> Result<Workspace, StageError> {
         let (disk, slot, ids) = (self.limits().disk, self.slot.slot(), self.ids);
+        let network = self.request.grants.network;
         let filled = tokio::task::spawn_blocking(move || {
             let workspace = Workspace::new(disk, slot, ids)?;
-            for file in &files {
+            if network == Network::Host {
+                workspace.add_network_files()?;
+            }
+            for file in files.iter() {
                 workspace.write(&file.path, file.mode, &file.bytes)?;
             }
             Ok::<_, SandboxError>(workspace)
@@ -216,28 +234,34 @@ impl Stage<'_> {
         &self,
         leash: &mut Leash,
         pipes: Pipes,
-        ticket: &mut Ticket,
+        input: Option<&mut Input>,
+        ticket: &Ticket,
     ) -> Result<End, StageError> {
         let limits = self.limits();
-        let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output);
+        let keep = match (&input, self.kind) {
+            // Its listener is all who wants to know.
+            (Some(_), StageKind::Run) => Keep::Nothing,
+            (Some(_) | None, _) => Keep::All,
+        };
+        let mut capture = Capture::new(pipes.stdout, pipes.stderr, limits.output).keeping(keep);
         if let Some(live) = self.live.clone() {
             capture = capture.told_to(Teller {
                 live,
                 stage: self.kind,
             });
         }
-        let stdin: &[u8] = match self.kind {
-            StageKind::Compile => &[],
-            StageKind::Run => &self.request.stdin,
-        };
-        let running = leash.running.as_mut().expect("it is released after this");
+        let running = leash.running.as_ref().expect("it is released after this");
         let cause = tokio::select! {
             exit = running.wait() => Cause::OwnEnd(exit?),
             over = capture.overflow() => Cause::Killed(over.map_err(StageError::Pipe)?.into()),
-            () = tokio::time::sleep(limits.wall_time) => Cause::Killed(Verdict::WallTime),
+            // Init keeps the time. This is for one that does not get to it.
+            () = tokio::time::sleep(limits.wall_time + WALL_GRACE) => {
+                Cause::Killed(Verdict::WallTime)
+            }
+            () = self.idle() => Cause::Killed(Verdict::Idle),
             () = ticket.killed() => Cause::Killed(Verdict::Killed),
             () = self.shutdown.ending() => Cause::Killed(Verdict::Killed),
-            never = feed(pipes.stdin, stdin) => match never {},
+            never = self.feed(pipes.stdin, input, running) => match never {},
         };
         let (exit, killed_for) = match cause {
             Cause::OwnEnd(exit) => (exit, None),
@@ -247,13 +271,11 @@ impl Stage<'_> {
                 (dead.map_err(|_| StageError::Stuck)??, Some(verdict))
             }
         };
-        let over = capture
-            .drain()
-            .map_err(StageError::Pipe)?
-            .map(Verdict::from);
+        let overflow = capture.drain().map_err(StageError::Pipe)?;
         Ok(End {
             exit,
-            killed_for: killed_for.or(over),
+            killed_for,
+            overflow: overflow.map(Verdict::from),
             captured: capture.finish(),
         })
     }
@@ -291,8 +313,10 @@ enum Cause {
 /// A dead program and what is known of it.
 struct End {
     exit: Exit,
-    /// Why we killed it, or would have if it had not ended first.
+    /// Why we killed it.
     killed_for: Option<Verdict>,
+    /// The stream that was found over its limit when it was dead.
+    overflow: Option<Verdict>,
     captured: Captured,
 }
 
@@ -301,6 +325,7 @@ impl From<Over> for Verdict {
         match over {
             Over::Memory => Self::MemoryLimit,
             Over::CpuTime => Self::CpuTime,
+            Over::WallTime => Self::WallTime,
         }
     }
 }
@@ -315,17 +340,22 @@ impl From<Name> for Verdict {
 }
 
 /// The outcome of a dead program. One that went over a limit is said to have died of `SIGKILL`
-/// also when it ended before we could send it: what a client sees must not depend on a race.
+/// also when it ended before we could send it: what a client sees must not depend on a race. What
+/// it was killed for comes first; what else it went over was found afterwards.
 fn judge(limits: &Limits, end: End) -> StageOutcome {
     let End {
         exit,
         killed_for,
+        overflow,
         captured,
     } = end;
-    let out_of_cpu = exit.cpu_time >= limits.cpu_time || exit.ended == Ended::Signalled(SIGXCPU);
+    let out_of_cpu = exit.cpu_time >= limits.cpu_time;
+    let out_of_time = exit.wall_time >= limits.wall_time;
     let over = killed_for
         .or(exit.over.map(Verdict::from))
-        .or(out_of_cpu.then_some(Verdict::CpuTime));
+        .or(overflow)
+        .or(out_of_cpu.then_some(Verdict::CpuTime))
+        .or(out_of_time.then_some(Verdict::WallTime));
     let (code, signal, verdict) = match (over, exit.ended) {
         (Some(verdict), _) => (None, Some(SIGKILL), Some(verdict)),
         (None, Ended::Exited(0)) => (Some(0), None, None),
@@ -343,40 +373,6 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
         cpu_time: exit.cpu_time,
         memory: exit.memory,
     }
-}
-
-/// The daemon's ends of the program's standard streams.
-struct Pipes {
-    stdin: Sender,
-    stdout: Receiver,
-    stderr: Receiver,
-}
-
-/// Three pipes. The sandbox gives them to the job's user, who may open `/dev/stdout` then.
-fn pipes() -> io::Result<(Pipes, Stdio)> {
-    let (stdin_read, stdin) = io::pipe()?;
-    let (stdout, stdout_write) = io::pipe()?;
-    let (stderr, stderr_write) = io::pipe()?;
-    let stdio = Stdio {
-        stdin: stdin_read.into(),
-        stdout: stdout_write.into(),
-        stderr: stderr_write.into(),
-    };
-    let pipes = Pipes {
-        stdin: Sender::from_owned_fd(OwnedFd::from(stdin))?,
-        stdout: Receiver::from_owned_fd(OwnedFd::from(stdout))?,
-        stderr: Receiver::from_owned_fd(OwnedFd::from(stderr))?,
-    };
-    Ok((pipes, stdio))
-}
-
-/// Writes the program's input and closes the pipe. A program need not read it: that is no fault.
-async fn feed(mut pipe: Sender, input: &[u8]) -> Infallible {
-    if let Err(error) = pipe.write_all(input).await {
-        tracing::debug!(%error, "the program did not read all of its input");
-    }
-    drop(pipe);
-    std::future::pending().await
 }
 
 /// Holds on to a program until it is dead, also when nobody waits for the job any more.
@@ -400,7 +396,7 @@ impl Drop for Leash {
         let (running, workspace) = (self.running.take(), self.workspace.take());
         let slot = Arc::clone(&self.slot);
         self.shutdown.spawn(async move {
-            if let Some(mut running) = running {
+            if let Some(running) = running {
                 running.kill();
                 if tokio::time::timeout(DEATH_TIMEOUT, running.wait())
                     .await

@@ -1,6 +1,6 @@
 //! Views: which layers a package's merged root directory is made of, and publishing them.
 //!
-//! From the bottom: the images of the dependency closure in topological order, the package's own
+//! From the bottom: names that a sandbox may mount files on where no image has them; the images of the dependency closure in topological order, the package's own
 //! on top, the scripts of each, and last the frame: the directories that a sandbox mounts over.
 //! The frame is on top so that no image can put a symlink in their place. Invariant: equal images
 //! and scripts are shared by all views, so that a file has one node. Knows nothing of jobs.
@@ -20,6 +20,9 @@ use crate::store::records::PackageRecord;
 
 /// Directories that a sandbox mounts over.
 const FRAME: [&str; 4] = ["/proc", "/dev", "/tmp", "/piston/job"];
+
+/// A file that a sandbox may mount the host's on; empty, and any image's own wins.
+const PLACE_OF_FILE: &str = "/etc/resolv.conf";
 
 /// Where views and packages are shown. The mounted server, or a recorder in tests.
 pub(crate) trait Publish: Send + Sync + std::fmt::Debug {
@@ -54,6 +57,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Layers {
     frame: Arc<MemoryTree>,
+    places: Arc<MemoryTree>,
     images: Mutex<HashMap<Digest, Weak<Image>>>,
     scripts: Mutex<HashMap<PackageRef, Weak<MemoryTree>>>,
 }
@@ -65,8 +69,11 @@ impl Layers {
         for directory in FRAME {
             frame.directory(directory);
         }
+        let mut places = MemoryTree::default();
+        places.file(PLACE_OF_FILE, 0o644, Vec::new());
         Self {
             frame: Arc::new(frame),
+            places: Arc::new(places),
             images: Mutex::default(),
             scripts: Mutex::default(),
         }
@@ -140,7 +147,8 @@ impl Layers {
             at: "/".to_owned(),
         };
         let scripts = parts.iter().filter_map(|part| part.scripts.as_ref());
-        images
+        std::iter::once(memory(&self.places))
+            .chain(images)
             .chain(scripts.map(memory))
             .chain(std::iter::once(memory(&self.frame)))
             .collect()

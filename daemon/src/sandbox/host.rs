@@ -18,6 +18,9 @@ pub(super) use probe::run as run_probe;
 /// Name of the hidden subcommand that tries things out.
 pub(super) const PROBE_SUBCOMMAND: &str = "probe-host";
 
+/// Name of the mechanism that keeps jobs from abstract sockets and processes outside.
+pub const SCOPES: &str = "landlock_scopes";
+
 /// First kernel with all system calls that sandboxes are made with (`mount_setattr`).
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 

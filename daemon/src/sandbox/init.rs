@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use piston_client::api::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
@@ -22,17 +23,18 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 use super::cgroup::Entry;
 use super::error::{Failure, Step as _};
 use super::launcher::Common;
-use super::message::{self, JobFds, KILL, Report};
+use super::message::{self, JobFds, Order, Report};
 use super::program::{self, Handed, Program};
 use super::spec::{Ended, Spec};
 use super::sys::{self, Disposition, Forked, OneThread};
 use super::tally::{Figures, Tally};
+use super::terminal::Pair;
 
-/// Namespaces of every job besides that of its pids, and those that the program enters by itself.
+/// Namespaces of every job besides those of its pids and its network, and those that the program
+/// enters by itself.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWNET);
+    .union(CloneFlags::CLONE_NEWUTS);
 
 /// Host name of every job.
 const HOST_NAME: &[u8] = b"piston";
@@ -115,17 +117,29 @@ fn start(
     let spec = read_spec(files.spec)?;
     let program = Program::prepare(&spec, common)?;
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
-    super::network::loopback_up().step("loopback")?;
+    if common.network == Network::None {
+        super::network::own().step("network")?;
+    }
     rustix::system::sethostname(HOST_NAME).step("host name")?;
-    common.template.enter(&spec.view, &files.workspace)?;
+    common
+        .template
+        .enter(&spec.view, &files.workspace, common.network)?;
     drop(files.workspace);
 
+    let (stdio, terminal) = match spec.terminal {
+        None => (files.stdio, None),
+        Some(window) => {
+            let Pair { program, daemon } = Pair::open(window)?;
+            (program, Some(daemon))
+        }
+    };
     let handed = Handed {
-        stdio: files.stdio,
+        stdio,
         entry: files.entry,
     };
     let (pid, at) = execute(thread, &program, &common.filter, handed)?;
-    message::send(control, &Report::Ready, &[]).step("report")?;
+    let fds: Vec<_> = terminal.iter().map(OwnedFd::as_fd).collect();
+    message::send(control, &Report::Ready, &fds).step("report")?;
     Ok(Started {
         pid,
         at,
@@ -196,10 +210,10 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
         }
         let [from_daemon, _] = ready;
         if !from_daemon.revents().is_empty() {
-            match message::receive_bytes(control, RecvFlags::DONTWAIT)? {
+            match message::receive_order(control)? {
                 None => return Ok(()),
-                Some((bytes, _)) if bytes == KILL => kill_all(),
-                Some(_) => {}
+                Some(Order::Kill) => kill_all(),
+                Some(Order::Signal(signal)) => signal_group(started.pid, signal),
             }
         }
         // One signal stands for any number of children.
@@ -215,6 +229,16 @@ fn attend(started: &mut Started, control: &OwnedFd) -> io::Result<()> {
             kill_all();
         }
     }
+}
+
+/// Sends a signal to the process group of the program, which leads its session and can't leave
+/// its group. This process is in another one.
+fn signal_group(program: i32, signal: i32) {
+    let Ok(signal) = Signal::try_from(signal) else {
+        return;
+    };
+    // ESRCH: it is just being reaped.
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(program), signal).ok();
 }
 
 /// Kills every process of the namespace but this one.

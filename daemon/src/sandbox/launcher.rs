@@ -4,11 +4,14 @@
 //! however much memory the daemon uses. It reads jobs from the socket on its standard input and
 //! answers only once, when it is ready; everything about a job is between its init and the
 //! daemon. It ends when that socket does, and every init ends with it.
+//!
+//! Its own network is the daemon's. Jobs that see that one have a launcher to themselves.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use piston_client::api::Network;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -41,6 +44,8 @@ pub(super) struct Common {
     pub(super) filter: Filter,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
     /// What control groups limit and count.
     pub(super) controllers: Controllers,
 }
@@ -94,6 +99,7 @@ fn prepare(setup: Setup) -> Result<Common, Failure> {
     let Setup {
         fs,
         ids,
+        network,
         controllers,
     } = setup;
     rustix::thread::set_name(c"piston-launcher").step("name")?;
@@ -111,6 +117,7 @@ fn prepare(setup: Setup) -> Result<Common, Failure> {
         template,
         filter,
         ids,
+        network,
         controllers,
     })
 }

@@ -4,7 +4,7 @@
 //! empty read. Who says what:
 //! - daemon to launcher, on the launcher's socket: one [`Setup`], then only [`JobFds`];
 //! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to that;
-//! - init to daemon, on the job's control socket: reports; daemon to init: [`KILL`];
+//! - init to daemon, on the job's control socket: reports; daemon to init: [`Order`]s;
 //! - the program's process to init, on a socket that closes at exec: reports.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use piston_client::api::Network;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -22,9 +23,6 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::Entry;
 use super::error::Failure;
 use super::spec::{Controllers, Ended, Over};
-
-/// What the daemon tells an init that is to kill its tree and report.
-pub(super) const KILL: &[u8] = b"kill";
 
 /// Longest message; reports are far shorter.
 const MAX_MESSAGE: usize = 4096;
@@ -49,8 +47,19 @@ pub(super) struct Setup {
     pub(super) fs: PathBuf,
     /// First host id of the slots; none when all jobs share the daemon's.
     pub(super) ids: Option<u32>,
+    /// Which network its jobs see.
+    pub(super) network: Network,
     /// What the control groups of jobs limit and count, so that init does not.
     pub(super) controllers: Controllers,
+}
+
+/// What the daemon tells an init whose program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Kill the tree, then report.
+    Kill,
+    /// Send this signal to the program's process group.
+    Signal(i32),
 }
 
 /// What is said on the way of a job.
@@ -58,7 +67,8 @@ pub(super) struct Setup {
 pub(super) enum Report {
     /// From init: it exists, and here is its pidfd.
     Born,
-    /// From the launcher: it is ready. From init: the program runs.
+    /// From the launcher: it is ready. From init: the program runs; with it comes the other side
+    /// of its terminal, if it has one.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
@@ -174,6 +184,19 @@ pub(super) fn receive(
         return Ok(None);
     };
     Ok(Some((serde_json::from_slice(&bytes)?, fds)))
+}
+
+/// Sends an order.
+pub(super) fn send_order(socket: impl AsFd, order: Order) -> io::Result<()> {
+    send_bytes(socket, &serde_json::to_vec(&order)?, &[])
+}
+
+/// Receives the next order, without waiting; none when the daemon is gone.
+pub(super) fn receive_order(socket: impl AsFd) -> io::Result<Option<Order>> {
+    let Some((bytes, _)) = receive_bytes(socket, RecvFlags::DONTWAIT)? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
 /// Sends one message; never raises `SIGPIPE`.

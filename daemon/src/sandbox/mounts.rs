@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use piston_client::api::Network;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -19,6 +20,7 @@ use rustix::mount::{
 };
 
 use super::error::{Failure, Step as _};
+use super::network;
 use super::sys::{Recursive, add_mount_attributes};
 
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -31,16 +33,19 @@ const WORKSPACE_MOUNTS: [(&str, &str); 3] =
     [("job", "piston/job"), ("tmp", "tmp"), ("shm", "dev/shm")];
 
 /// Device nodes of a job: name, major, minor.
-const DEVICES: [(&str, u32, u32); 5] = [
+const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
     ("random", 1, 8),
     ("urandom", 1, 9),
+    // Whichever terminal the process has; most have none.
+    ("tty", 5, 0),
 ];
 
 /// Links of a job's `/dev`.
-const DEVICE_LINKS: [(&str, &str); 4] = [
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -110,7 +115,12 @@ impl Template {
 
     /// Makes the view named `view` with the writable directories of `workspace` the root of this
     /// process, which is in a mount namespace of its own and the first of its PID namespace.
-    pub(super) fn enter(&self, view: &str, workspace: &OwnedFd) -> Result<(), Failure> {
+    pub(super) fn enter(
+        &self,
+        view: &str,
+        workspace: &OwnedFd,
+        network: Network,
+    ) -> Result<(), Failure> {
         let root = Self::bind_view(view)?;
         rustix::mount::mount_move("/dev", "/root/dev").step("mount /dev")?;
         let empty_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -120,6 +130,9 @@ impl Template {
             let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
             let step = format!("mount /{target}");
             attach(&tree, &open_beneath(&root, target).step(&step)?).step(&step)?;
+        }
+        if network == Network::Host {
+            bind_network_files(&root, workspace).step("mount the network's files")?;
         }
         self.mount_proc(&root)?;
         pivot_into(&root)
@@ -163,6 +176,25 @@ impl Template {
     }
 }
 
+/// Shows the host's files that the daemon put into the workspace, read-only, where the view has a
+/// file of that name; it is no place that a job could write to.
+fn bind_network_files(root: &OwnedFd, workspace: &OwnedFd) -> io::Result<()> {
+    for (index, file) in network::FILES.iter().enumerate() {
+        let Ok(target) = open_path(root, file.trim_start_matches('/')) else {
+            continue;
+        };
+        let tree = clone_tree(workspace, network_file(index), Recursive::No)?;
+        add_mount_attributes(&tree, RDONLY | NOEXEC, Recursive::No)?;
+        attach(&tree, &target)?;
+    }
+    Ok(())
+}
+
+/// Where in a workspace the file of [`network::FILES`] with this index lies.
+pub(super) fn network_file(index: usize) -> String {
+    format!("network-{index}")
+}
+
 /// Whether a user who is nobody in particular could use this entry of proc. Those of root alone
 /// need no mask: no job is root, and a mount less is quicker.
 fn others_can_use(name: &str) -> bool {
@@ -185,7 +217,9 @@ fn build_devices(target: &OwnedFd) -> io::Result<()> {
     for (name, link) in DEVICE_LINKS {
         rustix::fs::symlinkat(link, &dev, name)?;
     }
-    rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o755))?;
+    for directory in ["shm", "pts"] {
+        rustix::fs::mkdirat(&dev, directory, Mode::from_raw_mode(0o755))?;
+    }
     attach(&dev, target)?;
     for (name, major, minor) in DEVICES {
         make_device(&dev, name, rustix::fs::makedev(major, minor))?;
@@ -261,6 +295,12 @@ fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
 pub(super) fn keep_mounts_private() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change("/", private)?)
+}
+
+/// Mounts terminals of its own on `/dev/pts` of this process's root, which has to be a job's.
+pub(super) fn mount_terminals(options: &[(&str, &str)]) -> io::Result<()> {
+    let terminals = new_mount("devpts", options, NOSUID | NOEXEC)?;
+    attach(&terminals, &open_beneath(CWD, "dev/pts")?)
 }
 
 /// A detached tmpfs.

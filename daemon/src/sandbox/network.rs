@@ -1,7 +1,9 @@
-//! Brings up the loopback device of a new network namespace; does nothing else with networks.
+//! The network of a job: a namespace with a loopback that is up and nothing else, or the daemon's
+//! own, with the files by which programs find names in it.
 
 use std::io;
 
+use nix::sched::CloneFlags;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
@@ -12,8 +14,18 @@ const LOOPBACK_INDEX: i32 = 1;
 /// Length of the request: netlink header and `ifinfomsg`.
 const REQUEST_LEN: usize = 32;
 
+/// Files of the host that jobs of its network see in the place of those of their view; each is
+/// taken anew for each job.
+pub(super) const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// Moves this process into a network namespace of its own, with a loopback.
+pub(super) fn own() -> io::Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+    loopback_up()
+}
+
 /// Sets `lo` up in the network namespace of this process.
-pub(super) fn loopback_up() -> io::Result<()> {
+fn loopback_up() -> io::Result<()> {
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,

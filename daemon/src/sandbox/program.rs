@@ -2,7 +2,8 @@
 //!
 //! The order matters. The user is changed while capabilities last; the user namespace comes last
 //! of all namespaces (earlier it would forbid the proc mount) and before `NPROC`, which is then
-//! counted in it; seccomp comes last, because the steps before use what it forbids.
+//! counted in it; Landlock comes when all places are known and no privilege is left; seccomp comes
+//! last, because the steps before use what it forbids.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -18,9 +19,9 @@ use super::error::{EXEC, Failure, Step as _};
 use super::launcher::{Common, IGNORED_SIGNALS};
 use super::message::{self, Report};
 use super::seccomp::Filter;
-use super::spec::{Rlimits, Spec};
+use super::spec::{Grants, Rlimits, Spec};
 use super::sys::{self, Disposition};
-use super::{idmap, rlimit};
+use super::{confine, idmap, rlimit};
 
 /// Where programs start.
 const JOB_DIRECTORY: &str = "/piston/job";
@@ -41,8 +42,21 @@ pub(super) struct Program {
     argv: Vec<CString>,
     env: Vec<CString>,
     rlimits: Rlimits,
+    grants: Grants,
+    /// Its own filter, where the operator allowed it more than others.
+    filter: Option<Filter>,
     /// Host id of its slot, where slots have their own.
     id: Option<u32>,
+    streams: Streams,
+}
+
+/// What standard streams are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// Whatever the daemon gave.
+    Given,
+    /// A terminal, which is to be the program's.
+    Terminal,
 }
 
 impl Program {
@@ -73,9 +87,24 @@ impl Program {
             env: env.collect::<Result<_, _>>()?,
             argv,
             rlimits: spec.rlimits.without(common.controllers),
+            filter: own_filter(&spec.grants)?,
+            grants: spec.grants.clone(),
             id,
+            streams: match spec.terminal {
+                None => Streams::Given,
+                Some(_) => Streams::Terminal,
+            },
         })
     }
+}
+
+/// The filter of a program that may make calls which others may not.
+fn own_filter(grants: &Grants) -> Result<Option<Filter>, Failure> {
+    if grants.calls.is_empty() {
+        return Ok(None);
+    }
+    let filter = Filter::relaxed(&grants.calls).step("seccomp filter")?;
+    Ok(Some(filter))
 }
 
 /// A word of the command or environment; the kernel ends them with NUL, so none may be inside.
@@ -104,6 +133,9 @@ fn become_program(
     handed.entry.join().step("control group")?;
     rustix::process::setsid().step("session")?;
     take_stdio(&handed.stdio, program.id)?;
+    if program.streams == Streams::Terminal {
+        rustix::process::ioctl_tiocsctty(io::stdin()).step("controlling terminal")?;
+    }
     // Init is not dumpable, and neither are its children, whose proc files then belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
     // When memory runs out the kernel is to end jobs first.
@@ -115,24 +147,26 @@ fn become_program(
     rustix::process::chdir(JOB_DIRECTORY).step("job directory")?;
     rlimit::apply(&program.rlimits)?;
     idmap::drop_capabilities()?;
+    confine::apply(&program.grants)?;
     sys::set_dispositions(IGNORED_SIGNALS, Disposition::Default);
     SigSet::empty().thread_set_mask().step("signal mask")?;
     sys::close_on_exec_from(3).step("close descriptors")?;
-    sys::install_filter(filter).step("seccomp")?;
+    sys::install_filter(program.filter.as_ref().unwrap_or(filter)).step("seccomp")?;
     let at = super::init::monotonic().step("clock")?;
     let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
     message::send(report, &Report::Executing { at }, &[]).step("report")?;
     nix::unistd::execve(&program.path, &program.argv, &program.env).step(EXEC)
 }
 
-/// Puts the streams where programs expect them. Pipes are given to the job's user, who could not
-/// open `/dev/stdout` otherwise.
+/// Puts the streams where programs expect them. Pipes and terminals are given to the job's user,
+/// who could not open `/dev/stdout` otherwise.
 fn take_stdio([stdin, stdout, stderr]: &[OwnedFd; 3], id: Option<u32>) -> Result<(), Failure> {
     const STEP: &str = "standard streams";
     if let Some(id) = id {
         for stream in [stdin, stdout, stderr] {
             let mode = rustix::fs::fstat(stream).step(STEP)?.st_mode;
-            if FileType::from_raw_mode(mode) == FileType::Fifo {
+            let kind = FileType::from_raw_mode(mode);
+            if kind == FileType::Fifo || rustix::termios::isatty(stream) {
                 rustix::fs::fchown(stream, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
                     .step(STEP)?;
             }

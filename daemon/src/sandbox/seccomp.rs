@@ -2,15 +2,18 @@
 //!
 //! An allow-list after Docker's default profile for a process without capabilities
 //! ([`table`]), assembled to BPF ([`bpf`]) as a binary search over ranges of call numbers, which
-//! keeps both loading and running short. Refused calls answer `EPERM`; those newer than the
+//! keeps both loading and running short. Groups of further calls can be allowed to a job
+//! ([`Relaxation`]); everything else about the filter stays. Refused calls answer `EPERM`; those newer than the
 //! list answer `ENOSYS`, so that the C library falls back to what it used before they existed.
 //! Another architecture's calls (`int 0x80`, x32) kill the process.
 
 mod bpf;
 mod table;
 
+use std::collections::BTreeSet;
 use std::io;
 
+use super::spec::Relaxation;
 use bpf::{Instruction, Program, Verdict};
 use table::Rule;
 
@@ -21,9 +24,14 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The filter of every job.
+    /// The filter of every job that the operator allows nothing more.
     pub(super) fn for_jobs() -> io::Result<Self> {
-        let program = assemble(table::AUDIT_ARCH, &table::rules());
+        Self::relaxed(&BTreeSet::new())
+    }
+
+    /// The filter of a job that may make some more calls.
+    pub(super) fn relaxed(more: &BTreeSet<Relaxation>) -> io::Result<Self> {
+        let program = assemble(table::AUDIT_ARCH, &table::rules(more));
         Ok(Self {
             instructions: program.finish()?,
         })
@@ -103,10 +111,10 @@ fn rule(program: &mut Program, rule: Rule) {
             program.end_if_any_bit(table::NAMESPACE_FLAGS, Verdict::Errno(libc::EPERM));
             program.end(Verdict::Allow);
         }
-        Rule::Socket => {
+        Rule::Socket(families) => {
             program.load_argument(0);
-            for family in table::SOCKET_FAMILIES {
-                program.end_if_equal(family, Verdict::Allow);
+            for family in families {
+                program.end_if_equal(*family, Verdict::Allow);
             }
             program.end(Verdict::Errno(libc::EAFNOSUPPORT));
         }

@@ -8,9 +8,10 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio as ProcessStdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use piston_client::api::Network;
 use piston_client::units::Bytes;
 use rustix::fs::MemfdFlags;
 use rustix::net::RecvFlags;
@@ -20,9 +21,10 @@ use tokio::io::unix::AsyncFd;
 use super::accounting::Accounting;
 use super::cgroup::Groups;
 use super::error::SandboxError;
-use super::message::{self, JobFds, KILL, Report, Setup};
+use super::message::{self, JobFds, Order, Report, Setup};
 use super::spec::{Controllers, Exit, Spec, Stdio};
 use super::sys;
+use super::terminal::Terminal;
 use super::workspace::Workspace;
 
 /// Name of the hidden subcommand that runs the launcher.
@@ -42,6 +44,9 @@ pub struct Launcher {
     link: Mutex<Arc<Link>>,
     /// Held by whoever replaces a dead one.
     replacing: tokio::sync::Mutex<()>,
+    /// The one of jobs that see the daemon's network, from the first such job on: where this one
+    /// has left that network it could not go back to it.
+    of_host_network: tokio::sync::OnceCell<Box<Self>>,
 }
 
 /// How a launcher process is started.
@@ -81,6 +86,7 @@ impl Launcher {
         let setup = Setup {
             fs: fs.to_owned(),
             ids,
+            network: Network::None,
             controllers: groups
                 .as_ref()
                 .map_or_else(Controllers::default, |groups| groups.offer().controllers),
@@ -89,13 +95,36 @@ impl Launcher {
             program: program.to_owned(),
             setup,
         };
+        Self::of(command, groups).await
+    }
+
+    async fn of(command: LauncherCommand, groups: Option<Groups>) -> Result<Self, SandboxError> {
         let link = Mutex::new(Arc::new(command.start().await?));
         Ok(Self {
             command,
             groups,
             link,
             replacing: tokio::sync::Mutex::new(()),
+            of_host_network: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// The launcher of jobs that see this network.
+    async fn of_network(&self, network: Network) -> Result<&Self, SandboxError> {
+        if network == self.command.setup.network {
+            return Ok(self);
+        }
+        let start = async || {
+            let setup = Setup {
+                network,
+                ..self.command.setup.clone()
+            };
+            let program = self.command.program.clone();
+            // What it starts is counted by this one.
+            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            Ok::<_, SandboxError>(Box::new(launcher))
+        };
+        Ok(&**self.of_host_network.get_or_try_init(start).await?)
     }
 
     /// Starts a stage. Returns when the program runs (exec succeeded). A workspace serves one
@@ -114,9 +143,13 @@ impl Launcher {
             stdio: &stdio,
             accounting: &accounting,
         };
-        let link = self.link();
+        let launcher = self.of_network(spec.grants.network).await?;
+        let link = launcher.link();
         let spawned = match link.spawn(&fds, spec).await {
-            Err(SandboxError::LauncherGone) => self.replace(&link).await?.spawn(&fds, spec).await,
+            Err(SandboxError::LauncherGone) => {
+                let link = launcher.replace(&link).await?;
+                link.spawn(&fds, spec).await
+            }
             result => result,
         };
         let mut running = spawned?;
@@ -231,7 +264,7 @@ impl Link {
         spec: &Spec,
     ) -> Result<Running, SandboxError> {
         let program = spec.argv.first().map_or("", String::as_str);
-        let running = match receive(&control).await {
+        let mut running = match receive(&control).await {
             Ok(Some((Report::Born, fds))) => Running::new(control, fds)?,
             Ok(Some((Report::Failed(failure), _))) => return Err(failure.into_error(program)),
             // The end of the launcher closes every job that it had not come to.
@@ -239,7 +272,10 @@ impl Link {
             _ => return Err(SandboxError::Lost),
         };
         let error = match receive(&running.control).await {
-            Ok(Some((Report::Ready, _))) => return Ok(running),
+            Ok(Some((Report::Ready, fds))) => {
+                running.terminal = fds.into_iter().next().map(Terminal::new);
+                return Ok(running);
+            }
             Ok(Some((Report::Failed(failure), _))) => failure.into_error(program),
             _ => SandboxError::Lost,
         };
@@ -263,7 +299,9 @@ pub struct Running {
     /// Pidfd of init: readable when it and all of its namespace are dead.
     init: AsyncFd<OwnedFd>,
     /// What init reported, once it has.
-    exit: Option<Exit>,
+    exit: OnceLock<Exit>,
+    /// Of a program that got one.
+    terminal: Option<Terminal>,
     /// Who counts.
     accounting: Accounting,
 }
@@ -277,17 +315,20 @@ impl Running {
         Ok(Self {
             control,
             init,
-            exit: None,
+            exit: OnceLock::new(),
+            terminal: None,
             accounting: Accounting::Init,
         })
     }
 
     /// Waits until the program has ended and every process of the tree is dead. May be cancelled
     /// and called again.
-    pub async fn wait(&mut self) -> Result<Exit, SandboxError> {
-        let exit = match self.exit {
-            Some(exit) => exit,
-            None => *self.exit.insert(self.end().await?),
+    pub async fn wait(&self) -> Result<Exit, SandboxError> {
+        let exit = if let Some(exit) = self.exit.get() {
+            *exit
+        } else {
+            let exit = self.end().await?;
+            *self.exit.get_or_init(|| exit)
         };
         self.dead().await?;
         self.accounting.settle(exit)
@@ -305,9 +346,26 @@ impl Running {
 
     /// Kills the whole tree now; `wait` then tells the figures.
     pub fn kill(&self) {
-        if message::send_bytes(self.control.get_ref(), KILL, &[]).is_err() {
+        if message::send_order(self.control.get_ref(), Order::Kill).is_err() {
             self.kill_init();
         }
+    }
+
+    /// Sends a signal to the program's process group. A program that is just ending may not get
+    /// it any more.
+    pub async fn signal(&self, signal: i32) -> Result<(), SandboxError> {
+        let order = |socket: &OwnedFd| message::send_order(socket, Order::Signal(signal));
+        match self.control.async_io(Interest::WRITABLE, order).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(SandboxError::step("send a signal", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The other side of the program's terminal, where it got one.
+    pub fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
     }
 
     /// The last report of init.

@@ -1,8 +1,10 @@
 //! What to run and how it ended, as plain data; no behaviour.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use piston_client::api::Network;
 use piston_client::units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,51 @@ pub struct Spec {
     pub tree: TreeLimits,
     /// Which slot it runs in.
     pub slot: u32,
+    /// What it may do that others may not.
+    pub grants: Grants,
+    /// The size of the terminal that it gets instead of its standard streams; none for the streams.
+    pub terminal: Option<Window>,
+}
+
+/// What the operator lets a job do that jobs may not otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Grants {
+    /// Which network it sees.
+    pub network: Network,
+    /// System calls that are allowed besides.
+    pub calls: BTreeSet<Relaxation>,
+}
+
+/// A group of system calls that the operator may allow; all others stay as they are for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relaxation {
+    /// `inotify`. Jobs of one package then see each other use its files.
+    Inotify,
+    /// `io_uring`.
+    IoUring,
+    /// Sockets to the kernel (`AF_NETLINK`), by which programs list network devices.
+    Netlink,
+    /// Placement of memory on NUMA nodes.
+    Numa,
+    /// `perf_event_open`, as far as the host's `perf_event_paranoid` lets it.
+    PerfEvents,
+    /// Shared memory, semaphores and queues of System V: memory that no limit counts without a
+    /// memory controller.
+    SysvIpc,
+    /// Nested namespaces and mounts in them. Landlock's rules for files are off then.
+    UserNamespaces,
+    /// `userfaultfd`.
+    Userfaultfd,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
 }
 
 /// The part of the limits that become rlimits.
@@ -49,6 +96,8 @@ pub struct TreeLimits {
     pub memory: u64,
     /// Nanoseconds of processor time.
     pub cpu: u64,
+    /// Nanoseconds on the clock, from the program's start.
+    pub wall: u64,
 }
 
 /// Which limits the control groups of jobs enforce on this host.
@@ -62,9 +111,12 @@ pub struct Controllers {
     pub cpu: bool,
 }
 
-/// The limits that init has to watch itself, by looking at the processes of its tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The limits that init has to watch itself: the time, and what it has to look at the processes of
+/// its tree for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Watched {
+    /// Nanoseconds on the clock, from the program's start.
+    pub(super) wall: u64,
     /// Bytes of memory.
     pub(super) memory: Option<u64>,
     /// Nanoseconds of processor time.
@@ -75,6 +127,7 @@ impl TreeLimits {
     /// What is left to watch where `groups` do their part.
     pub(super) fn without(self, groups: Controllers) -> Watched {
         Watched {
+            wall: self.wall,
             memory: (!groups.memory).then_some(self.memory),
             cpu: (!groups.cpu).then_some(self.cpu),
         }
@@ -96,16 +149,18 @@ impl Rlimits {
     }
 }
 
-/// A limit on a sum that a stage exceeded, for which its tree was killed.
+/// A limit that a stage as a whole exceeded, for which its tree was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Over {
     /// Memory.
     Memory,
     /// Processor time.
     CpuTime,
+    /// Time on the clock.
+    WallTime,
 }
 
-/// Standard streams of a stage.
+/// Standard streams of a stage. One that gets a terminal does not use them.
 #[derive(Debug)]
 pub struct Stdio {
     /// Read end for the program.
@@ -134,8 +189,8 @@ pub struct Exit {
     pub over: Option<Over>,
     /// From the program's start to its end.
     pub wall_time: Duration,
-    /// User and system time of every process of the tree, save for children that their parent
-    /// told the kernel to discard (`SIGCHLD` ignored): only a cgroup counts those.
+    /// User and system time of every process of the tree. Of children that their parent told the
+    /// kernel to discard (`SIGCHLD` ignored) it is what was seen of them while they lived.
     pub cpu_time: Duration,
     /// Peak memory of the tree: the highest sum seen of what its processes held besides files, and
     /// at least the peak resident memory of the largest one.

@@ -261,7 +261,7 @@ pub(super) fn share_memory(one: i32, other: i32) -> bool {
 }
 
 /// Registers a descriptor with the runtime. Nobody may take it out of the `AsyncFd` by swapping.
-pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor has to stay the same and open for as long as it is registered; an
     // `OwnedFd` never changes its number by itself and closes it only when dropped, which
     // `AsyncFd` does after deregistering.

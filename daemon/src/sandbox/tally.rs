@@ -1,4 +1,4 @@
-//! What a job's whole tree uses: summed by init over the proc of its own PID namespace.
+//! What a job's whole tree uses, and when its time is up: summed by init over the proc of its own PID namespace.
 //!
 //! Resource limits bind single processes; the sums over a tree are limited here. A job that ends
 //! before [`FIRST`] costs nothing; a longer one is looked at every [`INTERVAL`], and less often
@@ -11,11 +11,17 @@
 //! Not counted: files in the workspace (they have a bound of their own) and memory that is in no
 //! address space, such as an unmapped memfd.
 //!
+//! Processor time is what the kernel sums up of children that were waited for, and what is seen of
+//! living ones. Children that nobody waits for (`SIGCHLD` ignored) are in no such sum when they
+//! are dead: what each process was last seen to have used is remembered, which is less than all by
+//! at most what it used after that look.
+//!
 //! Where control groups limit and count one of the two, that is not looked at; where they do both,
 //! nothing is.
 //!
 //! This decides when a tree is over its limits; killing it is init's.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -40,7 +46,9 @@ pub(super) struct Tally {
     limits: Watched,
     /// Nanoseconds of one unit of processor time in proc.
     tick: u64,
-    /// When to look next, on the monotonic clock; none after a limit was exceeded.
+    /// When its time is up, on the monotonic clock.
+    end: Duration,
+    /// When to look next, on the monotonic clock; none where there is nothing to look at.
     due: Option<Duration>,
     /// The limit that was exceeded.
     over: Option<Over>,
@@ -48,6 +56,10 @@ pub(super) struct Tally {
     memory: u64,
     /// Highest sum of processor time seen, in nanoseconds.
     cpu: u64,
+    /// Processor time of each process at the last look, in ticks, by pid and time of start.
+    alive: BTreeMap<(i32, u64), u64>,
+    /// The same of all that were gone at a later look.
+    gone: u64,
 }
 
 /// The figures of a tree that is dead.
@@ -66,23 +78,35 @@ impl Tally {
     pub(super) fn new(limits: Watched, start: Duration) -> Self {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
         let ticks = ticks.ok().flatten().and_then(|n| u64::try_from(n).ok());
+        let looks = limits.memory.is_some() || limits.cpu.is_some();
         Self {
             limits,
             tick: 1_000_000_000 / ticks.unwrap_or(100).max(1),
-            due: (limits != Watched::default()).then(|| start.saturating_add(FIRST)),
+            end: start.saturating_add(Duration::from_nanos(limits.wall)),
+            due: looks.then(|| start.saturating_add(FIRST)),
             over: None,
             memory: 0,
             cpu: 0,
+            alive: BTreeMap::new(),
+            gone: 0,
         }
     }
 
     /// How long to wait before [`Tally::look`] is called again; none for ever.
     pub(super) fn rest(&self, now: Duration) -> Option<Duration> {
-        self.due.map(|due| due.saturating_sub(now))
+        let next = self.due.map_or(self.end, |due| due.min(self.end));
+        self.over.is_none().then(|| next.saturating_sub(now))
     }
 
     /// Looks at the tree when that is due. True when it has just been found over a limit.
     pub(super) fn look(&mut self, now: Duration) -> io::Result<bool> {
+        if self.over.is_some() {
+            return Ok(false);
+        }
+        if now >= self.end {
+            self.over = Some(Over::WallTime);
+            return Ok(true);
+        }
         if self.due.is_none_or(|due| now < due) {
             return Ok(false);
         }
@@ -102,10 +126,7 @@ impl Tally {
         };
         let done = super::init::monotonic()?;
         let pause = INTERVAL.max(done.saturating_sub(now).saturating_mul(REST));
-        self.due = match self.over {
-            None => Some(done.saturating_add(pause)),
-            Some(_) => None,
-        };
+        self.due = Some(done.saturating_add(pause));
         Ok(self.over.is_some())
     }
 
@@ -126,8 +147,19 @@ impl Tally {
         let reaped = cpu_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
         let ticks: u64 = processes.iter().map(|process| process.ticks).sum();
         let sum = ticks.saturating_mul(self.tick).saturating_add(reaped);
-        self.cpu = self.cpu.max(sum);
+        let seen = self.seen(processes).saturating_mul(self.tick);
+        self.cpu = self.cpu.max(sum).max(seen);
         Ok(())
+    }
+
+    /// Ticks that all processes were seen to have used by themselves, dead ones included.
+    fn seen(&mut self, processes: &[Process]) -> u64 {
+        let own = |process: &Process| ((process.pid, process.start), process.own_ticks);
+        let alive: BTreeMap<_, _> = processes.iter().map(own).collect();
+        let gone = self.alive.iter().filter(|(id, _)| !alive.contains_key(id));
+        self.gone = self.gone.saturating_add(gone.map(|(_, ticks)| ticks).sum());
+        self.alive = alive;
+        self.gone.saturating_add(self.alive.values().sum())
     }
 
     fn count_memory(&mut self, processes: Vec<Process>) -> io::Result<()> {
@@ -159,7 +191,11 @@ fn cpu_of(usage: &Usage) -> u64 {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: i32,
-    /// Processor time of its threads and of children that it has reaped.
+    /// When it was started.
+    start: u64,
+    /// Processor time of its threads.
+    own_ticks: u64,
+    /// The same, and that of children that it has reaped.
     ticks: u64,
     /// Bytes of its address space that are in memory or in swap and are no file's.
     memory: u64,
@@ -188,25 +224,41 @@ fn processes() -> io::Result<Vec<Process>> {
 
 fn process(pid: i32, stat: &[u8], status: &[u8]) -> Process {
     let status = String::from_utf8_lossy(status);
+    let Times { own, all, start } = times(&String::from_utf8_lossy(stat));
     Process {
         pid,
-        ticks: ticks(&String::from_utf8_lossy(stat)),
+        start,
+        own_ticks: own,
+        ticks: all,
         memory: kibibytes(&status, &["RssAnon:", "RssShmem:", "VmSwap:"]),
         size: kibibytes(&status, &["VmSize:"]),
     }
 }
 
-/// `utime`, `stime`, `cutime` and `cstime` of `/proc/PID/stat`. The name before them may hold
-/// anything, parentheses too.
-fn ticks(stat: &str) -> u64 {
+/// Times in `/proc/PID/stat`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Times {
+    /// `utime` and `stime`.
+    own: u64,
+    /// Those, `cutime` and `cstime`.
+    all: u64,
+    /// `starttime`.
+    start: u64,
+}
+
+/// Reads `/proc/PID/stat`. The name before the times may hold anything, parentheses too.
+fn times(stat: &str) -> Times {
     const FIRST_TIME: usize = 11;
+    const START: usize = 19;
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields
-        .split_ascii_whitespace()
-        .skip(FIRST_TIME)
-        .take(4)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum()
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let sum = |count| (FIRST_TIME..).take(count).filter_map(number).sum();
+    Times {
+        own: sum(2),
+        all: sum(4),
+        start: number(START).unwrap_or(0),
+    }
 }
 
 /// The sum, in bytes, of lines like `RssAnon:    1234 kB`.
@@ -270,9 +322,54 @@ mod tests {
     #[test]
     fn a_name_of_parentheses_does_not_shift_the_times() {
         let stat = "7 (a) R 1 (b)) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
-        assert_eq!(ticks(stat), 100);
-        assert_eq!(ticks("7 (cut off) S 1 7"), 0);
-        assert_eq!(ticks(""), 0);
+        let expected = Times {
+            own: 30,
+            all: 100,
+            start: 5,
+        };
+        assert_eq!(times(stat), expected);
+        assert_eq!(times("7 (cut off) S 1 7"), Times::default());
+        assert_eq!(times(""), Times::default());
+    }
+
+    #[test]
+    fn what_a_process_used_is_remembered_when_it_is_gone() {
+        let limits = Watched {
+            memory: None,
+            cpu: Some(u64::MAX),
+            wall: u64::MAX,
+        };
+        let mut tally = Tally::new(limits, Duration::ZERO);
+        let process = |pid, start, own_ticks| Process {
+            pid,
+            start,
+            own_ticks,
+            ..Process::default()
+        };
+        assert_eq!(tally.seen(&[process(2, 1, 5), process(3, 1, 7)]), 12);
+        assert_eq!(tally.seen(&[process(2, 1, 6)]), 13);
+        // The same pid is another process when it was started at another time.
+        assert_eq!(tally.seen(&[process(2, 1, 6), process(3, 9, 1)]), 14);
+        assert_eq!(tally.seen(&[]), 14);
+    }
+
+    #[test]
+    fn time_that_is_up_is_told_once_and_waited_for_exactly() {
+        // Also where control groups do all the rest.
+        let limits = Watched {
+            memory: None,
+            cpu: None,
+            wall: 10_000_000,
+        };
+        let start = Duration::from_secs(5);
+        let mut tally = Tally::new(limits, start);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(tally.rest(at(4)), Some(Duration::from_millis(6)));
+        assert!(!tally.look(at(9)).unwrap());
+        assert!(tally.look(at(10)).unwrap());
+        assert_eq!(tally.over, Some(Over::WallTime));
+        assert_eq!(tally.rest(at(11)), None);
+        assert!(!tally.look(at(11)).unwrap());
     }
 
     #[test]

@@ -20,7 +20,8 @@ use rustix::mount::MountAttrFlags;
 
 pub use self::path::{InvalidJobPath, JobPath};
 use super::error::SandboxError;
-use super::mounts::new_tmpfs;
+use super::mounts::{network_file, new_tmpfs};
+use super::network;
 use super::spec::Slot;
 
 /// One name is allowed for so many bytes of space.
@@ -140,6 +141,24 @@ impl Workspace {
             folder = Some(next);
         }
         Ok(folder)
+    }
+
+    /// Puts the host's files by which programs find names in its network beside the job directory,
+    /// as they are now; one that the host lacks is empty.
+    pub fn add_network_files(&self) -> Result<(), SandboxError> {
+        let add = |(index, file)| {
+            let name = network_file(index);
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&self.mount, name, flags, Mode::from_raw_mode(0o644))?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o644))?;
+            let bytes = match std::fs::read(file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                bytes => bytes?,
+            };
+            io::Write::write_all(&mut std::fs::File::from(made), &bytes)
+        };
+        let added: io::Result<()> = network::FILES.into_iter().enumerate().try_for_each(add);
+        added.map_err(|error| SandboxError::step("copy the network's files", error))
     }
 
     /// Regular files of the job directory that `wanted` accepts, in path order; fails when they

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use piston_client::units::Bytes;
 use pistond::sandbox::{
-    Ended, Exit, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, TreeLimits, Workspace,
+    Ended, Exit, Grants, Launcher, Rlimits, Running, SandboxError, Slot, Spec, Stdio, TreeLimits,
+    Workspace,
 };
 
 /// Programs of the view.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 26] = [
     "bash", "cat", "chmod", "chroot", "cp", "dd", "env", "find", "head", "id", "ln", "ls", "mkdir",
-    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "true", "uname",
-    "unshare",
+    "mkfifo", "mount", "mv", "readlink", "rm", "seq", "setsid", "sleep", "stty", "true", "tty",
+    "uname", "unshare",
 ];
 
 /// Set in the process that runs a test's body without root.
@@ -229,8 +230,11 @@ pub(crate) fn command(argv: &[&str]) -> Spec {
         tree: TreeLimits {
             memory: 256 << 20,
             cpu: 10_000_000_000,
+            wall: 600_000_000_000,
         },
         slot: 1,
+        grants: Grants::default(),
+        terminal: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Starting, ending, and being killed.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use pistond::sandbox::{Ended, SandboxError};
+use pistond::sandbox::{Ended, SandboxError, Window};
 
 use crate::bench::{command, everywhere, processes_with, shell};
 
@@ -382,4 +382,81 @@ async fn gone(marker: &str) {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[test]
+fn a_signal_goes_to_the_group_of_the_program_and_not_to_init() {
+    everywhere(
+        "life::a_signal_goes_to_the_group_of_the_program_and_not_to_init",
+        async |bench| {
+            let script = "trap 'wait $child; echo got; exit 5' USR1
+                (trap 'echo child; exit' USR1; echo ready; while :; do sleep 0.01; done) & child=$!
+                while :; do sleep 0.01; done";
+            let mut live = bench
+                .launch(shell(script), &bench.workspace())
+                .await
+                .unwrap();
+            assert_eq!(live.line(), "ready");
+            live.running.signal(libc::SIGUSR1).await.unwrap();
+            let outcome = live.finish().await.unwrap();
+            assert_eq!(outcome.exit.ended, Ended::Exited(5), "{outcome:?}");
+            assert!(outcome.out.ends_with("child\ngot\n"), "{outcome:?}");
+
+            let script = "echo ready; while :; do sleep 0.01; done";
+            let mut live = bench
+                .launch(shell(script), &bench.workspace())
+                .await
+                .unwrap();
+            assert_eq!(live.line(), "ready");
+            live.running.signal(libc::SIGTERM).await.unwrap();
+            let outcome = live.finish().await.unwrap();
+            let ended = Ended::Signalled(libc::SIGTERM);
+            assert_eq!(outcome.exit.ended, ended, "{outcome:?}");
+        },
+    );
+}
+
+#[test]
+fn a_program_can_have_a_terminal_of_its_own() {
+    everywhere(
+        "life::a_program_can_have_a_terminal_of_its_own",
+        async |bench| {
+            let script = "trap 'stty size' WINCH; trap 'echo interrupted; exit 7' INT
+                tty; stty size; echo ready; read -r line </dev/tty
+                echo \"read $line\" >/dev/stdout; sleep 20";
+            let mut spec = shell(script);
+            spec.terminal = Some(Window {
+                columns: 91,
+                rows: 17,
+            });
+            let live = bench.launch(spec, &bench.workspace()).await.unwrap();
+            let terminal = live.running.terminal().unwrap();
+            let mut screen = terminal.stream().unwrap();
+            let mut seen = String::new();
+            let mut until = |what: &str| {
+                while !seen.contains(what) {
+                    let mut bytes = [0; 64];
+                    let length = screen.read(&mut bytes).unwrap();
+                    seen.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+                }
+            };
+            until("/dev/pts/0\r\n17 91\r\nready\r\n");
+            let window = Window {
+                columns: 40,
+                rows: 10,
+            };
+            terminal.resize(window).unwrap();
+            let mut keys = terminal.stream().unwrap();
+            keys.write_all(b"hello\n").unwrap();
+            // Echoed first, as a terminal does.
+            until("hello\r\n");
+            until("10 40\r\n");
+            until("read hello\r\n");
+            // Ctrl-C.
+            keys.write_all(b"\x03").unwrap();
+            until("interrupted\r\n");
+            let exit = live.running.wait().await.unwrap();
+            assert_eq!(exit.ended, Ended::Exited(7));
+        },
+    );
 }

@@ -98,7 +98,7 @@ fn processes_are_counted_for_each_job_alone() {
             let crowd = "for ((i = 0; i < 70; i++)); do sleep 98771 & done 2>/dev/null; echo up; sleep 98771";
             let mut spec = shell(crowd);
             spec.rlimits.processes = 40;
-            let mut live = bench.launch(spec, &bench.workspace()).await.unwrap();
+            let live = bench.launch(spec, &bench.workspace()).await.unwrap();
             // bash tries again for a while and gives up; another job of the same user goes on.
             let other = bench
                 .prints("for ((i = 0; i < 30; i++)); do true & done; wait; echo fine")

@@ -115,7 +115,7 @@ fn devices_are_the_harmless_ones() {
         let names = bench.prints("cd /dev; echo *").await;
         assert_eq!(
             names,
-            "fd full null random shm stderr stdin stdout urandom zero\n"
+            "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero\n"
         );
         let script = "head -c 3 /dev/zero | wc() { :; }; head -c 2 /dev/urandom > /tmp/r
                       echo x > /dev/null; [ -s /tmp/r ] && ! (echo x > /dev/full) 2>/dev/null

@@ -33,6 +33,12 @@ pub(crate) struct Following {
 }
 
 impl Image {
+    /// Bytes of memory that its tables take.
+    pub(crate) fn table_bytes(&self) -> usize {
+        let order = self.order.get().map_or(0, |order| size_of_val(&**order));
+        self.tables.bytes() + size_of_val(&*self.anchors) + order
+    }
+
     /// The place of the block that byte `offset` of a file is in.
     pub(crate) fn spot(&self, node: ImageNode, offset: u64) -> Option<Spot> {
         let extent = self.extent(node, offset)?;

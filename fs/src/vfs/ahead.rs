@@ -13,6 +13,9 @@ use crate::cache::BlockKey;
 use crate::image::BlockRef;
 use crate::num::to_usize;
 
+/// Cancelled ones that may stay in the order.
+const CANCELLED: usize = 1000;
+
 #[derive(Debug)]
 struct Wanted {
     source: Arc<Source>,
@@ -71,6 +74,7 @@ impl Ahead {
         }
         new.append(&mut queue.order);
         queue.order = new;
+        queue.tidy();
         drop(queue);
         self.changed.notify_all();
     }
@@ -122,6 +126,14 @@ impl Queue {
         let wanted = self.wanted.remove(&key)?;
         self.bytes -= to_usize(wanted.block.length);
         Some(wanted)
+    }
+
+    /// Drops what was cancelled from the order, before that gets long.
+    fn tidy(&mut self) {
+        let Self { wanted, order, .. } = self;
+        if order.len() > 2 * wanted.len() + CANCELLED {
+            order.retain(|key| wanted.contains_key(key));
+        }
     }
 
     fn make_room(&mut self, bytes: usize) {

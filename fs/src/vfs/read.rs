@@ -189,6 +189,7 @@ impl<'a> ImageFile<'a> {
         if offset + to_u64(first.range.len()) == end {
             return self.read_one(first, scratch);
         }
+        self.want_rest(offset + to_u64(first.range.len()), end);
         let Scratch { answer, block } = scratch;
         answer.clear();
         let mut at = offset;
@@ -198,6 +199,24 @@ impl<'a> ImageFile<'a> {
             self.append(&piece, answer, block)?;
         }
         Ok(Bytes::Here(answer))
+    }
+
+    /// Has idle cores load the later blocks of a request, while the first is loaded here.
+    fn want_rest(&self, mut at: u64, end: u64) {
+        let mut blocks = Vec::new();
+        while at < end
+            && let Ok(piece) = self.piece(at, end)
+        {
+            at += to_u64(piece.range.len());
+            let known = self
+                .reader
+                .cache
+                .knows(self.source.key(&piece.extent.block));
+            if !piece.is_hole() && !known {
+                blocks.push(piece.extent.block);
+            }
+        }
+        self.reader.ahead.want(self.source, blocks.into_iter());
     }
 
     /// What lies in one block that is loaded.

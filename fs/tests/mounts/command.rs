@@ -18,14 +18,19 @@ pub(crate) struct Running(Child);
 
 impl Running {
     pub(crate) fn start(images: &[&Path], at: &Path) -> Self {
-        Self::try_start(images, at).expect("the program mounts")
+        Self::start_with(&[], images, at)
+    }
+
+    fn start_with(options: &[&str], images: &[&Path], at: &Path) -> Self {
+        Self::try_start(options, images, at).expect("the program mounts")
     }
 
     /// None when it ends instead of mounting, which it does with a reason and by itself.
-    pub(crate) fn try_start(images: &[&Path], at: &Path) -> Option<Self> {
+    pub(crate) fn try_start(options: &[&str], images: &[&Path], at: &Path) -> Option<Self> {
         let mut command = Command::new(PROGRAM);
         command
             .arg("mount")
+            .args(options)
             .args(images)
             .arg(at)
             .stdout(Stdio::piped());
@@ -88,6 +93,29 @@ fn several_images_are_mounted_as_one_tree_until_a_signal() {
         assert!(running.signal(signal).success());
         assert!(!is_mounted(&at));
     }
+}
+
+#[test]
+fn hot_lists_are_kept_in_the_directory_that_is_named() {
+    require_fuse();
+    let scratch = Scratch::new();
+    let [low, high] = two_images(&scratch);
+    let lists = scratch.path("lists");
+    fs::create_dir(&lists).unwrap();
+    let option = format!("--hot-lists={}", lists.display());
+    let at = scratch.path("mount");
+    let mut running = Running::start_with(&[&option], &[&low, &high], &at);
+    assert_eq!(fs::read(at.join("etc/only-low")).unwrap(), b"low");
+    assert!(running.signal(Signal::SIGTERM).success());
+    let kept: Vec<_> = fs::read_dir(&lists)
+        .unwrap()
+        .map(|list| list.unwrap())
+        .collect();
+    assert_eq!(kept.len(), 1, "nothing was read of the upper image");
+    let digest = shell(&format!("sha256sum < {}", low.display()));
+    let name = format!("{}.hot", digest.split(' ').next().unwrap());
+    assert_eq!(kept[0].file_name().to_str().unwrap(), name);
+    assert_eq!(kept[0].metadata().unwrap().len(), 48 + 8);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -216,6 +217,64 @@ fn readers_and_publishers_do_not_disturb_each_other() {
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(mount.server.stats().errors, 0);
+}
+
+#[test]
+fn views_come_and_go_under_load_and_everybody_sees_what_is_there() {
+    let mount = Mount::new();
+    let bytes = noise(3, 300_000);
+    mount.scratch.write("tree/lib/big", &bytes);
+    mount.scratch.write("tree/etc/small", "small");
+    let packed = mount.scratch.image(mount.scratch.path("tree"), &[]);
+    mount.publish("kept/x", &[image(&packed)]);
+    let done = AtomicBool::new(false);
+    let visit = |view: &Path| {
+        names(view) == ["etc", "lib"]
+            && fs::read(view.join("lib/big")).unwrap() == bytes
+            && fs::read(view.join("etc/small")).unwrap() == b"small"
+            && !view.join("etc/none").exists()
+    };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert!(visit(&mount.path("kept/x")));
+                    assert!(names(&mount.path("")).contains(&"kept".to_owned()));
+                    for other in ["0", "1", "2"] {
+                        // Half gone or just come: fails or not, but never hangs or lies.
+                        let view = mount.path(other).join("x");
+                        if let Ok(read) = fs::read(view.join("lib/big")) {
+                            assert!(read == bytes);
+                        }
+                        drop(fs::read_dir(&view).map(Iterator::count));
+                    }
+                }
+            });
+        }
+        let publishers: Vec<_> = (0..3)
+            .map(|number| {
+                let (mount, packed, visit) = (&mount, &packed, &visit);
+                scope.spawn(move || {
+                    for _ in 0..40 {
+                        let path = format!("{number}/x");
+                        let view = mount.path(&path);
+                        mount.publish(&path, &[image(packed)]);
+                        assert!(visit(&view));
+                        assert_eq!(names(view.parent().unwrap()), ["x"]);
+                        mount.server.unpublish(&path).unwrap();
+                        assert_eq!(errno(fs::metadata(&view)), Errno::ENOENT);
+                        assert!(!names(&mount.path("")).contains(&number.to_string()));
+                    }
+                })
+            })
+            .collect();
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(mount.server.stats().errors, 0);
+    assert_eq!(names(&mount.path("")), ["kept"]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn damaged_images_are_refused_or_served_and_listed_without_harm() {
             }
             let image = scratch.write("changed", &bytes);
             let at = scratch.path("mount");
-            let Some(mut server) = Running::try_start(&[&image], &at) else {
+            let Some(mut server) = Running::try_start(&[], &[&image], &at) else {
                 refused += 1;
                 continue;
             };

@@ -40,6 +40,7 @@ fn draft_of(installed: Installed) -> Draft {
         limits: policy().defaults,
         outputs: vec!["*.txt".to_owned()],
         cache: Some(CacheLevel::Output),
+        grants: crate::sandbox::Grants::default(),
     }
 }
 

@@ -42,6 +42,8 @@ fn the_example_names_every_key() {
     let named = |key: fn(&RawEntry) -> bool| file.runner.iter().any(key);
     assert!(named(|entry| entry.versions.is_some()));
     assert!(named(|entry| entry.cache.is_some()));
+    assert!(named(|entry| entry.network.is_some()));
+    assert!(named(|entry| entry.allow.is_some()));
     let stages: Vec<api::Limits> = file
         .runner
         .iter()
@@ -94,6 +96,14 @@ fn a_fault_is_named_with_its_place_and_what_would_be_right() {
     check(
         "[[runner]]\nlanguage = \"c\"\ncache = \"all\"\n",
         "line 3, column 9: unknown variant `all`",
+    );
+    check(
+        "[[runner]]\nlanguage = \"c\"\nallow = [\"netlink\", \"bpf\"]\n",
+        "line 3, column 21: runner[0].allow[1]: unknown variant `bpf`, expected one of `inotify`",
+    );
+    check(
+        "[[runner]]\nlanguage = \"c\"\nnetwork = \"all\"\n",
+        "line 3, column 11: unknown variant `all`",
     );
     let many = "[[runner]]\nlanguage = \"c\"\n".repeat(MAX_ENTRIES + 1);
     check(&many, "runner: has 1025 entries");
@@ -160,6 +170,8 @@ proptest! {
             versions,
             limits: api::StageLimits { compile, run },
             cache: cached.then_some(CacheLevel::Output),
+            network: cached.then_some(Network::Host),
+            allow: cached.then(|| vec!["inotify".to_owned(), "io_uring".to_owned()]),
         };
         let text = render(vec![entry.clone(), entry.clone()]).expect("plain data");
         let read: Vec<_> = parse(&text, &max())

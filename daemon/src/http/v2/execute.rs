@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::app::App;
+use super::super::edge::Peer;
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
@@ -54,8 +55,17 @@ struct Stage {
 
 /// Runs a job and waits for its end.
 pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
+    let peer = Peer::of(&request);
     let wire = super::body(app, request).await?;
-    let wire = Wire::check(&wire)?;
+    let request = checked(app, &wire).await?;
+    let runner = &app.engine().await?.runner;
+    let outcome = runner.run(request.of(peer.requester)).await?;
+    reply::json(&Reply2::from(outcome))
+}
+
+/// The job that a request asks for.
+pub(super) async fn checked(app: &App, wire: &Value) -> Result<request::Request, Error> {
+    let wire = Wire::check(wire)?;
     let engine = app.engine().await?;
     let find = |language: &str, range: &VersionRange| {
         engine
@@ -64,12 +74,10 @@ pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
             .map_err(Error::from)
     };
     let draft = wire.draft(&find, &app.runners().rules())?;
-    let request = request::Request::try_from(draft).map_err(|e| bad(e.to_string()))?;
-    let outcome = engine.runner.run(request).await?;
-    reply::json(&Reply2::from(outcome))
+    request::Request::try_from(draft).map_err(|e| bad(e.to_string()))
 }
 
-fn bad(message: impl Into<String>) -> Error {
+pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(Code::MalformedRequest, message)
 }
 
@@ -170,6 +178,7 @@ impl<'a> Wire<'a> {
             limits,
             outputs: Vec::new(),
             cache: terms.cache,
+            grants: terms.grants,
             lease,
             language,
         })

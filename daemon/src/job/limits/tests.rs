@@ -114,22 +114,16 @@ fn an_unknown_name_is_refused_with_the_known_ones() {
 }
 
 #[test]
-fn cpu_time_is_rounded_up_to_whole_seconds() {
+fn cpu_time_is_rounded_up_to_whole_seconds_and_one_more() {
     let check = |time: Duration, seconds: u64| {
         let limits = Limits {
-            wall_time: Duration::from_secs(3),
             cpu_time: time,
-            memory: Bytes::mib(512),
-            output: Bytes::mib(1),
-            processes: 64,
-            open_files: 2048,
-            file_size: Bytes(10_000_000),
-            disk: Bytes::mib(64),
+            ..crate::config::limits::RUN
         };
         assert_eq!(Rlimits::from(&limits).cpu_seconds, seconds, "{time:?}");
     };
-    check(Duration::from_secs(3), 3);
-    check(Duration::from_millis(3001), 4);
-    check(Duration::from_millis(1), 1);
+    check(Duration::from_secs(3), 4);
+    check(Duration::from_millis(3001), 5);
+    check(Duration::from_millis(1), 2);
     check(Duration::MAX, u64::MAX);
 }

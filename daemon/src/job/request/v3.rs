@@ -4,8 +4,9 @@ use piston_client::api::{self, TextEncoding};
 use piston_client::ids::Language;
 
 use super::{CodeFiles, Draft, DraftFile, FileForm, Request, RequestError, decode};
-use crate::job::runners::Rules;
-use crate::packages::{Installed, Lease};
+use crate::config::Jobs;
+use crate::job::runners::{Rules, Terms};
+use crate::packages::{Installed, Lease, ProvidedRuntime};
 
 /// The language of a package that a v3 request means.
 pub fn choose_language(
@@ -46,10 +47,41 @@ pub fn from_v3(
     lease: Lease,
     rules: &Rules,
 ) -> Result<Request, RequestError> {
+    decoded(wire, lease, |installed, runtime| {
+        rules.terms(installed, runtime)
+    })
+}
+
+/// The same for a program that somebody talks with: people take longer than programs, and what is
+/// printed is not kept.
+pub fn interactive_v3(
+    wire: api::ExecuteRequest,
+    lease: Lease,
+    rules: &Rules,
+    jobs: &Jobs,
+) -> Result<Request, RequestError> {
+    let terms = |installed: &_, runtime: &_| {
+        let mut terms = rules.terms(installed, runtime);
+        terms.limits.stages.run.wall_time = jobs.interactive_time;
+        terms.limits.stages.run.output = rules.limits.max.output;
+        terms
+    };
+    let request = decoded(wire, lease, terms)?;
+    Ok(Request {
+        idle_time: Some(jobs.interactive_idle),
+        ..request
+    })
+}
+
+fn decoded(
+    wire: api::ExecuteRequest,
+    lease: Lease,
+    terms: impl FnOnce(&Installed, &ProvidedRuntime) -> Terms,
+) -> Result<Request, RequestError> {
     let runtime =
         &lease.installed.runtimes[choose_language(&lease.installed, wire.language.as_ref())?];
     let language = runtime.language.clone();
-    let terms = rules.terms(&lease.installed, runtime);
+    let terms = terms(&lease.installed, runtime);
     let limits = terms.limits.lower(&wire.limits)?;
     let files = match (wire.code, wire.files) {
         (Some(code), files) if files.is_empty() => {
@@ -88,6 +120,7 @@ pub fn from_v3(
         limits,
         outputs,
         cache,
+        grants: terms.grants,
     }
     .try_into()
 }

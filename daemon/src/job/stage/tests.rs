@@ -1,5 +1,7 @@
 //! What an end means, case by case.
 
+use nix::libc::{SIGXCPU, SIGXFSZ};
+
 use super::*;
 use piston_client::units::Bytes;
 
@@ -7,82 +9,75 @@ fn limits() -> Limits {
     Limits {
         wall_time: Duration::from_secs(3),
         cpu_time: Duration::from_secs(1),
-        memory: Bytes::mib(1),
-        output: Bytes(10),
-        processes: 1,
-        open_files: 1,
-        file_size: Bytes(1),
-        disk: Bytes(1),
+        ..crate::config::limits::RUN
+    }
+}
+
+/// An end in good time with nothing against it.
+fn end(ended: Ended) -> End {
+    End {
+        exit: Exit {
+            ended,
+            over: None,
+            wall_time: Duration::from_millis(10),
+            cpu_time: Duration::from_millis(10),
+            memory: Bytes(0),
+        },
+        killed_for: None,
+        overflow: None,
+        captured: Captured::default(),
     }
 }
 
 #[test]
 fn an_end_is_judged_by_what_brought_it_about() {
-    let check = |ended, cpu, killed_for: Option<Verdict>, expected| {
-        let cpu_time = Duration::from_millis(cpu);
-        let exit = Exit {
-            ended,
-            over: None,
-            wall_time: cpu_time,
-            cpu_time,
-            memory: Bytes(0),
-        };
-        let outcome = judge(
-            &limits(),
-            End {
-                exit,
-                killed_for,
-                captured: Captured::default(),
-            },
-        );
+    let check = |ended, change: &dyn Fn(&mut End), expected| {
+        let mut end = end(ended);
+        change(&mut end);
+        let outcome = judge(&limits(), end);
         assert_eq!((outcome.code, outcome.signal, outcome.verdict), expected);
     };
     let killed = |verdict| (None, Some(SIGKILL), Some(verdict));
-    check(Ended::Exited(0), 999, None, (Some(0), None, None));
-    check(
-        Ended::Exited(3),
-        0,
-        None,
-        (Some(3), None, Some(Verdict::ExitCode(3))),
-    );
-    check(
-        Ended::Signalled(6),
-        0,
-        None,
-        (None, Some(6), Some(Verdict::Signal(6))),
-    );
-    check(
-        Ended::Signalled(SIGXCPU),
-        990,
-        None,
-        killed(Verdict::CpuTime),
-    );
-    check(Ended::Exited(0), 1000, None, killed(Verdict::CpuTime));
-    check(
-        Ended::Signalled(9),
-        0,
-        Some(Verdict::WallTime),
-        killed(Verdict::WallTime),
-    );
+    let signal = |number| (None, Some(number), Some(Verdict::Signal(number)));
+    let exit = |code| (Some(code), None, Some(Verdict::ExitCode(code)));
+    let alone = |_: &mut End| {};
+    check(Ended::Exited(0), &alone, (Some(0), None, None));
+    check(Ended::Exited(3), &alone, exit(3));
+    check(Ended::Exited(137), &alone, exit(137));
+    check(Ended::Signalled(6), &alone, signal(6));
+    // A program may send itself what limits send.
+    for own in [SIGKILL, SIGXCPU, SIGXFSZ] {
+        check(Ended::Signalled(own), &alone, signal(own));
+    }
+    let cpu = |ms| move |end: &mut End| end.exit.cpu_time = Duration::from_millis(ms);
+    check(Ended::Exited(0), &cpu(999), (Some(0), None, None));
+    check(Ended::Exited(0), &cpu(1000), killed(Verdict::CpuTime));
+    let wall = |ms| move |end: &mut End| end.exit.wall_time = Duration::from_millis(ms);
+    check(Ended::Exited(0), &wall(2999), (Some(0), None, None));
+    check(Ended::Exited(1), &wall(3000), killed(Verdict::WallTime));
     check(
         Ended::Exited(0),
-        0,
-        Some(Verdict::StdoutLimit),
+        &|end| end.overflow = Some(Verdict::StdoutLimit),
         killed(Verdict::StdoutLimit),
     );
-    check(
-        Ended::Signalled(9),
-        2000,
-        Some(Verdict::Killed),
-        killed(Verdict::Killed),
-    );
+    // What it was killed for, not what was found afterwards.
+    let both = |end: &mut End| {
+        end.exit.over = Some(Over::Memory);
+        end.overflow = Some(Verdict::StderrLimit);
+        end.exit.cpu_time = Duration::from_secs(9);
+    };
+    check(Ended::Signalled(9), &both, killed(Verdict::MemoryLimit));
+    let cancelled = |end: &mut End| {
+        both(end);
+        end.killed_for = Some(Verdict::Killed);
+    };
+    check(Ended::Exited(0), &cancelled, killed(Verdict::Killed));
 }
 
 #[tokio::test]
 async fn input_that_nobody_reads_is_no_fault() {
     static INPUT: [u8; 1 << 20] = [0; 1 << 20];
-    let (pipes, stdio) = pipes().expect("pipes");
+    let (mut pipes, stdio) = pipes().expect("pipes");
     drop(stdio);
-    let fed = tokio::time::timeout(Duration::from_millis(20), feed(pipes.stdin, &INPUT));
-    fed.await.expect_err("it never returns");
+    streams::write(&mut pipes.stdin, &INPUT).await;
 }

@@ -10,11 +10,16 @@ use rustix::mount::MountAttrFlags;
 use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
+use super::super::confine::{self, InForce};
 use super::super::error::{Failure, Step as _};
 use super::super::seccomp::Filter;
+use super::super::spec::Grants;
 use super::super::sys::{self, Forked, OneThread, Recursive};
 use super::super::{idmap, init, message, mounts, network, rootless};
-use super::{PROBE_SUBCOMMAND, missing, present};
+use super::{PROBE_SUBCOMMAND, SCOPES, missing, present};
+
+/// Name of the mechanism of rules for files.
+const LANDLOCK: &str = "landlock";
 
 /// What came of one mechanism.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,9 +68,14 @@ pub(super) fn ask(program: &Path) -> Vec<Mechanism> {
 }
 
 fn mechanism(finding: Finding) -> Mechanism {
+    let required = ![LANDLOCK, SCOPES].contains(&finding.name.as_str());
     match finding.failure {
-        None => present(&finding.name, detail(&finding.name)),
+        None => Mechanism {
+            required,
+            ..present(&finding.name, detail(&finding.name))
+        },
         Some(failure) => Mechanism {
+            required,
             remedy: finding.remedy,
             ..missing(&finding.name, failure, String::new())
         },
@@ -80,6 +90,8 @@ fn detail(name: &str) -> &'static str {
         "mount_api" => "workspaces are detached tmpfs mounts (fsopen, mount_setattr)",
         "proc" => "a job has a proc of its own PID namespace",
         "job_user" => "a job is in a user namespace of its own, without capabilities",
+        LANDLOCK => "a job writes only in its own places, whatever its mounts are",
+        SCOPES => "a job reaches no abstract socket and no process outside its sandbox",
         "seccomp" => "a filter allows what programs need",
         _ => "works",
     }
@@ -153,6 +165,9 @@ fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
         try_job_user(),
         "allow nested user namespaces (user.max_user_namespaces)",
     ))?;
+    for finding in try_landlock() {
+        tell(finding)?;
+    }
     let filter = Filter::for_jobs()
         .and_then(|filter| sys::install_filter(&filter))
         .step("install a filter");
@@ -163,9 +178,31 @@ fn try_sandbox(report: &OwnedFd) -> io::Result<()> {
     ))
 }
 
+/// A layer that sandboxes do without where it is not there.
+fn try_landlock() -> [Finding; 2] {
+    const REMEDY: &str = "boot a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` among the `lsm=`; \
+         scopes came with Linux 6.12";
+    let absent = || {
+        Err(Failure::new(
+            "landlock",
+            io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+        ))
+    };
+    let (files, scopes) = match confine::apply(&Grants::default()) {
+        Ok(InForce::FilesAndScopes) => (Ok(()), Ok(())),
+        Ok(InForce::Files) => (Ok(()), absent()),
+        Ok(InForce::Nothing) => (absent(), absent()),
+        Err(failure) => (Err(failure.clone()), Err(failure)),
+    };
+    [
+        Finding::new(LANDLOCK, files, REMEDY),
+        Finding::new(SCOPES, scopes, REMEDY),
+    ]
+}
+
 fn try_namespaces() -> Result<(), Failure> {
     nix::sched::unshare(init::NAMESPACES).step("unshare")?;
-    network::loopback_up().step("loopback")
+    network::own().step("network")
 }
 
 fn try_mounts() -> Result<(), Failure> {

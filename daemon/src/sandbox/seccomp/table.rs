@@ -9,6 +9,10 @@
 //! `process_vm` are allowed, and the kernel asks the same question for all three) and the
 //! personality without address randomisation (sanitizers and gdb).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::spec::Relaxation;
+
 /// What is done about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -22,8 +26,8 @@ pub(super) enum Rule {
     Kill,
     /// Made unless it asks for a namespace.
     Clone,
-    /// Made for the families of [`SOCKET_FAMILIES`], else `EAFNOSUPPORT`.
-    Socket,
+    /// Made for these families, else `EAFNOSUPPORT`.
+    Socket(&'static [u32]),
     /// Made unless its command is one of [`FOREIGN_COMMANDS`].
     Fcntl,
     /// Made unless it is for process [`INIT`].
@@ -43,7 +47,10 @@ pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
 pub(super) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 
 /// `AF_UNIX`, `AF_INET`, `AF_INET6`; the network namespace has nothing but its own loopback.
-pub(super) const SOCKET_FAMILIES: [u32; 3] = [1, 2, 10];
+const SOCKET_FAMILIES: &[u32] = &[1, 2, 10];
+
+/// The same and `AF_NETLINK`.
+const SOCKET_FAMILIES_AND_NETLINK: &[u32] = &[1, 2, 10, 16];
 
 /// Commands of `fcntl` by which a job would learn of other jobs that use the same file of a view,
 /// or make them wait: `F_SETLEASE`, `F_NOTIFY`, `F_SETDELEG`.
@@ -379,24 +386,93 @@ const SPECIAL: [(libc::c_long, Rule); 7] = [
     (libc::SYS_clone, Rule::Clone),
     // Its flags are in memory, where a filter can't look; the C library falls back to clone.
     (libc::SYS_clone3, Rule::Unknown),
-    (libc::SYS_socket, Rule::Socket),
-    (libc::SYS_socketpair, Rule::Socket),
+    (libc::SYS_socket, Rule::Socket(SOCKET_FAMILIES)),
+    (libc::SYS_socketpair, Rule::Socket(SOCKET_FAMILIES)),
     (libc::SYS_fcntl, Rule::Fcntl),
     (libc::SYS_prlimit64, Rule::NotInit),
     (libc::SYS_personality, Rule::Personality),
 ];
 
-/// Every call that is not simply refused, in the order of the numbers.
-pub(super) fn rules() -> Vec<(u32, Rule)> {
+/// What a relaxation changes: calls with their rule from then on.
+fn changes(relaxation: Relaxation) -> Vec<(libc::c_long, Rule)> {
+    let allowed = |calls: &[libc::c_long]| calls.iter().map(|call| (*call, Rule::Allow)).collect();
+    match relaxation {
+        Relaxation::Inotify => allowed(&INOTIFY),
+        Relaxation::IoUring => allowed(&[
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+        ]),
+        Relaxation::Netlink => {
+            let rule = Rule::Socket(SOCKET_FAMILIES_AND_NETLINK);
+            vec![(libc::SYS_socket, rule), (libc::SYS_socketpair, rule)]
+        }
+        Relaxation::Numa => allowed(&[
+            libc::SYS_get_mempolicy,
+            libc::SYS_set_mempolicy,
+            libc::SYS_mbind,
+            libc::SYS_migrate_pages,
+            libc::SYS_move_pages,
+        ]),
+        Relaxation::PerfEvents => allowed(&[libc::SYS_perf_event_open]),
+        Relaxation::SysvIpc => allowed(&[libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget]),
+        Relaxation::UserNamespaces => allowed(&[
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_mount_setattr,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_sethostname,
+            libc::SYS_setdomainname,
+        ]),
+        Relaxation::Userfaultfd => allowed(&[libc::SYS_userfaultfd]),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const INOTIFY: [libc::c_long; 4] = [
+    libc::SYS_inotify_init,
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_rm_watch,
+];
+#[cfg(target_arch = "aarch64")]
+const INOTIFY: [libc::c_long; 3] = [
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_rm_watch,
+];
+
+/// Every call that is not simply refused, in the order of the numbers; `more` is allowed besides.
+pub(super) fn rules(more: &BTreeSet<Relaxation>) -> Vec<(u32, Rule)> {
     let allowed = COMMON
         .into_iter()
         .chain(OWN)
         .chain(NEW)
         .map(|call| (call, Rule::Allow));
-    let mut rules: Vec<_> = allowed
-        .chain(SPECIAL)
+    let usual = allowed.chain(SPECIAL);
+    let changed = more.iter().flat_map(|relaxation| changes(*relaxation));
+    // Later ones take the place of earlier ones.
+    let rules: BTreeMap<u32, Rule> = usual
+        .chain(changed)
         .filter_map(|(call, rule)| Some((u32::try_from(call).ok()?, rule)))
         .collect();
-    rules.sort_unstable_by_key(|(call, _)| *call);
-    rules
+    rules.into_iter().collect()
+}
+
+/// The lists by which `rules` is made, for a test that no call is in two of them.
+#[cfg(test)]
+pub(super) fn listed() -> impl Iterator<Item = libc::c_long> {
+    let special = SPECIAL.into_iter().map(|(call, _)| call);
+    COMMON.into_iter().chain(OWN).chain(NEW).chain(special)
 }

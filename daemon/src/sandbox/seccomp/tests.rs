@@ -71,7 +71,7 @@ fn check(call: libc::c_long, first: u64, verdict: Verdict) {
 #[test]
 fn every_number_is_answered_as_the_table_says() {
     let filter = Filter::for_jobs().unwrap();
-    let rules = table::rules();
+    let rules = table::rules(&BTreeSet::new());
     let newest = rules.last().unwrap().0;
     for call in 0..1024 {
         let rule = rules
@@ -82,7 +82,7 @@ fn every_number_is_answered_as_the_table_says() {
             Ok(Rule::Allow | Rule::Clone | Rule::Fcntl | Rule::NotInit | Rule::Personality) => {
                 Verdict::Allow
             }
-            Ok(Rule::Socket) => Verdict::Errno(libc::EAFNOSUPPORT),
+            Ok(Rule::Socket(_)) => Verdict::Errno(libc::EAFNOSUPPORT),
             Ok(Rule::Unknown) => ENOSYS,
             Ok(Rule::Refuse | Rule::Kill) => unreachable!(),
             Err(_) if call > newest => ENOSYS,
@@ -98,12 +98,59 @@ fn every_number_is_answered_as_the_table_says() {
 
 #[test]
 fn no_call_is_listed_twice() {
-    let rules = table::rules();
-    let twice: Vec<_> = rules
-        .windows(2)
-        .filter(|pair| pair[0].0 == pair[1].0)
-        .collect();
-    assert!(twice.is_empty(), "{twice:?}");
+    let mut seen = BTreeSet::new();
+    let twice: Vec<_> = table::listed().filter(|call| !seen.insert(*call)).collect();
+    assert_eq!(twice, [0; 0]);
+}
+
+#[test]
+fn a_relaxation_allows_its_calls_and_no_other() {
+    let usual = Filter::for_jobs().unwrap();
+    let check = |relaxation, calls: &[libc::c_long]| {
+        let filter = Filter::relaxed(&BTreeSet::from([relaxation])).unwrap();
+        let newest = table::rules(&BTreeSet::new()).last().unwrap().0;
+        for call in 0..newest {
+            let (before, after) = (
+                run(&usual, Call::new(call, 0)),
+                run(&filter, Call::new(call, 0)),
+            );
+            if calls.contains(&libc::c_long::from(call)) {
+                assert_eq!(after, Verdict::Allow.code(), "{relaxation:?} {call}");
+            } else {
+                assert_eq!(after, before, "{relaxation:?} {call}");
+            }
+        }
+        for call in [X32_BIT, X32_BIT + 1] {
+            assert_eq!(run(&filter, Call::new(call, 0)), Verdict::Kill.code());
+        }
+    };
+    check(
+        Relaxation::IoUring,
+        &[
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+        ],
+    );
+    check(
+        Relaxation::SysvIpc,
+        &[libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget],
+    );
+    check(Relaxation::Userfaultfd, &[libc::SYS_userfaultfd]);
+    check(Relaxation::PerfEvents, &[libc::SYS_perf_event_open]);
+    let netlink = Filter::relaxed(&BTreeSet::from([Relaxation::Netlink])).unwrap();
+    let socket = |family: i32| {
+        let call = Call::new(number(libc::SYS_socket), u64::from(family.unsigned_abs()));
+        run(&netlink, call)
+    };
+    assert_eq!(socket(libc::AF_NETLINK), Verdict::Allow.code());
+    assert_eq!(
+        socket(libc::AF_PACKET),
+        Verdict::Errno(libc::EAFNOSUPPORT).code()
+    );
+    let nested = Filter::relaxed(&BTreeSet::from([Relaxation::UserNamespaces])).unwrap();
+    let clone = Call::new(number(libc::SYS_clone), 1 << 28);
+    assert_eq!(run(&nested, clone), Verdict::Allow.code());
 }
 
 #[test]

@@ -194,6 +194,34 @@ fn small_files_one_after_the_other_find_the_next_fragment_loaded() {
 }
 
 #[test]
+fn the_later_blocks_of_a_large_request_can_be_loaded_by_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let scene = Scene::new(scratch.path(), &[("big", big())]);
+    assert!(scene.read("big", 0, 8 * BLOCK) == big()[..8 * to_usize(BLOCK)]);
+    assert_eq!(
+        scene.stats().blocks,
+        8,
+        "whoever is idle, each is loaded once"
+    );
+    // The same with the others being faster.
+    let ino = scene.ino("big");
+    let mut scratch = Scratch::default();
+    let bytes = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while scene.stats().blocks < 10 {
+                scene.work_ahead();
+            }
+        });
+        let read = scene
+            .vfs
+            .read(ino, 8 * u64::from(BLOCK), 3 * BLOCK, &mut scratch);
+        read.unwrap().to_vec()
+    });
+    assert!(bytes == big()[8 * to_usize(BLOCK)..]);
+    assert!(scene.stats().blocks <= 11);
+}
+
+#[test]
 fn nothing_is_loaded_ahead_of_those_who_jump_about() {
     let scratch = tempfile::tempdir().unwrap();
     let scene = Scene::new(scratch.path(), &[("big", big())]);

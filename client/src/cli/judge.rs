@@ -1,0 +1,290 @@
+//! `piston judge`: one program against many inputs, and a table of verdicts.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::Client;
+use crate::api::{
+    BatchCase, BatchRequest, BatchResponse, Code, Compare, InputFile, Limits, OutputEncoding,
+    StageLimits, Stdin, Verdict,
+};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::flags::Judge;
+use super::plan::{Wanted, Words, base_name, read_file, understand, with_others};
+use super::render::{Screen, Table, pass};
+use super::run::{found, missing_version};
+
+/// What a folder calls what has to be printed.
+const EXPECTED: [&str; 2] = ["out", "ans"];
+
+/// A program with its cases, everything read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Trial {
+    wanted: Wanted,
+    range: String,
+    /// What the cases are called.
+    names: Vec<String>,
+    /// All but the language.
+    request: BatchRequest,
+}
+
+impl Trial {
+    /// Reads what `flags` name.
+    pub(super) fn new(flags: Judge) -> Result<Self, Failure> {
+        let compare = compare(&flags.compare)?;
+        let Words {
+            wanted,
+            range,
+            file,
+            args,
+        } = understand(flags.words)?;
+        let [cases] = &args[..] else {
+            return Err(
+                Failure::new("the cases are missing, or there is more than them")
+                    .next(format!("`piston judge {} CASES`", file.display())),
+            );
+        };
+        let main = InputFile::new(base_name(&file)?, &read_file(&file)?);
+        let (names, cases) = read_cases(Path::new(cases), compare)?;
+        let run = Limits {
+            wall_time_ms: flags.timeout,
+            memory_bytes: flags.memory,
+            ..Limits::default()
+        };
+        Ok(Self {
+            wanted,
+            range,
+            names,
+            request: BatchRequest {
+                files: with_others(main, &file, &flags.files)?,
+                limits: StageLimits {
+                    compile: Limits::default(),
+                    run,
+                },
+                encoding: OutputEncoding::Utf8,
+                cases,
+                stop_on_failure: flags.stop_on_failure,
+                parallel: flags.parallel,
+                ..BatchRequest::default()
+            },
+        })
+    }
+}
+
+fn compare(word: &str) -> Result<Compare, Failure> {
+    match word {
+        "exact" => Ok(Compare::Exact),
+        "trim" => Ok(Compare::Trim),
+        "tokens" => Ok(Compare::Tokens),
+        other => Err(Failure::new(format!("`{other}` is no way to compare"))
+            .next("write `--compare exact`, `trim` or `tokens`")),
+    }
+}
+
+/// The cases at a path, with their names.
+fn read_cases(path: &Path, compare: Compare) -> Result<(Vec<String>, Vec<BatchCase>), Failure> {
+    if path.is_dir() {
+        return read_folder(path, compare);
+    }
+    let text = read_file(path)?;
+    let cases: Vec<BatchCase> = serde_json::from_slice(&text).map_err(|error| {
+        Failure::new(format!("{} is not a list of cases", path.display()))
+            .because(error)
+            .next(r#"write [{"stdin": "1 2", "expected_stdout": "3"}, ...], or name a folder"#)
+    })?;
+    if cases.is_empty() {
+        return Err(Failure::new(format!(
+            "there is no case in {}",
+            path.display()
+        )));
+    }
+    let names = (1..=cases.len()).map(|number| number.to_string());
+    Ok((names.collect(), cases))
+}
+
+fn read_folder(folder: &Path, compare: Compare) -> Result<(Vec<String>, Vec<BatchCase>), Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new(format!("can't list {}", folder.display())).because(error)
+    };
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let is_input = path.extension().is_some_and(|ending| ending == "in");
+        if let (true, Some(name)) = (is_input, path.file_stem().and_then(|name| name.to_str())) {
+            names.insert(name.to_owned());
+        }
+    }
+    if names.is_empty() {
+        let text = format!("there is no case in {}", folder.display());
+        return Err(Failure::new(text).next("a case is NAME.in, with NAME.out or NAME.ans"));
+    }
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.sort_by(|one, other| by_number(one, other));
+    let case = |name: &String| {
+        let file = |ending: &str| -> PathBuf { folder.join(format!("{name}.{ending}")) };
+        let input = read_file(&file("in"))?;
+        let expected = EXPECTED.iter().map(|ending| file(ending));
+        let expected = expected
+            .filter(|path| path.exists())
+            .map(|path| read_file(&path));
+        let expected = expected.into_iter().next().transpose()?;
+        Ok(BatchCase {
+            stdin: Some(Stdin::from(&input[..])),
+            expected_stdout: expected.map(|bytes| Stdin::from(&bytes[..])),
+            compare,
+            ..BatchCase::default()
+        })
+    };
+    let cases = names.iter().map(case).collect::<Result<_, Failure>>()?;
+    Ok((names, cases))
+}
+
+/// Names in the order of the numbers in them: `2` before `10`.
+fn by_number(one: &str, other: &str) -> Ordering {
+    let parts = |name: &str| -> Vec<(String, u64)> {
+        let mut parts = Vec::new();
+        let mut rest = name;
+        while !rest.is_empty() {
+            let digits = rest
+                .find(|c: char| c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            let (text, after) = rest.split_at(digits);
+            let end = after
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(after.len());
+            let (number, after) = after.split_at(end);
+            parts.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
+            rest = after;
+        }
+        parts
+    };
+    parts(one).cmp(&parts(other)).then_with(|| one.cmp(other))
+}
+
+/// Runs the cases and shows what came of them.
+pub(super) async fn judge(client: &Client, trial: &Trial, screen: &Screen) -> Result<Exit> {
+    let candidates = found(client, &trial.wanted).await?;
+    for (package, language) in &candidates {
+        let request = BatchRequest {
+            language: Some(language.clone()),
+            ..trial.request.clone()
+        };
+        match client.batch(package, &trial.range, &request).await {
+            Err(error) if error.code() == Some(Code::PackageNotFound) && candidates.len() > 1 => {}
+            response => return show(&response?, trial, screen),
+        }
+    }
+    Err(missing_version(&candidates, &trial.range))
+}
+
+fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit> {
+    screen.show(response, |response| {
+        let mut table = Table::new(["CASE", "VERDICT", "TIME", "MEMORY", ""]);
+        for (case, name) in response.cases.iter().zip(&trial.names) {
+            let run = case.run.as_ref();
+            let message = run.and_then(|run| run.message.clone());
+            table.row(&[
+                name.clone(),
+                case.verdict.map_or("-", word).to_owned(),
+                run.map_or("-".to_owned(), |run| run.wall_time_ms.to_string()),
+                run.map_or("-".to_owned(), |run| run.memory_bytes.to_string()),
+                message.unwrap_or_default(),
+            ]);
+        }
+        screen.table(&table)
+    })?;
+    if response.verdict == Verdict::CompileError {
+        if let Some(compile) = &response.compile {
+            pass(b"", compile.output.as_bytes())?;
+        }
+        screen.note("the program does not compile");
+    }
+    let verdicts = response.cases.iter().filter_map(|case| case.verdict);
+    let right = verdicts
+        .filter(|verdict| *verdict == Verdict::Accepted)
+        .count();
+    let all = response.cases.len();
+    screen.note(format!(
+        "{}: {right} of {all} accepted",
+        word(response.verdict)
+    ));
+    Ok(match response.verdict {
+        Verdict::Accepted => Exit::Done,
+        Verdict::Internal => Exit::Failed,
+        _ => Exit::Program(1),
+    })
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accepted => "AC",
+        Verdict::WrongAnswer => "WA",
+        Verdict::CompileError => "CE",
+        Verdict::RuntimeError => "RE",
+        Verdict::Signalled => "SG",
+        Verdict::TimedOut => "TO",
+        Verdict::StdoutLimit => "OL",
+        Verdict::StderrLimit => "EL",
+        Verdict::MemoryLimit => "ML",
+        Verdict::Killed => "KL",
+        Verdict::Internal => "XX",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_stand_in_the_order_of_their_numbers() {
+        let mut names = ["b2", "a", "10", "2", "b10", "2a", "02", "b2c"];
+        names.sort_by(|one, other| by_number(one, other));
+        assert_eq!(names, ["02", "2", "2a", "10", "a", "b2", "b2c", "b10"]);
+    }
+
+    #[test]
+    fn a_folder_is_its_inputs_with_what_they_should_give() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in [
+            ("2.in", "two"),
+            ("10.in", "ten"),
+            ("10.out", "TEN"),
+            ("2.ans", "TWO"),
+            ("x.in", ""),
+            ("stray.out", ""),
+        ] {
+            fs::write(folder.path().join(name), text).expect("written");
+        }
+        let (names, cases) = read_cases(folder.path(), Compare::Trim).expect("cases");
+        assert_eq!(names, ["2", "10", "x"]);
+        let text = |text: &str| Some(Stdin::Text(text.to_owned()));
+        assert_eq!(
+            (&cases[0].stdin, &cases[0].expected_stdout),
+            (&text("two"), &text("TWO"))
+        );
+        assert_eq!(cases[1].expected_stdout, text("TEN"));
+        assert_eq!(cases[2].expected_stdout, None);
+    }
+
+    #[test]
+    fn a_list_in_json_is_taken_as_the_api_has_it() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let cases = |text: &str| {
+            fs::write(file.path(), text).expect("written");
+            read_cases(file.path(), Compare::Trim)
+        };
+        let (names, read) =
+            cases(r#"[{"stdin": "1"}, {"args": ["x"], "compare": "tokens"}]"#).expect("cases");
+        assert_eq!(names, ["1", "2"]);
+        assert_eq!(read[1].compare, Compare::Tokens);
+        for bad in ["", "{}", "[]", r#"[{"input": ""}]"#] {
+            cases(bad).expect_err(bad);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What reaches the server, and what that costs: counted, not timed, so never noisy. The tree is a
+//! real one, the host's Python.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use piston_fs::mount::Stats;
+
+use crate::support::{Mount, image, shell};
+
+/// The host's Python library: some thousand files, most of them small.
+fn python() -> PathBuf {
+    let list = fs::read_dir("/usr/lib").expect("a Linux system");
+    let mut found: Vec<_> = list
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("python3."))
+        })
+        .collect();
+    found.sort();
+    found.pop().expect("these tests need Python")
+}
+
+/// A mount that shows the tree as a package and in two views.
+fn shown() -> Mount {
+    let mount = Mount::new();
+    let packed = mount
+        .scratch
+        .image(python(), &["-Xcompression-level", "1", "-no-xattrs"]);
+    for path in ["packages/python", "views/a", "views/b"] {
+        mount.publish(path, &[image(&packed)]);
+    }
+    mount
+}
+
+/// What was asked for in the course of something.
+fn asked(mount: &Mount, work: impl FnOnce()) -> Stats {
+    let before = mount.server.stats();
+    work();
+    let after = mount.server.stats();
+    Stats {
+        requests: after.requests - before.requests,
+        lookups: after.lookups - before.lookups,
+        opens: after.opens - before.opens,
+        reads: after.reads - before.reads,
+        listings: after.listings - before.listings,
+        read_bytes: after.read_bytes - before.read_bytes,
+        blocks: after.blocks - before.blocks,
+        block_bytes: after.block_bytes - before.block_bytes,
+        ..after
+    }
+}
+
+/// Nothing was asked for but what the kernel never keeps (statfs, absent attributes).
+fn assert_silent(warm: &Stats) {
+    let asked = (warm.lookups, warm.opens, warm.reads, warm.listings);
+    assert_eq!(asked, (0, 0, 0, 0), "{warm:?}");
+}
+
+/// Names everything and looks at its attributes; gives the number of directories.
+fn find(root: &Path) -> u64 {
+    let dirs = shell(&format!(
+        "find {} -printf '%y %s %m %T@\\n' | grep -c ^d",
+        root.display()
+    ));
+    dirs.trim().parse().expect("a number")
+}
+
+fn read_everything(root: &Path) {
+    let line = "find . -type f -print0 | sort -z | xargs -0 cat > /dev/null";
+    shell(&format!("cd {} && {line}", root.display()));
+}
+
+#[test]
+fn a_cold_find_costs_two_requests_a_directory_and_a_warm_one_none() {
+    let mount = shown();
+    let root = mount.path("views/a");
+    let mut directories = 0;
+    let cold = asked(&mount, || directories = find(&root));
+    assert!(directories > 50, "{directories}");
+    // Those above the tree and the questions that the kernel asks once for ever.
+    let once = 16;
+    assert!(
+        cold.requests <= 2 * directories + once,
+        "{directories}: {cold:?}"
+    );
+    let warm = asked(&mount, || assert_eq!(find(&root), directories));
+    assert_silent(&warm);
+}
+
+#[test]
+fn reading_everything_inflates_hardly_more_than_is_read_and_a_second_time_nothing() {
+    let mount = shown();
+    let cold = asked(&mount, || read_everything(&mount.path("views/a")));
+    assert!(cold.read_bytes > 10 << 20, "{cold:?}");
+    assert!(cold.block_bytes * 100 <= cold.read_bytes * 105, "{cold:?}");
+    for view in ["views/a", "views/b"] {
+        let warm = asked(&mount, || read_everything(&mount.path(view)));
+        // A kernel that is short of memory drops a page here and there.
+        assert!(warm.reads * 100 <= cold.reads, "{view}: {warm:?}");
+        assert_eq!(warm.opens, 0, "{view}: {warm:?}");
+    }
+}
+
+#[test]
+fn a_second_run_of_a_program_asks_for_nothing() {
+    let mount = shown();
+    let line = format!(
+        "PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={} python3 -S -c 'import json, email.mime.text, asyncio'",
+        mount.path("views/a").display()
+    );
+    let cold = asked(&mount, || drop(shell(&line)));
+    assert!(cold.reads > 0, "{cold:?}");
+    let warm = asked(&mount, || drop(shell(&line)));
+    assert_silent(&warm);
+}
+
+#[test]
+fn a_node_of_an_image_in_a_view_takes_at_most_120_bytes_of_memory() {
+    let mount = Mount::new();
+    let packed = mount
+        .scratch
+        .image(python(), &["-Xcompression-level", "1", "-no-xattrs"]);
+    mount.publish("views/a", &[image(&packed)]);
+    let stats = mount.server.stats();
+    assert!(stats.nodes > 1000, "{stats:?}");
+    let each = stats.table_bytes / stats.nodes;
+    assert!(each <= 120, "{each} bytes a node: {stats:?}");
+}

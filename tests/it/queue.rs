@@ -1,0 +1,125 @@
+//! Admission: who waits, who is told so, and that nobody is lost.
+
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use piston_tests::{Daemon, Who, free_port, http, packages};
+use serde_json::json;
+
+const EXECUTE: &str = "/api/v3/packages/bash/*/execute";
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_thousand_submissions_at_once_are_all_answered() {
+    let config = "[jobs]\nmax_concurrent = 8\nmax_queued = 600\n";
+    let daemon = Daemon::start_with(Who::User, config, &[]);
+    packages::install(&daemon, &["bash"]);
+    let (address, body) = (daemon.address(), json!({"code": "echo hi"}).to_string());
+    let ask = |_| {
+        let (address, body) = (address.clone(), body.clone());
+        thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(move || http::request(&address, "POST", EXECUTE, &[], body.as_bytes()))
+            .expect("a thread")
+    };
+    let asked: Vec<_> = (0..1000).map(ask).collect();
+    let mut count = [0, 0];
+    for reply in asked {
+        let reply = reply.join().expect("a reply");
+        match reply.status {
+            200 => assert_eq!(reply.json()["run"]["stdout"], "hi\n"),
+            429 => {
+                assert_eq!(reply.json()["code"], "queue_full");
+                assert!(reply.header("retry-after").is_some());
+            }
+            other => panic!("{other}: {}", String::from_utf8_lossy(&reply.body)),
+        }
+        count[usize::from(reply.status == 429)] += 1;
+    }
+    assert!(count[0] >= 608, "{count:?}");
+    wait_until("nothing is left", || {
+        daemon.get("/api/v3/jobs").json() == json!([])
+    });
+}
+
+#[test]
+fn requesters_take_turns_and_the_list_says_who_waits() {
+    let port = free_port();
+    let config = "[jobs]\nmax_concurrent = 1\n";
+    let daemon = Daemon::start_with(Who::User, config, &["--listen", &port.to_string()]);
+    packages::install(&daemon, &["bash"]);
+    let submit = |address: http::Address, code: &'static str| {
+        let body = json!({ "code": code }).to_string();
+        thread::spawn(move || {
+            let reply = http::request(&address, "POST", EXECUTE, &[], body.as_bytes());
+            assert_eq!(reply.status, 200);
+            Instant::now()
+        })
+    };
+    let queued = |count: usize| {
+        let jobs = daemon.get("/api/v3/jobs").json();
+        let jobs = jobs.as_array().expect("a list");
+        jobs.iter().filter(|job| job["state"] == "queued").count() == count
+    };
+    let running = submit(daemon.address(), "sleep 2");
+    wait_until("it runs", || {
+        daemon.get("/api/v3/jobs").json()[0]["state"] == "run"
+    });
+    let mut waiting = Vec::new();
+    for count in 1..=4 {
+        waiting.push(submit(daemon.address(), "sleep 0.2"));
+        wait_until("it waits", || queued(count));
+    }
+    let other = submit(http::Address::Tcp(port), ":");
+    wait_until("the other waits", || queued(5));
+    let jobs = daemon.get("/api/v3/jobs").json();
+    let jobs = jobs.as_array().expect("a list");
+    let by = |name: &str| {
+        let fits = jobs.iter().filter(|job| job["requester"] == name);
+        fits.count()
+    };
+    assert_eq!(by("127.0.0.1"), 1, "{jobs:?}");
+    let own = jobs[0]["requester"].as_str().expect("a requester");
+    assert!(own.starts_with("uid ") || own == "127.0.0.1", "{jobs:?}");
+
+    running.join().expect("ended");
+    let other = other.join().expect("ended");
+    let ends: Vec<_> = waiting
+        .into_iter()
+        .map(|job| job.join().expect("ended"))
+        .collect();
+    assert!(other < ends[1], "it waited for a line that is not its own");
+}
+
+#[test]
+fn who_leaves_the_line_is_not_run() {
+    let config = "[jobs]\nmax_concurrent = 1\n";
+    let daemon = Daemon::start_with(Who::User, config, &[]);
+    packages::install(&daemon, &["bash"]);
+    let begin = |code: &str| {
+        let body = json!({ "code": code }).to_string();
+        http::begin(&daemon.address(), "POST", EXECUTE, &[], body.as_bytes())
+    };
+    let count = |count: usize| {
+        let jobs = daemon.get("/api/v3/jobs").json();
+        jobs.as_array().is_some_and(|jobs| jobs.len() == count)
+    };
+    let running = begin("sleep 30");
+    wait_until("it runs", || count(1));
+    let waits = begin("echo never");
+    wait_until("it waits", || count(2));
+    drop(waits);
+    wait_until("it has left", || count(1));
+    drop(running);
+    wait_until("all have left", || count(0));
+    let still_there = UnixStream::connect(daemon.socket());
+    still_there.expect("it still listens");
+}
