@@ -11,12 +11,12 @@ mod contents;
 mod counted;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
-#[path = "mounts/kernel.rs"]
-mod kernel;
 // `cfg(test)` always holds here; it tells clippy that helpers in these modules are test code.
 #[cfg(test)]
 #[path = "mounts/figures.rs"]
 mod figures;
+#[path = "mounts/kernel.rs"]
+mod kernel;
 #[path = "mounts/life.rs"]
 mod life;
 #[cfg(test)]
