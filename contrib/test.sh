@@ -10,7 +10,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 # command -> Debian package that brings it
 needs=(
-    mksquashfs:squashfs-tools fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
+    mksquashfs:squashfs-tools tar2sqfs:squashfs-tools-ng fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
     /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl
 )
 PATH=$PATH:/usr/sbin:/sbin

@@ -50,6 +50,15 @@ enum Command {
     /// Check one image and write its index. Runs in a child of the daemon.
     #[command(hide = true)]
     VerifyImage { image: PathBuf, index: PathBuf },
+    /// Write a checked image anew with zstd. Runs in a child of the daemon.
+    #[command(hide = true)]
+    RecompressImage {
+        image: PathBuf,
+        index: PathBuf,
+        out: PathBuf,
+        /// Processor time that it may take.
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +125,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::VerifyImage { image, index } => {
             return packages::verify_image_main(&image, &index);
         }
+        Command::RecompressImage {
+            image,
+            index,
+            out,
+            seconds,
+        } => packages::recompress_image_main(&image, &index, &out, seconds)
+            .map_err(anyhow::Error::msg),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

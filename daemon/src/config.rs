@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: LimitPolicy,
     /// How long making a package may take.
     pub make_timeout: Duration,
+    /// Compressors whose images are written anew when they are installed.
+    pub recompress: Vec<String>,
     /// Repositories that are to be configured: name -> URL.
     pub repositories: BTreeMap<String, String>,
     /// Whose host ids jobs use.

@@ -25,6 +25,7 @@ mod installed;
 mod list;
 pub mod make;
 mod opening;
+mod recompress;
 mod remove;
 mod repo;
 pub mod resolve;
@@ -46,12 +47,14 @@ pub use files::PathError;
 pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
+pub use recompress::recompress_image_main;
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
+use recompress::Recompressor;
 use repo::Repositories;
 use state::State;
 use verify::Verifier;
@@ -111,12 +114,16 @@ pub struct Packages {
 
 impl Packages {
     /// Opens the state in `data` (which the caller has locked), sweeps what a crash left, and
-    /// publishes every installed package in `fs`.
+    /// publishes every installed package in `fs`. Images of the compressors that `recompress` names
+    /// are written anew when they are installed.
     pub async fn open(
         data: DataDirectory,
         fs: Arc<piston_fs::mount::Server>,
+        recompress: Vec<String>,
     ) -> Result<Arc<Self>, PackagesError> {
-        Self::open_with(data, fs, Verifier::of_this_program(), Patience::default()).await
+        let recompressor = Recompressor::of_this_program(recompress);
+        let verifier = Verifier::of_this_program().recompressing(recompressor);
+        Self::open_with(data, fs, verifier, Patience::default()).await
     }
 
     async fn open_with(

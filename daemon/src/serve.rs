@@ -201,7 +201,7 @@ async fn engine(
     let mount = fs.path().to_owned();
     let groups = groups(config);
     let (packages, mechanisms) = tokio::join!(
-        Packages::open(data, fs),
+        Packages::open(data, fs, config.recompress.clone()),
         tokio::task::spawn_blocking(host::examine)
     );
     let (packages, mechanisms) = (packages.map_err(unopened)?, mechanisms?);

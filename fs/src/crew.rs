@@ -23,15 +23,26 @@ const SPARES: usize = 64;
 /// Something to do.
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
-/// Who asks: a user, and the PID namespace that he asks from. A job has a namespace of its own
-/// that it can't leave, so a job is one requester, with all its processes, also where all jobs
-/// are one user.
+/// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Requester {
     /// The user.
     pub(crate) uid: u32,
-    /// The number of the PID namespace; 0 when that is not known.
-    pub(crate) space: u64,
+    /// Which of his doings.
+    pub(crate) group: Group,
+}
+
+/// What counts as one requester among those of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Group {
+    /// All that is in a PID namespace of its own, by the namespace's number. A job is in one and
+    /// can't leave it, so it is one requester however many processes it has, also where all jobs
+    /// are one user.
+    Space(u64),
+    /// A process of the PID namespace that this server is in.
+    Process(u32),
+    /// Whatever is not seen from here.
+    Unknown,
 }
 
 /// The number of a request, in the order in which they came.

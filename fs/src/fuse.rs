@@ -3,12 +3,9 @@
 //! Owns what the kernel may keep and for how long: everything, for years. Nothing changes in this
 //! filesystem but views that come and go, and `mount.rs` tells the kernel about those.
 //!
-//! Every request is a panic boundary: a panic is that request's EIO. An error is logged here and
-//! nowhere else: a damaged file once, what callers do wrong not at all.
-//!
-//! Reads that have to load something go through the crew, fairly; everything else is answered by
-//! the thread that read the request. `pending.rs` knows what is under way and for how long,
-//! `requesters.rs` whom it is for.
+//! `desk.rs` is where the answers come from, and the panic boundary. Reads that have to load
+//! something go through the crew, fairly; everything else is answered by the thread that read the
+//! request. `pending.rs` knows what is under way and for how long, `requesters.rs` whom it is for.
 //!
 //! # Locks
 //!
@@ -22,16 +19,14 @@
 //! none of them can change, so there is nothing else that such a lock could guard.
 
 mod convert;
+mod desk;
 mod pending;
 mod requesters;
 
-use std::any::Any;
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -44,15 +39,14 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::crew::Crew;
 use crate::error::FsError;
 use crate::ino::Ino;
 use crate::stats::Asked;
-use crate::vfs::{Item, Scratch, Vfs};
+use crate::vfs::Item;
 use convert::{BLOCK_SIZE, attr, errno, file_type, no_entry, reply_xattr};
-pub(crate) use pending::{LOOKS, Overdue};
-use pending::{Pending, UnderWay};
-use requesters::Requesters;
+pub(crate) use desk::Desk;
+use desk::SCRATCH;
+pub(crate) use pending::LOOKS;
 
 /// How long the kernel may keep names, also of what is not there, and attributes.
 const FOR_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
@@ -85,10 +79,6 @@ const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_FLOCK_LOCKS,
 ];
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
 /// The filesystem as fuser drives it.
 #[derive(Debug)]
 pub(crate) struct Fuse {
@@ -97,121 +87,6 @@ pub(crate) struct Fuse {
     opens_itself: bool,
     /// The same for directories.
     opens_directories_itself: bool,
-}
-
-/// What answers requests.
-#[derive(Debug)]
-pub(crate) struct Desk {
-    vfs: Arc<Vfs>,
-    crew: Arc<Crew>,
-    pending: Arc<Pending>,
-    requesters: Requesters,
-}
-
-impl Desk {
-    /// A desk for a filesystem.
-    pub(crate) fn new(vfs: Arc<Vfs>, crew: Arc<Crew>) -> Self {
-        Self {
-            vfs,
-            crew,
-            pending: Arc::default(),
-            requesters: Requesters::default(),
-        }
-    }
-
-    /// One look of the watchdog: refuses the reads that take too long, and has others done in
-    /// their place. False when a request hangs that can't be refused.
-    pub(crate) fn look(self: &Arc<Self>) -> bool {
-        let refused = match self.pending.look() {
-            Overdue::Refused(refused) => refused,
-            Overdue::Lost => return false,
-        };
-        if !refused.is_empty() {
-            self.vfs.counters().late(refused.len());
-            let reads = refused.len();
-            tracing::error!(
-                reads,
-                "reading takes too long: is the disk of an image gone?"
-            );
-        }
-        for ticket in refused {
-            self.crew.give_up(ticket);
-        }
-        true
-    }
-
-    /// Answers a request of the kernel, which touches memory only.
-    fn ask<T>(
-        &self,
-        (asked, ino): (Asked, Ino),
-        question: impl FnOnce(&Vfs) -> Result<T, FsError>,
-    ) -> Result<T, Errno> {
-        self.vfs.counters().request(asked);
-        let _under_way = self.pending.watch();
-        self.find_out(ino, question)
-    }
-
-    /// Asks the filesystem, whatever happens there.
-    fn find_out<T>(
-        &self,
-        ino: Ino,
-        question: impl FnOnce(&Vfs) -> Result<T, FsError>,
-    ) -> Result<T, Errno> {
-        let answer = catch_unwind(AssertUnwindSafe(|| question(&self.vfs)));
-        let answer = answer.unwrap_or_else(|panic| Err(FsError::Panicked(panic_text(&*panic))));
-        answer.map_err(|error| {
-            self.log(ino, &error);
-            errno(&error)
-        })
-    }
-
-    /// Reads what has to be loaded, and answers unless that took too long.
-    fn read(&self, under_way: &UnderWay, (ino, offset, size): (Ino, u64, u32)) {
-        if under_way.is_refused() {
-            return;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let bytes = self.find_out(ino, |vfs| vfs.read(ino, offset, size, scratch));
-            if let Some(reply) = under_way.reply() {
-                match bytes {
-                    Ok(bytes) => reply.data(&bytes),
-                    Err(errno) => reply.error(errno),
-                }
-            }
-        });
-    }
-
-    fn log(&self, ino: Ino, error: &FsError) {
-        match error {
-            FsError::Image(cause) => {
-                self.vfs.counters().error();
-                if let Some(file) = self.vfs.first_damage(ino) {
-                    let cause: &dyn std::error::Error = &**cause;
-                    tracing::error!(%ino, file, cause, "a file of a package is damaged");
-                }
-            }
-            FsError::Inconsistent(reason) => {
-                self.vfs.counters().error();
-                if let Some(file) = self.vfs.first_damage(ino) {
-                    tracing::error!(%ino, file, reason, "a file of a package is damaged");
-                }
-            }
-            FsError::Panicked(text) => {
-                self.vfs.counters().error();
-                tracing::error!(%ino, text, "a filesystem request panicked");
-            }
-            FsError::Gone
-            | FsError::Stale
-            | FsError::NotDirectory
-            | FsError::IsDirectory
-            | FsError::WrongKind
-            | FsError::NoAttribute
-            | FsError::Range
-            | FsError::ReadOnly
-            | FsError::Late
-            | FsError::NotNeeded => tracing::trace!(%ino, %error, "refused"),
-        }
-    }
 }
 
 impl Fuse {
@@ -226,7 +101,7 @@ impl Fuse {
 
     /// The errno of a request that is refused whatever it holds.
     fn refuse(&self, asked: Asked, error: &FsError) -> Errno {
-        self.desk.vfs.counters().request(asked);
+        self.desk.count(asked);
         errno(error)
     }
 
@@ -340,13 +215,10 @@ impl Filesystem for Fuse {
             }
             None
         });
-        let Some(reply) = reply else { return };
-        let under_way = desk.pending.hold(reply);
-        let who = desk.requesters.of(request.uid(), request.pid());
-        let ticket = under_way.ticket;
-        let here = Arc::clone(desk);
-        let read = move || here.read(&under_way, (ino, offset, size));
-        desk.crew.submit(who, ticket, Box::new(read));
+        if let Some(reply) = reply {
+            let who = (request.uid(), request.pid());
+            desk.submit(who, reply, (ino, offset, size));
+        }
     }
 
     fn readdir(
@@ -442,7 +314,7 @@ impl Filesystem for Fuse {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        self.desk.vfs.counters().request(Asked::Other);
+        self.desk.count(Asked::Other);
         reply.locked(0, 0, nix::libc::F_UNLCK, 0);
     }
 
@@ -460,7 +332,7 @@ impl Filesystem for Fuse {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        self.desk.vfs.counters().request(Asked::Other);
+        self.desk.count(Asked::Other);
         reply.ok();
     }
 
@@ -511,29 +383,9 @@ fn flow(full: bool) -> ControlFlow<()> {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owners::Owners;
-
-    #[test]
-    fn a_panic_is_an_input_output_error_of_its_request_alone() {
-        let vfs = Vfs::new(0, Duration::from_mins(1), Owners::of_this_process());
-        let desk = Desk::new(Arc::new(vfs), Arc::new(Crew::new(2, 1)));
-        let asked = (Asked::Other, Ino::ROOT);
-        let answer = desk.ask(asked, |_| -> Result<(), FsError> { panic!("a bug") });
-        assert_eq!(answer.unwrap_err().code(), 5);
-        let stat = desk.ask(asked, |vfs| vfs.getattr(Ino::ROOT)).unwrap();
-        assert_eq!(stat.ino, Ino::ROOT);
-        let stats = desk.vfs.stats();
-        assert_eq!((stats.requests, stats.errors), (2, 1));
-    }
 
     #[test]
     fn names_that_are_missing_have_the_number_that_the_kernel_remembers_as_missing() {

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use self::blocks::Decoder;
 use self::format::NONE;
-use self::index::{Fragment, Node, RegularFile, Tables, Tag};
+use self::index::{Fragment, Node, NodeXattrs, RegularFile, Tables, Tag};
 use crate::node::{Attr, Kind};
 use crate::num::{to_u32, to_usize};
 
@@ -141,6 +141,11 @@ impl Image {
         })
     }
 
+    /// The image file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The same image, with a file where a mount keeps which blocks are read first, to have them
     /// ready at the next start.
     #[must_use]
@@ -159,6 +164,11 @@ impl Image {
     /// sha256 of the image file, as recorded when it was verified.
     pub fn digest(&self) -> [u8; 32] {
         self.tables.facts.digest
+    }
+
+    /// Name of its compressor as `mksquashfs -comp` has it; `none` where there is none.
+    pub fn compressor(&self) -> &'static str {
+        self.tables.facts.codec.name()
     }
 
     /// Bytes of a full data block.
@@ -186,6 +196,8 @@ impl Image {
             .node(node)
             .expect("Invariant: nodes stay with their image");
         let owner = |position: u16| self.tables.owners[usize::from(position)];
+        let (size, content) = self.lengths(record);
+        let attributes = self.xattr_set(node).map_or(0, |set| u64::from(set.size));
         Attr {
             kind: self.kind(record),
             mode: record.permissions(),
@@ -193,6 +205,9 @@ impl Image {
             gid: owner(record.group),
             mtime: record.mtime,
             nlink: record.nlink,
+            size,
+            // As the kernel's squashfs counts them.
+            blocks: content.div_ceil(512) + attributes.div_ceil(512),
         }
     }
 
@@ -219,13 +234,8 @@ impl Image {
 
     /// Extended attributes of a node: full name (`user.x`) and value.
     pub fn xattrs(&self, node: ImageNode) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let sets = &self.tables.xattr_nodes;
-        sets.binary_search_by_key(&node.0, |set| set.node)
-            .ok()
-            .and_then(|position| {
-                let set = sets.get(position)?;
-                index::slice(&self.tables.xattrs, set.first, set.count)
-            })
+        self.xattr_set(node)
+            .and_then(|set| index::slice(&self.tables.xattrs, set.first, set.count))
             .unwrap_or_default()
             .iter()
             .filter_map(|xattr| {
@@ -321,6 +331,34 @@ impl Image {
             Tag::Fifo => Kind::Fifo,
             Tag::Socket => Kind::Socket,
         }
+    }
+
+    fn xattr_set(&self, node: ImageNode) -> Option<&NodeXattrs> {
+        let sets = &self.tables.xattr_nodes;
+        let position = sets.binary_search_by_key(&node.0, |set| set.node).ok()?;
+        sets.get(position)
+    }
+
+    /// What `stat` tells as length, and how much of it is not in holes (of a file; else 0).
+    fn lengths(&self, node: &Node) -> (u64, u64) {
+        let position = to_usize(node.payload);
+        match node.tag().expect("Invariant: kinds are checked at load") {
+            Tag::Directory => (u64::from(self.tables.directories[position].size), 0),
+            Tag::Symlink => (u64::from(self.tables.symlinks[position].length), 0),
+            Tag::File => {
+                let size = self.tables.files[position].size;
+                let holes = self.holes(node.payload);
+                (size, size.saturating_sub(holes))
+            }
+            Tag::BlockDevice | Tag::CharDevice | Tag::Fifo | Tag::Socket => (0, 0),
+        }
+    }
+
+    /// Bytes of a file that are in holes.
+    fn holes(&self, file: u32) -> u64 {
+        let sparse = &self.tables.sparse;
+        let found = sparse.binary_search_by_key(&file, |sparse| sparse.file);
+        found.map_or(0, |position| sparse[position].bytes)
     }
 
     /// The stretch of a file that lies in a fragment.

@@ -1,7 +1,8 @@
 //! `piston-fs`: squashfs images on the command line, without a daemon.
 //!
-//! `mount` shows one or several images as one tree, `pack` writes an image, `verify` is what
-//! `mount` runs in a child process of its own, since an image may be anybody's making.
+//! `mount` shows one or several images as one tree, `pack` writes an image, `recompress` writes one
+//! anew; `verify` is what the others run in a child process of its own before they read an image,
+//! since it may be anybody's making.
 
 mod cli;
 

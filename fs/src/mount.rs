@@ -11,17 +11,17 @@
 //! (`fs-workers`); some that work ahead (`fs-ahead`); the watchdog (`fs-watchdog`) and the one that
 //! writes hot lists (`fs-hot`), `mount/helpers.rs`; `fs-spare` for workers that hang.
 
+mod ended;
 mod helpers;
 mod point;
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::num::NonZero;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,12 +29,12 @@ use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL, Session
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
-use crate::crew::Crew;
-use crate::fuse::{Desk, Fuse};
+use crate::fuse::Fuse;
 use crate::layer::Placed;
-use crate::owners::Owners;
 pub use crate::stats::Stats;
 use crate::vfs::{Change, PublishError, Vfs, ViewPath};
+use ended::{Ended, EndedOnDrop};
+use helpers::Service;
 
 /// The device that all FUSE filesystems are served through.
 const DEVICE: &str = "/dev/fuse";
@@ -97,44 +97,6 @@ enum Unmounter {
     Direct(point::Mounted),
     /// The set-user-id helper mounted, and is asked to unmount.
     Helper(Mutex<SessionUnmounter>),
-}
-
-/// Whether the last worker has ended.
-#[derive(Debug, Default)]
-struct Ended {
-    ended: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Ended {
-    fn set(&self) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_while(ended, |ended| !*ended);
-        drop(waited);
-    }
-
-    /// Whether it was set within some time.
-    fn wait_for(&self, time: Duration) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .changed
-            .wait_timeout_while(ended, time, |ended| !*ended);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Sets [`Ended`] however the workers end.
-struct EndedOnDrop(Arc<Ended>);
-
-impl Drop for EndedOnDrop {
-    fn drop(&mut self) {
-        self.0.set();
-    }
 }
 
 /// A filesystem that is mounted and served by threads of this process; dropping it unmounts.
@@ -335,34 +297,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         if !self.ended.wait_for(Duration::ZERO) {
             self.unmount();
-        }
-    }
-}
-
-/// What answers requests, and those who help it.
-#[derive(Debug)]
-struct Service {
-    vfs: Arc<Vfs>,
-    crew: Arc<Crew>,
-    desk: Arc<Desk>,
-    /// How long a request may take.
-    deadline: Duration,
-    /// Processors.
-    cores: usize,
-}
-
-impl Service {
-    fn new(options: &MountOptions) -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let owners = Owners::of_this_process();
-        let vfs = Arc::new(Vfs::new(options.cache_bytes, options.deadline, owners));
-        let crew = Arc::new(Crew::new(options.threads, cores));
-        Self {
-            desk: Arc::new(Desk::new(Arc::clone(&vfs), Arc::clone(&crew))),
-            vfs,
-            crew,
-            deadline: options.deadline,
-            cores,
         }
     }
 }

@@ -41,6 +41,10 @@ pub struct Attr {
     pub gid: u32,
     /// Unix time in seconds (squashfs has 32 unsigned bits).
     pub mtime: u32,
-    /// Names of the object within its image (files), or 2 + subdirectories.
+    /// Links as the image counts them: names of the object within it, or 2 + subdirectories.
     pub nlink: u32,
+    /// Bytes: of a file, of a symlink's target, of a directory as the image counts it; else 0.
+    pub size: u64,
+    /// Blocks of 512 bytes: a file inflated and without its holes, extended attributes of anything.
+    pub blocks: u64,
 }

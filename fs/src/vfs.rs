@@ -17,6 +17,7 @@ mod gate;
 mod hot;
 mod names;
 mod read;
+mod reading;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -24,16 +25,14 @@ mod trail;
 
 pub(crate) use hot::HotList;
 pub(crate) use names::{Change, NameError, ViewPath};
-pub(crate) use read::{Bytes, Scratch};
+pub(crate) use read::Scratch;
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::BlockCache;
-use crate::crew::Crew;
 use crate::error::FsError;
 use crate::ino::{Ino, Numbers};
 use crate::layer::{Listing as _, Placed};
@@ -53,10 +52,8 @@ const DAMAGED_FILES: usize = 10_000;
 pub(crate) struct Stat {
     /// Its inode number.
     pub(crate) ino: Ino,
-    /// Kind, mode, owners as shown in this mount, time, links.
+    /// Kind, mode, owners as shown in this mount, time, links, length.
     pub(crate) attr: Attr,
-    /// Bytes: of a file, of a symlink's target, of a directory as squashfs counts it.
-    pub(crate) size: u64,
 }
 
 /// One entry of a listing.
@@ -267,76 +264,6 @@ impl Vfs {
         })
     }
 
-    /// Bytes of a file, fewer than asked for only at its end.
-    pub(crate) fn read<'a>(
-        &self,
-        ino: Ino,
-        offset: u64,
-        size: u32,
-        scratch: &'a mut Scratch,
-    ) -> Result<Bytes<'a>, FsError> {
-        let state = self.snapshot();
-        let Found::Leaf(source, node) = state.find(ino).ok_or(FsError::Stale)? else {
-            return Err(FsError::IsDirectory);
-        };
-        let bytes = self.reader().read(source, node, (offset, size), scratch)?;
-        self.counters.read(bytes.len());
-        Ok(bytes)
-    }
-
-    /// The same for what is here already; none when it has to be loaded.
-    pub(crate) fn read_ready<'a>(
-        &self,
-        ino: Ino,
-        offset: u64,
-        size: u32,
-        scratch: &'a mut Scratch,
-    ) -> Result<Option<Bytes<'a>>, FsError> {
-        let state = self.snapshot();
-        let Found::Leaf(source, node) = state.find(ino).ok_or(FsError::Stale)? else {
-            return Err(FsError::IsDirectory);
-        };
-        let bytes = self
-            .reader()
-            .read_ready(source, node, (offset, size), scratch)?;
-        if let Some(bytes) = &bytes {
-            self.counters.read(bytes.len());
-        }
-        Ok(bytes)
-    }
-
-    /// Loads what will be asked for, while a core is idle; returns when the crew has ended.
-    pub(crate) fn work_ahead(&self, crew: &Crew) {
-        while self.ahead.wait()
-            && let Some(_idle) = crew.idle()
-        {
-            if let Some((source, block)) = self.ahead.next() {
-                self.reader().prepare(&source, &block);
-            }
-        }
-    }
-
-    /// Ends [`Vfs::work_ahead`].
-    pub(crate) fn end(&self) {
-        self.ahead.end();
-    }
-
-    /// What was recorded of first reads, with where it is to be kept: of the images that were
-    /// first read some time ago, each once.
-    pub(crate) fn hot_lists(&self, before: Instant) -> Vec<(PathBuf, HotList)> {
-        let state = self.snapshot();
-        let recorded = |source: &Arc<Source>| source.trail().take_recorded(before);
-        state.sources().filter_map(recorded).collect()
-    }
-
-    fn reader(&self) -> read::Reader<'_> {
-        read::Reader {
-            cache: &self.cache,
-            ahead: &self.ahead,
-            counters: &self.counters,
-        }
-    }
-
     /// Numbers for the nodes of every layer, those it has already where it is known.
     fn sources(&self, state: &State, layers: &[Placed], numbers: &mut Numbers) -> Vec<Arc<Source>> {
         let mut sources: Vec<Arc<Source>> = Vec::with_capacity(layers.len());
@@ -447,7 +374,7 @@ fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
     names.collect()
 }
 
-/// What a directory's size would be in squashfs, if it was stored in one place: a header for every
+/// What the size of a directory that no image has would be in squashfs, if it was stored in one place: a header for every
 /// 256 entries, 8 bytes and the name for each, and 3 for `.` and `..`.
 fn directory_size(view: &View, dir: view::DirIndex) -> u64 {
     let info = view.dir(dir);

@@ -11,6 +11,8 @@ mod contents;
 mod counted;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
+#[path = "mounts/kernel.rs"]
+mod kernel;
 #[path = "mounts/life.rs"]
 mod life;
 #[path = "mounts/overlay.rs"]

@@ -55,12 +55,11 @@ pub(super) fn type_on(
         let mut ended = false;
         loop {
             let said = tokio::select! {
-                piece = typed.recv(), if !ended => match piece {
-                    Some(bytes) => keyboard.write(&bytes).await,
-                    None => {
-                        ended = true;
-                        keyboard.end().await
-                    }
+                piece = typed.recv(), if !ended => if let Some(bytes) = piece {
+                    keyboard.write(&bytes).await
+                } else {
+                    ended = true;
+                    keyboard.end().await
                 },
                 _ = resized.recv() => resize(&mut keyboard).await,
                 () = next(&mut interrupt) => keyboard.signal("SIGINT").await,
@@ -80,7 +79,7 @@ async fn next(signal: &mut Option<Signal>) {
         None => None,
     };
     if came.is_none() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -69,7 +69,7 @@ impl Client {
             .socket(Call::new(Method::Get, path).0)
             .await?;
         let (mouth, ear) = match opened {
-            Opened::Socket(mouth, ear) => (mouth, ear),
+            Opened::Socket(both) => *both,
             Opened::Refused(reply) => {
                 let reply = self.accept(reply)?;
                 let reason = "no WebSocket".to_owned();

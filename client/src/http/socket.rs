@@ -29,7 +29,7 @@ type Raw = WebSocketStream<TokioIo<Upgraded>>;
 /// A request that may become a WebSocket.
 pub(crate) enum Opened {
     /// It did: what is said, and what is heard.
-    Socket(Mouth, Ear),
+    Socket(Box<(Mouth, Ear)>),
     /// The daemon says why not.
     Refused(Reply),
 }
@@ -81,7 +81,7 @@ impl Connection {
             connection: connection(),
             stream,
         };
-        Ok(Opened::Socket(mouth, ear))
+        Ok(Opened::Socket(Box::new((mouth, ear))))
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct RawCache {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawPackages {
     pub(crate) make_timeout: Option<Time>,
+    pub(crate) recompress: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -31,9 +31,25 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         cache: cache(&raw.cache)?,
         limits,
         make_timeout,
+        recompress: recompress(raw.packages.recompress.unwrap_or_default())?,
         repositories: repositories(raw.repositories)?,
         privilege: host.privilege,
     })
+}
+
+/// Images that are zstd already would gain nothing.
+fn recompress(compressors: Vec<String>) -> Result<Vec<String>, BadValue> {
+    let known = ["gzip", "xz", "lzo", "lz4"];
+    match compressors
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        None => Ok(compressors),
+        Some(name) => Err(BadValue::new(
+            &["packages", "recompress"],
+            format!("{name:?} is none of {}", known.join(", ")),
+        )),
+    }
 }
 
 fn server(raw: RawHttp, privilege: Privilege, paths: &Paths) -> Result<Server, BadValue> {

@@ -41,7 +41,7 @@ impl Hangup {
         tokio::time::sleep(PATIENCE).await;
         if let Err(error) = self.watch().await {
             tracing::debug!(%error, "a connection can't be watched");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

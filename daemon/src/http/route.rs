@@ -29,7 +29,8 @@ struct Route {
 /// The table: who may, method, path below the base path, handler.
 fn table() -> Vec<Route> {
     use Role::{Admin, Execute};
-    vec![
+    let mut table = of_jobs();
+    table.extend([
         v3(Execute, "GET", "/version", status::version),
         v3(Execute, "GET", "/info", status::info),
         v3(Admin, "GET", "/repos", repos::list),
@@ -71,28 +72,7 @@ fn table() -> Vec<Route> {
             "/packages/{package}/{version}",
             packages::uninstall,
         ),
-        v3(
-            Execute,
-            "POST",
-            "/packages/{package}/{version}/execute",
-            execute::execute,
-        ),
-        v3(
-            Execute,
-            "GET",
-            "/packages/{package}/{version}/execute",
-            ws::execute::connect,
-        ),
-        v3(
-            Execute,
-            "POST",
-            "/packages/{package}/{version}/batch",
-            batch::batch,
-        ),
         v3(Execute, "GET", "/runtimes", packages::runtimes),
-        v3(Admin, "GET", "/jobs", jobs::list),
-        v3(Execute, "GET", "/jobs/{id}", jobs::show),
-        v3(Execute, "DELETE", "/jobs/{id}", jobs::kill),
         v3(Admin, "GET", "/cache", cache::show),
         v3(Admin, "DELETE", "/cache", cache::purge),
         v3(
@@ -112,6 +92,35 @@ fn table() -> Vec<Route> {
         v3(Admin, "POST", "/make", make::make),
         root(Execute, "GET", "/healthz", status::healthz),
         root(Execute, "GET", "/readyz", status::readyz),
+    ]);
+    table
+}
+
+/// The part of it that is about jobs.
+fn of_jobs() -> Vec<Route> {
+    use Role::{Admin, Execute};
+    vec![
+        v3(
+            Execute,
+            "POST",
+            "/packages/{package}/{version}/execute",
+            execute::execute,
+        ),
+        v3(
+            Execute,
+            "GET",
+            "/packages/{package}/{version}/execute",
+            ws::execute::connect,
+        ),
+        v3(
+            Execute,
+            "POST",
+            "/packages/{package}/{version}/batch",
+            batch::batch,
+        ),
+        v3(Admin, "GET", "/jobs", jobs::list),
+        v3(Execute, "GET", "/jobs/{id}", jobs::show),
+        v3(Execute, "DELETE", "/jobs/{id}", jobs::kill),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! A job's events in words: what streams and WebSockets send of them.
+//! A job's events in words: what a stream or a WebSocket sends of them.
 //!
 //! Owns where text is cut: a character in two pieces of output is told with the second one.
 

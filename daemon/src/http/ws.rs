@@ -1,4 +1,4 @@
-//! WebSockets: a job and its listener on one connection, for both APIs.
+//! The WebSocket: a job and its listener on one connection, for both APIs.
 //!
 //! [`Handshake`] is the request that becomes a WebSocket; [`Socket`] what it becomes; [`Talk`] a
 //! job with all that is said and told, in the words of an API ([`Dialect`]).
@@ -17,8 +17,8 @@ use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -39,7 +39,7 @@ use crate::job::live::Event;
 const PING: Duration = Duration::from_secs(20);
 
 /// A listener of whom nothing was heard for so long is gone.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// How long a close may take.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -137,7 +137,7 @@ fn check_origin(parts: &Parts) -> Result<(), Error> {
     let Some(origin) = parts.headers.get(header::ORIGIN) else {
         return Ok(());
     };
-    let host = parts.headers.get(header::HOST).map(|host| host.as_bytes());
+    let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let origin = origin.as_bytes();
     let page = [&b"http://"[..], b"https://"]
         .iter()

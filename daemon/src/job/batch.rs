@@ -276,7 +276,9 @@ impl Cases<'_> {
             None => StageOutcome::failed(Verdict::Killed),
         };
         let verdict = verdict(&outcome, case.expected.as_ref());
-        if verdict != api::Verdict::Accepted && self.after_failure == AfterFailure::Stop {
+        let failed = verdict != api::Verdict::Accepted && self.after_failure == AfterFailure::Stop;
+        // Who killed one killed them all.
+        if failed || verdict == api::Verdict::Killed {
             self.failed.store(true, Ordering::Relaxed);
         }
         CaseOutcome {

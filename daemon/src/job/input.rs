@@ -15,6 +15,9 @@ use crate::sandbox::Window;
 /// Bytes of input that may wait for the program.
 const ROOM: usize = 1 << 20;
 
+/// What a piece takes of that besides its bytes.
+const PIECE: usize = 64;
+
 /// Signals and sizes that may wait for the program's init.
 const CONTROLS: usize = 16;
 
@@ -74,7 +77,8 @@ impl Hand {
         let Some(typed) = &self.typed else {
             return;
         };
-        let length = u32::try_from(bytes.len().min(ROOM)).unwrap_or(u32::MAX);
+        let length = bytes.len().saturating_add(PIECE).min(ROOM);
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let room = Arc::clone(&self.room).acquire_many_owned(length).await.ok();
         // Nobody reads any more when the job is over.

@@ -4,18 +4,16 @@
 //! dead before the outcome is known; a stage whose future is dropped is killed, and its slot and
 //! workspace are given back only when it is dead (`Leash`).
 
-use std::convert::Infallible;
+mod streams;
+
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::libc::SIGKILL;
 use piston_client::api::Network;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::pipe::{Receiver, Sender};
 
-use super::input::{Control, Input, Typed};
+use super::input::Input;
 use super::limits::Limits;
 use super::live::{Live, Teller};
 use super::outcome::{StageOutcome, Verdict};
@@ -27,10 +25,10 @@ use super::{Timings, command};
 use crate::cache::entry::Kept;
 use crate::packages::Entry;
 use crate::sandbox::{
-    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Stdio, Terminal, Workspace,
-    WorkspaceFile,
+    Ended, Exit, JobPath, Launcher, Over, Running, SandboxError, Spec, Workspace, WorkspaceFile,
 };
 use crate::shutdown::Shutdown;
+use streams::{Pipes, pipes};
 
 /// How long a killed tree may take to die before that is a fault of ours.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,9 +73,6 @@ pub(super) struct Stage<'a> {
     /// Who is told what it prints.
     pub(super) live: Option<Live>,
 }
-
-/// End of input, as it is typed on a terminal.
-const CTRL_D: u8 = 4;
 
 /// A stage that ended, and the files that go on from it: artifacts after compiling, what
 /// `outputs` names after running.
@@ -300,70 +295,6 @@ impl Stage<'_> {
         })
     }
 
-    /// Returns when an interactive program has been idle for too long.
-    async fn idle(&self) {
-        match (&self.live, self.request.idle_time, self.kind) {
-            (Some(live), Some(limit), StageKind::Run) => live.idle(limit).await,
-            _ => std::future::pending().await,
-        }
-    }
-
-    /// Gives the program its input: what the request has, then what its listener types.
-    async fn feed(
-        &self,
-        mut pipe: Sender,
-        input: Option<&mut Input>,
-        running: &Running,
-    ) -> Infallible {
-        let stdin: &[u8] = match self.kind {
-            StageKind::Compile => &[],
-            StageKind::Run => &self.request.stdin,
-        };
-        give(&mut pipe, stdin).await;
-        let Some(input) = input else {
-            drop(pipe);
-            return std::future::pending().await;
-        };
-        let type_on = async {
-            if self.kind == StageKind::Run {
-                self.type_on(pipe, &mut input.typed, running).await;
-            } else {
-                drop(pipe);
-            }
-        };
-        let obey = async {
-            while let Some(control) = input.control.recv().await {
-                obey(control, running).await;
-            }
-        };
-        tokio::join!(type_on, obey);
-        std::future::pending().await
-    }
-
-    /// Passes on what is typed, to its end.
-    async fn type_on(
-        &self,
-        mut pipe: Sender,
-        typed: &mut tokio::sync::mpsc::UnboundedReceiver<Typed>,
-        running: &Running,
-    ) {
-        while let Some(piece) = typed.recv().await {
-            if let Some(live) = &self.live {
-                live.touch();
-            }
-            if pipe.write_all(&piece.bytes).await.is_err() {
-                // It reads no more; what else is typed goes nowhere.
-                drop(pipe);
-                while typed.recv().await.is_some() {}
-                return;
-            }
-        }
-        if running.terminal().is_some() {
-            // An error: nobody has it open.
-            pipe.write_all(&[CTRL_D]).await.ok();
-        }
-    }
-
     /// Files that go on from this stage.
     async fn collect(
         &self,
@@ -457,68 +388,6 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
         cpu_time: exit.cpu_time,
         memory: exit.memory,
     }
-}
-
-/// The daemon's ends of the program's standard streams.
-struct Pipes {
-    stdin: Sender,
-    stdout: Receiver,
-    /// None for a terminal, which is one stream.
-    stderr: Option<Receiver>,
-}
-
-impl Pipes {
-    fn of_terminal(terminal: &Terminal) -> io::Result<Self> {
-        let (keys, screen) = (terminal.stream()?, terminal.stream()?);
-        rustix::io::ioctl_fionbio(&screen, true)?;
-        Ok(Self {
-            stdin: Sender::from_file_unchecked(keys)?,
-            stdout: Receiver::from_file_unchecked(screen)?,
-            stderr: None,
-        })
-    }
-}
-
-/// Writes a program's input. A program need not read it: that is no fault.
-async fn give(pipe: &mut Sender, input: &[u8]) {
-    if let Err(error) = pipe.write_all(input).await {
-        tracing::debug!(%error, "the program did not read all of its input");
-    }
-}
-
-/// Does what the listener says.
-async fn obey(control: Control, running: &Running) {
-    let done = match control {
-        Control::Signal(signal) => running
-            .signal(signal)
-            .await
-            .map_err(|error| error.to_string()),
-        Control::Resize(window) => match running.terminal() {
-            Some(terminal) => terminal.resize(window).map_err(|error| error.to_string()),
-            None => Ok(()),
-        },
-    };
-    if let Err(error) = done {
-        tracing::debug!(error, "the program was not told");
-    }
-}
-
-/// Three pipes. The sandbox gives them to the job's user, who may open `/dev/stdout` then.
-fn pipes() -> io::Result<(Pipes, Stdio)> {
-    let (stdin_read, stdin) = io::pipe()?;
-    let (stdout, stdout_write) = io::pipe()?;
-    let (stderr, stderr_write) = io::pipe()?;
-    let stdio = Stdio {
-        stdin: stdin_read.into(),
-        stdout: stdout_write.into(),
-        stderr: stderr_write.into(),
-    };
-    let pipes = Pipes {
-        stdin: Sender::from_owned_fd(OwnedFd::from(stdin))?,
-        stdout: Receiver::from_owned_fd(OwnedFd::from(stdout))?,
-        stderr: Some(Receiver::from_owned_fd(OwnedFd::from(stderr))?),
-    };
-    Ok((pipes, stdio))
 }
 
 /// Holds on to a program until it is dead, also when nobody waits for the job any more.

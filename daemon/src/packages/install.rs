@@ -21,6 +21,7 @@ use super::error::PackagesError;
 use super::files::{self, AtPath as _};
 use super::info::{self, MAX_INFO_BYTES, PackageInfo, Platform};
 use super::installed::Slot;
+use super::recompress::Recompressor;
 use super::resolve::{self, Candidate, Catalog, Place, Shelf};
 use super::state::Ready;
 use super::verify::{Verifier, VerifyError};
@@ -63,6 +64,16 @@ pub(crate) struct Unpacked {
     file_digest: Digest,
     origin: Origin,
     staging: Staging,
+    anew: Option<Anew>,
+}
+
+/// What became of an image that was written anew.
+#[derive(Debug)]
+struct Anew {
+    /// sha256 of the image as the package has it.
+    original: Digest,
+    /// Its compressor.
+    compressor: &'static str,
 }
 
 /// Everything about it is checked but its place among the installed packages.
@@ -70,7 +81,7 @@ pub(crate) struct Unpacked {
 pub(crate) struct Checked {
     /// Its metadata.
     pub(crate) info: PackageInfo,
-    /// sha256 of the image.
+    /// sha256 of the image, as it is installed.
     pub(crate) image_digest: Digest,
     /// sha256 of the package file.
     pub(crate) file_digest: Digest,
@@ -82,6 +93,7 @@ pub(crate) struct Checked {
     index: PathBuf,
     image_bytes: u64,
     content_bytes: u64,
+    anew: Option<Anew>,
     /// Removed when the files have been moved into place, or were not needed.
     _staging: Staging,
 }
@@ -105,6 +117,7 @@ impl Fetched {
                 file_digest,
                 origin: self.origin,
                 staging: self.staging,
+                anew: None,
             });
         }
         let contents = archive::read(&self.file, &self.staging.path).map_err(without_path)?;
@@ -120,6 +133,7 @@ impl Fetched {
             file_digest,
             origin: self.origin,
             staging: self.staging,
+            anew: None,
         })
     }
 }
@@ -137,8 +151,8 @@ fn without_path(error: ArchiveError) -> PackagesError {
 
 impl Unpacked {
     /// Checks the image in the limited child, then reads from it what the package file lacks.
-    pub(crate) async fn check(self, verifier: &Verifier) -> Result<Checked, PackagesError> {
-        let index = self.staging.path.join("package.index");
+    pub(crate) async fn check(mut self, verifier: &Verifier) -> Result<Checked, PackagesError> {
+        let mut index = self.staging.path.join("package.index");
         let verified = verifier.verify(&self.image, &index).await;
         let verified = verified.map_err(|error| match error {
             VerifyError::Refused(reason) => PackagesError::refused(&self.name(), reason),
@@ -148,7 +162,57 @@ impl Unpacked {
             let reason = "the image changed while it was checked";
             return Err(PackagesError::Internal(reason.to_owned()));
         }
+        if let Some(recompressor) = &verifier.recompressor {
+            let content = verified.content_bytes;
+            match self
+                .write_anew((verifier, recompressor), &index, content)
+                .await
+            {
+                Ok(Some(anew)) => index = anew,
+                Ok(None) => {}
+                Err(reason) => {
+                    let package = self.name();
+                    tracing::warn!(package, reason, "the image is installed as it is");
+                }
+            }
+        }
         super::blocking(move || self.complete(index, verified.content_bytes)).await
+    }
+
+    /// Has the image written anew where that is wanted, and takes that one; the answer is its index.
+    async fn write_anew(
+        &mut self,
+        (verifier, recompressor): (&Verifier, &Recompressor),
+        index: &Path,
+        content_bytes: u64,
+    ) -> Result<Option<PathBuf>, String> {
+        let (path, known) = (self.image.clone(), index.to_owned());
+        let opened = tokio::task::spawn_blocking(move || Image::open(&path, &known));
+        let opened = opened.await.map_err(|error| error.to_string())?;
+        let compressor = opened.map_err(|error| chain(&error))?.compressor();
+        if !recompressor.wants(compressor, self.image_bytes, content_bytes) {
+            return Ok(None);
+        }
+        let image = self.staging.path.join("anew.squashfs");
+        let index_anew = self.staging.path.join("anew.index");
+        recompressor
+            .run((&self.image, index), &image, content_bytes)
+            .await?;
+        let verified = verifier.verify(&image, &index_anew).await;
+        let verified = verified.map_err(|error| chain(&error))?;
+        if verified.content_bytes != content_bytes {
+            return Err("what was written anew has other contents".to_owned());
+        }
+        let length = std::fs::metadata(&image).map_err(|error| error.to_string())?;
+        files::remove_if_there(&self.image).map_err(|error| chain(&error))?;
+        self.anew = Some(Anew {
+            original: self.image_digest,
+            compressor,
+        });
+        self.image_digest = Digest::from_bytes(verified.digest);
+        self.image_bytes = length.len();
+        self.image = image;
+        Ok(Some(index_anew))
     }
 
     fn name(&self) -> String {
@@ -196,6 +260,7 @@ impl Unpacked {
             content_bytes,
             file_digest: self.file_digest,
             origin: self.origin,
+            anew: self.anew,
             _staging: self.staging,
         })
     }
@@ -232,6 +297,7 @@ impl Checked {
             package: package.clone(),
             info: String::from_utf8_lossy(&self.info_json).into_owned(),
             image: self.image_digest,
+            original: self.anew.as_ref().map(|anew| anew.original),
             image_bytes: self.image_bytes,
             content_bytes: self.content_bytes,
             file: self.file_digest,
@@ -267,19 +333,30 @@ impl Checked {
 
     /// Whether what is installed under the same name and version is this very package.
     pub(crate) fn same_as(&self, slot: &Slot) -> Result<(), PackagesError> {
-        if slot.record.image == self.image_digest {
+        let installed = slot.record.original.unwrap_or(slot.record.image);
+        let new = self.anew.as_ref();
+        let new = new.map_or(self.image_digest, |anew| anew.original);
+        if installed == new {
             return Ok(());
         }
         Err(PackagesError::Conflict {
             package: Box::new(self.info.package.clone()),
-            installed: slot.record.image,
-            new: self.image_digest,
+            installed,
+            new,
         })
     }
 
     fn notes(&self) -> Vec<String> {
         let mut notes = self.info.notes.clone();
         notes.extend(self.info.platform.as_ref().and_then(other_distribution));
+        let anew = self.anew.as_ref();
+        notes.extend(anew.map(|anew| {
+            let Anew {
+                compressor,
+                original,
+            } = anew;
+            format!("its image, {compressor} with sha256 {original}, was written anew with zstd")
+        }));
         notes
     }
 }

@@ -294,6 +294,7 @@ mod tests {
             package: info.package.clone(),
             info: json.to_owned(),
             image: Digest::from_bytes([1; 32]),
+            original: None,
             image_bytes: 1,
             content_bytes: 1,
             file: Digest::from_bytes([2; 32]),

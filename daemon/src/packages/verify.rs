@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+use super::recompress::Recompressor;
+
 /// Address space of the child.
 const MEMORY_BYTES: u64 = 512 << 20;
 /// Longest index it may write.
@@ -58,6 +60,8 @@ pub enum VerifyError {
 pub(crate) struct Verifier {
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// What writes images anew that are checked for an installation, if anything does.
+    pub(crate) recompressor: Option<Recompressor>,
 }
 
 impl Verifier {
@@ -66,13 +70,26 @@ impl Verifier {
         Self {
             program: PathBuf::from("/proc/self/exe"),
             arguments: vec!["verify-image".into()],
+            recompressor: None,
+        }
+    }
+
+    /// The same, and images of some compressors are written anew when they are installed.
+    pub(crate) fn recompressing(self, recompressor: Recompressor) -> Self {
+        Self {
+            recompressor: Some(recompressor),
+            ..self
         }
     }
 
     /// Another program that behaves like the hidden subcommand.
     #[cfg(test)]
     pub(crate) fn other(program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self { program, arguments }
+        Self {
+            program,
+            arguments,
+            recompressor: None,
+        }
     }
 
     /// Checks `image` and writes its index to `index`, which must not exist.

@@ -23,6 +23,9 @@ pub struct PackageRecord {
     pub info: String,
     /// sha256 of the image, which is its file name.
     pub image: Digest,
+    /// sha256 of the image as the package has it, where it was written anew here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Digest>,
     /// Length of the image file.
     pub image_bytes: u64,
     /// Sum of the lengths of the files in the image.

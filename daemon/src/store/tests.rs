@@ -9,6 +9,7 @@ fn record(name: &str, version: &str) -> PackageRecord {
         package: PackageRef::new(name.parse().unwrap(), version.parse().unwrap()),
         info: "{}".to_owned(),
         image: piston_client::ids::Digest::from_bytes([1; 32]),
+        original: None,
         image_bytes: 10,
         content_bytes: 20,
         file: piston_client::ids::Digest::from_bytes([2; 32]),

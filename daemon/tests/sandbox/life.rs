@@ -458,8 +458,9 @@ fn a_signal_goes_to_the_group_of_the_program_and_not_to_init() {
     everywhere(
         "life::a_signal_goes_to_the_group_of_the_program_and_not_to_init",
         async |bench| {
-            let script = "trap 'echo child; exit' USR1; while :; do sleep 0.01; done & child=$!
-                trap 'wait $child; echo got; exit 5' USR1; echo ready; while :; do sleep 0.01; done";
+            let script = "trap 'wait $child; echo got; exit 5' USR1
+                (trap 'echo child; exit' USR1; echo ready; while :; do sleep 0.01; done) & child=$!
+                while :; do sleep 0.01; done";
             let mut live = bench
                 .launch(shell(script), &bench.workspace())
                 .await
@@ -489,9 +490,9 @@ fn a_program_can_have_a_terminal_of_its_own() {
     everywhere(
         "life::a_program_can_have_a_terminal_of_its_own",
         async |bench| {
-            let script =
-                "tty; stty size; trap 'stty size' WINCH; echo ready; read -r line </dev/tty
-                echo \"read $line\" >/dev/stdout; trap 'echo interrupted; exit 7' INT; sleep 20";
+            let script = "trap 'stty size' WINCH; trap 'echo interrupted; exit 7' INT
+                tty; stty size; echo ready; read -r line </dev/tty
+                echo \"read $line\" >/dev/stdout; sleep 20";
             let mut spec = shell(script);
             spec.terminal = Some(Window {
                 columns: 91,

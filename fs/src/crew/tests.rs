@@ -5,7 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::*;
 
 fn who(uid: u32) -> Requester {
-    Requester { uid, space: 0 }
+    Requester {
+        uid,
+        group: Group::Unknown,
+    }
 }
 
 /// A crew, and what its tasks tell.

@@ -71,12 +71,8 @@ pub(super) fn attr(stat: &Stat) -> FileAttr {
     let time = UNIX_EPOCH + Duration::from_secs(u64::from(stat.attr.mtime));
     FileAttr {
         ino: INodeNo(stat.ino.0),
-        size: stat.size,
-        // As the kernel's squashfs counts; but a file's holes count here as if they were stored.
-        blocks: match stat.attr.kind {
-            Kind::File { size } => size.div_ceil(512),
-            _ => 0,
-        },
+        size: stat.attr.size,
+        blocks: stat.attr.blocks,
         atime: time,
         mtime: time,
         ctime: time,

@@ -25,6 +25,11 @@ pub(crate) const NAME_MAX: usize = 255;
 /// Longest symlink target that Linux follows.
 pub(crate) const TARGET_MAX: usize = 4095;
 
+/// The namespaces of extended attributes, in the order of their numbers.
+pub(crate) const XATTR_PREFIXES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+/// Longest value of an extended attribute that Linux allows.
+pub(crate) const XATTR_VALUE_MAX: u32 = 65536;
+
 /// Set in a metadata block's header when it is stored as it is.
 const METADATA_STORED: u16 = 1 << 15;
 /// Set in a data block's word when it is stored as it is.
@@ -37,48 +42,65 @@ pub(crate) enum Codec {
     Stored,
     /// zlib streams, which squashfs calls gzip.
     Gzip,
+    /// LZO1X.
+    Lzo,
+    /// xz streams, with or without a filter for machine code.
+    Xz,
+    /// LZ4 blocks without frame.
+    Lz4,
     /// zstd frames.
     Zstd,
 }
 
+/// All codecs with their numbers in a superblock.
+const CODECS: [(u16, Codec); 6] = [
+    (0, Codec::Stored),
+    (1, Codec::Gzip),
+    (3, Codec::Lzo),
+    (4, Codec::Xz),
+    (5, Codec::Lz4),
+    (6, Codec::Zstd),
+];
+
 impl Codec {
     /// The number of it in a superblock (and in our index).
     pub(crate) fn id(self) -> u16 {
+        CODECS
+            .iter()
+            .find_map(|(id, codec)| (*codec == self).then_some(*id))
+            .expect("Invariant: every codec is in the table")
+    }
+
+    /// What `mksquashfs -comp` calls it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Stored => 0,
-            Self::Gzip => 1,
-            Self::Zstd => 6,
+            Self::Stored => "none",
+            Self::Gzip => "gzip",
+            Self::Lzo => "lzo",
+            Self::Xz => "xz",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
         }
     }
 
     /// The codec of a number.
     pub(crate) fn from_id(id: u16) -> Option<Self> {
-        [Self::Stored, Self::Gzip, Self::Zstd]
-            .into_iter()
-            .find(|codec| codec.id() == id)
+        CODECS
+            .iter()
+            .find_map(|(known, codec)| (*known == id).then_some(*codec))
     }
 }
 
-/// Name of a squashfs compressor number, for messages.
-pub(crate) fn compressor_name(compressor: Compressor) -> &'static str {
+/// The codec of a compressor, or the name of one that Linux does not read either.
+pub(crate) fn codec_of(compressor: Compressor) -> Result<Codec, &'static str> {
     match compressor {
-        Compressor::Uncompressed => "uncompressed",
-        Compressor::Gzip => "gzip",
-        Compressor::Lzma => "lzma",
-        Compressor::Lzo => "lzo",
-        Compressor::Xz => "xz",
-        Compressor::Lz4 => "lz4",
-        Compressor::Zstd => "zstd",
-    }
-}
-
-/// The codec of a compressor, if this crate inflates it.
-pub(crate) fn codec_of(compressor: Compressor) -> Option<Codec> {
-    match compressor {
-        Compressor::Uncompressed => Some(Codec::Stored),
-        Compressor::Gzip => Some(Codec::Gzip),
-        Compressor::Zstd => Some(Codec::Zstd),
-        Compressor::Lzma | Compressor::Lzo | Compressor::Xz | Compressor::Lz4 => None,
+        Compressor::Uncompressed => Ok(Codec::Stored),
+        Compressor::Gzip => Ok(Codec::Gzip),
+        Compressor::Lzma => Err("lzma"),
+        Compressor::Lzo => Ok(Codec::Lzo),
+        Compressor::Xz => Ok(Codec::Xz),
+        Compressor::Lz4 => Ok(Codec::Lz4),
+        Compressor::Zstd => Ok(Codec::Zstd),
     }
 }
 
@@ -87,6 +109,9 @@ pub(crate) fn compressor_of(codec: Codec) -> Compressor {
     match codec {
         Codec::Stored => Compressor::Uncompressed,
         Codec::Gzip => Compressor::Gzip,
+        Codec::Lzo => Compressor::Lzo,
+        Codec::Xz => Compressor::Xz,
+        Codec::Lz4 => Compressor::Lz4,
         Codec::Zstd => Compressor::Zstd,
     }
 }

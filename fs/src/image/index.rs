@@ -2,25 +2,26 @@
 //!
 //! An index holds everything about an image but its files' bytes, in flat tables that are loaded
 //! into memory as they are: 18 bytes a node, 10 bytes and the name for each directory entry, 28
-//! bytes a regular file, 4 bytes a data block (in memory, a little more for alignment).
+//! bytes a regular file, 12 bytes a directory, 4 bytes a data block (in memory, a little more for
+//! alignment).
 //!
-//! # Format (version 1)
+//! # Format (version 2)
 //!
 //! All numbers are little-endian, nothing is aligned, nothing follows the last table.
 //!
 //! | at  | bytes | what |
 //! |-----|-------|------|
 //! | 0   | 8     | `PSTNIDX` and a zero byte |
-//! | 8   | 4     | version, 1 |
+//! | 8   | 4     | version, 2 |
 //! | 12  | 4     | CRC-32 of everything from byte 16 to the end |
 //! | 16  | 32    | sha256 of the image |
 //! | 48  | 8     | length of the image file |
 //! | 56  | 8     | sum of the lengths of its files |
 //! | 64  | 4     | block size |
-//! | 68  | 2     | codec: 0 stored, 1 gzip, 6 zstd |
-//! | 70  | 2     | number of tables, 11 |
-//! | 72  | 176   | for each table: its offset and its length in bytes, 8 + 8 |
-//! | 248 |       | the tables, one after the other, in the order of [`Tables`]' fields |
+//! | 68  | 2     | codec: 0 stored, 1 gzip, 3 lzo, 4 xz, 5 lz4, 6 zstd |
+//! | 70  | 2     | number of tables, 12 |
+//! | 72  | 192   | for each table: its offset and its length in bytes, 8 + 8 |
+//! | 264 |       | the tables, one after the other, in the order of [`Tables`]' fields |
 //!
 //! # Invariants, checked when an index is loaded as when it is written
 //!
@@ -42,7 +43,7 @@ use crate::num::to_usize;
 pub(crate) use check::block_end;
 pub(crate) use file::{LoadError, load, write};
 pub(crate) use record::{
-    Directory, Entry, Fragment, Node, NodeXattrs, RegularFile, Span, Tag, Xattr,
+    Directory, Entry, Fragment, Node, NodeXattrs, RegularFile, Span, Sparse, Tag, Xattr,
 };
 
 /// All tables of an index, and the facts of its header.
@@ -60,6 +61,8 @@ pub(crate) struct Tables {
     pub(crate) entries: Vec<Entry>,
     /// What regular files have.
     pub(crate) files: Vec<RegularFile>,
+    /// Which regular files have holes, ascending by file.
+    pub(crate) sparse: Vec<Sparse>,
     /// Words of the files' blocks, as squashfs packs them.
     pub(crate) blocks: Vec<u32>,
     /// The fragments that files have their tails in, ascending by start.
@@ -99,6 +102,7 @@ impl Tables {
             directories: Vec::new(),
             entries: Vec::new(),
             files: Vec::new(),
+            sparse: Vec::new(),
             blocks: Vec::new(),
             fragments: Vec::new(),
             symlinks: Vec::new(),

@@ -1,27 +1,32 @@
-//! Writes images: a tree described in memory, file contents from host files or bytes.
+//! Writes images: a tree described in memory, file contents from host files, bytes or an image.
 //!
-//! The way of a tree: `data` reads the files one after the other, has their blocks compressed by
-//! several threads and writes them in order; `inodes` writes the inode and directory tables behind
-//! them; the superblock comes last, so an interrupted image is not one.
+//! The way of a tree: `tree` describes it; `data` reads the files one after the other, has their
+//! blocks compressed by several threads and writes them in order; `inodes` writes the inode and
+//! directory tables behind them, `attributes` the extended attributes; the superblock comes last, so
+//! an interrupted image is not one. `recompress` makes a tree of an image.
 //!
 //! Invariant: the same tree with the same contents gives the same bytes, whatever the number of
 //! threads. Files are opened one at a time and are never in memory as a whole. Equal files are
-//! stored once. Does not write hard links, devices or extended attributes.
+//! stored once, blocks of zeros not at all. Everything that squashfs can hold can be written.
 //!
 //! Why not backhand's writer: it takes files with one 64-bit checksum for equal without comparing
 //! them (whoever makes such a pair gets another file's bytes served), compresses on one thread,
 //! and counts files as links of their directory. Its [`SuperBlock`] is used.
 
+mod attributes;
 mod compress;
 mod data;
 mod inodes;
 mod metadata;
+mod recompress;
+mod tree;
 
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use self::compress::Encoder;
+pub use self::recompress::ImageFile;
+pub use self::tree::Tree;
 use super::format::{self, Flags, MAGIC, NO_TABLE, SUPERBLOCK_SIZE, SuperBlock};
 use crate::num::{to_u64, to_usize};
 
@@ -43,14 +48,6 @@ pub struct Meta {
     pub mtime: u32,
 }
 
-/// What parents that nobody described have.
-const PARENT: Meta = Meta {
-    mode: 0o755,
-    uid: 0,
-    gid: 0,
-    mtime: 0,
-};
-
 /// Where a file's bytes come from.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -58,6 +55,21 @@ pub enum Source {
     Path(PathBuf),
     /// Bytes in memory.
     Bytes(Vec<u8>),
+    /// A file of another image.
+    Image(ImageFile),
+}
+
+/// What is neither a directory nor a file nor a symlink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// A block device, its number as Linux encodes it in 32 bits.
+    BlockDevice(u32),
+    /// A character device, its number likewise.
+    CharDevice(u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
 }
 
 /// Compressor of an image.
@@ -67,6 +79,8 @@ pub enum Compressor {
     Zstd(i32),
     /// zlib, level 1 to 9.
     Gzip(u32),
+    /// LZ4: packs fastest and least.
+    Lz4,
 }
 
 /// Why an image can't be written.
@@ -110,6 +124,16 @@ pub enum PackError {
         /// What was asked for.
         compressor: Compressor,
     },
+    /// An extended attribute that squashfs can't hold.
+    #[error("cannot give {path} the attribute {name}: {reason}")]
+    Attribute {
+        /// What it is of.
+        path: PathBuf,
+        /// Its name, unprintable bytes escaped.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The tree has more of something than squashfs can count.
     #[error("a squashfs image cannot hold so many {what}")]
     TooMany {
@@ -118,92 +142,16 @@ pub enum PackError {
     },
 }
 
-/// A tree to be written; parents are made as needed (0755, root). Entries are kept sorted, so
-/// the same tree gives the same bytes.
-#[derive(Debug)]
-pub struct Tree {
-    /// The root is the first.
-    nodes: Vec<Node>,
-}
-
-/// One entry of the tree, without its name.
-#[derive(Debug)]
-struct Node {
-    meta: Meta,
-    content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
-    /// Positions of the entries in [`Tree::nodes`], by name.
-    Directory(BTreeMap<Vec<u8>, usize>),
-    File(Source),
-    Symlink(Vec<u8>),
-}
-
-impl Default for Tree {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Tree {
-    /// An empty tree: a root directory of mode 0755.
-    pub fn new() -> Self {
-        Self {
-            nodes: vec![Node {
-                meta: PARENT,
-                content: Content::Directory(BTreeMap::new()),
-            }],
-        }
-    }
-
-    /// Adds or re-describes a directory.
-    pub fn directory(&mut self, path: &str, meta: Meta) -> Result<(), PackError> {
-        let mut at = 0;
-        for name in components(path)? {
-            at = self.enter(at, name, path)?;
-        }
-        self.nodes[at].meta = meta;
-        Ok(())
-    }
-
-    /// Adds a regular file; an entry of that path must not exist.
-    pub fn file(&mut self, path: &str, meta: Meta, source: Source) -> Result<(), PackError> {
-        self.add(path, meta, Content::File(source))
-    }
-
-    /// Adds a symlink; an entry of that path must not exist.
-    pub fn symlink(&mut self, path: &str, meta: Meta, target: &str) -> Result<(), PackError> {
-        if format::target_fault(target.as_bytes()).is_some() {
-            let reason = "its target is empty, holds a NUL or is longer than 4095 bytes";
-            return Err(bad_path(path, reason));
-        }
-        self.add(path, meta, Content::Symlink(target.as_bytes().to_vec()))
-    }
-
-    /// Whether there is an entry of that path.
-    pub fn contains(&self, path: &str) -> bool {
-        let Ok(names) = components(path) else {
-            return false;
-        };
-        let mut at = 0;
-        for name in names {
-            match self.child(at, name) {
-                Some(child) => at = child,
-                None => return false,
-            }
-        }
-        true
-    }
-
     /// Writes the image; returns its length in bytes.
     pub fn write<W: Write + Seek>(self, out: W, with: Compressor) -> Result<u64, PackError> {
-        let encoders = (Encoder::new(with)?, Encoder::new(with)?);
-        let mut out = Output::new(out)?;
+        let encoder = || Encoder::new(with);
+        let encoders = (encoder()?, encoder()?);
+        let mut out = Output::new(out, with)?;
         let stored = data::write(&self.nodes, &mut out, with)?;
         let fragments = stored.fragment_table()?;
-        let tables = inodes::write(&self.nodes, &stored, encoders)?;
+        let sets = attributes::Sets::of(&self.nodes)?;
+        let tables = inodes::write(&self.nodes, (&stored, &sets), encoders)?;
 
         let mut superblock = empty_superblock(with);
         superblock.inode_count = tables.inode_count;
@@ -214,90 +162,18 @@ impl Tree {
         out.write(&tables.directories)?;
         if !fragments.is_empty() {
             superblock.frag_count = count(fragments.len() / 16, "fragments")?;
-            superblock.frag_table = out.lookup_table(&fragments, Encoder::new(with)?)?;
+            superblock.frag_table = out.lookup_table(&fragments, encoder()?)?;
         }
         superblock.id_count = u16::try_from(tables.owners.len() / 4)
             .map_err(|_| PackError::TooMany { what: "owners" })?;
-        superblock.id_table = out.lookup_table(&tables.owners, Encoder::new(with)?)?;
+        superblock.id_table = out.lookup_table(&tables.owners, encoder()?)?;
+        if sets.is_empty() {
+            superblock.flags |= Flags::NoXattrsInArchive as u16;
+        } else {
+            superblock.xattr_table = sets.write(&mut out, (encoder()?, encoder()?))?;
+        }
         superblock.bytes_used = out.position;
         out.finish(&superblock, with)
-    }
-
-    /// Adds an entry that is not a directory.
-    fn add(&mut self, path: &str, meta: Meta, content: Content) -> Result<(), PackError> {
-        let names = components(path)?;
-        let Some((last, parents)) = names.split_last() else {
-            return Err(bad_path(path, "the root is a directory"));
-        };
-        let mut at = 0;
-        for name in parents {
-            at = self.enter(at, name, path)?;
-        }
-        if self.child(at, last).is_some() {
-            return Err(bad_path(path, "there is an entry already"));
-        }
-        self.insert(at, last, Node { meta, content });
-        Ok(())
-    }
-
-    fn child(&self, at: usize, name: &str) -> Option<usize> {
-        match &self.nodes[at].content {
-            Content::Directory(entries) => entries.get(name.as_bytes()).copied(),
-            Content::File(_) | Content::Symlink(_) => None,
-        }
-    }
-
-    /// The directory `name` in the directory `at`, made if there is none.
-    fn enter(&mut self, at: usize, name: &str, path: &str) -> Result<usize, PackError> {
-        match self.child(at, name) {
-            Some(child) if matches!(self.nodes[child].content, Content::Directory(_)) => Ok(child),
-            Some(_) => Err(bad_path(path, "a part of it is not a directory")),
-            None => Ok(self.insert(
-                at,
-                name,
-                Node {
-                    meta: PARENT,
-                    content: Content::Directory(BTreeMap::new()),
-                },
-            )),
-        }
-    }
-
-    fn insert(&mut self, at: usize, name: &str, node: Node) -> usize {
-        let position = self.nodes.len();
-        self.nodes.push(node);
-        if let Content::Directory(entries) = &mut self.nodes[at].content {
-            entries.insert(name.as_bytes().to_vec(), position);
-        }
-        position
-    }
-}
-
-/// The names that an absolute path is made of.
-fn components(path: &str) -> Result<Vec<&str>, PackError> {
-    let Some(relative) = path.strip_prefix('/') else {
-        return Err(bad_path(path, "it is not absolute"));
-    };
-    if relative.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names: Vec<_> = relative.split('/').collect();
-    match names
-        .iter()
-        .find_map(|name| format::name_fault(name.as_bytes()))
-    {
-        Some(_) => Err(bad_path(
-            path,
-            "a part of it is empty, `.`, `..`, holds a NUL or is longer than 255 bytes",
-        )),
-        None => Ok(names),
-    }
-}
-
-fn bad_path(path: &str, reason: &'static str) -> PackError {
-    PackError::Path {
-        path: PathBuf::from(path),
-        reason,
     }
 }
 
@@ -307,6 +183,10 @@ fn count(value: usize, what: &'static str) -> Result<u32, PackError> {
 }
 
 fn empty_superblock(with: Compressor) -> SuperBlock {
+    let options = match with.options() {
+        Some(_) => Flags::CompressorOptionsArePresent as u16,
+        None => 0,
+    };
     SuperBlock {
         magic: MAGIC,
         inode_count: 0,
@@ -315,7 +195,7 @@ fn empty_superblock(with: Compressor) -> SuperBlock {
         frag_count: 0,
         compressor: format::compressor_of(with.codec()),
         block_log: 17,
-        flags: Flags::DataHasBeenDeduplicated as u16 | Flags::NoXattrsInArchive as u16,
+        flags: Flags::DataHasBeenDeduplicated as u16 | options,
         id_count: 0,
         version_major: 4,
         version_minor: 0,
@@ -337,14 +217,21 @@ struct Output<W: Write + Seek> {
 }
 
 impl<W: Write + Seek> Output<W> {
-    /// Starts behind the superblock, which is written as zeros until the image is complete.
-    fn new(out: W) -> Result<Self, PackError> {
+    /// Starts behind the superblock, which is written as zeros until the image is complete, with
+    /// the compressor's options.
+    fn new(out: W, with: Compressor) -> Result<Self, PackError> {
         let mut out = Self {
             out: BufWriter::with_capacity(to_usize(BLOCK_SIZE), out),
             position: 0,
         };
         out.out.seek(SeekFrom::Start(0)).map_err(PackError::Write)?;
         out.write(&[0; SUPERBLOCK_SIZE])?;
+        if let Some(options) = with.options() {
+            let header = format::metadata_header_of(options.len(), false);
+            let header = header.expect("Invariant: options have a few bytes");
+            out.write(&header.to_le_bytes())?;
+            out.write(&options)?;
+        }
         Ok(out)
     }
 
@@ -362,10 +249,16 @@ impl<W: Write + Seek> Output<W> {
         let first = self.position;
         self.write(&bytes)?;
         let list = self.position;
+        self.list(first, &starts)?;
+        Ok(list)
+    }
+
+    /// Writes where metadata blocks are, which start so far behind `first`.
+    fn list(&mut self, first: u64, starts: &[u64]) -> Result<(), PackError> {
         for start in starts {
             self.write(&(first + start).to_le_bytes())?;
         }
-        Ok(list)
+        Ok(())
     }
 
     /// Pads the image and writes its superblock; the answer is its length.

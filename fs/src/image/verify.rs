@@ -7,9 +7,10 @@
 //! Invariants: memory is bounded by [`Bounds`] and not by what the image claims; nothing is read
 //! outside the file; the order of work is linear in the bytes of metadata. Data blocks are not
 //! inflated here: [`super::Image::read_block`] checks each when it is read. More is demanded than
-//! the kernel does where every known writer complies (full metadata blocks, an inode table that
-//! holds inodes and nothing else, each of them in the tree), because there a table can hide
-//! nothing.
+//! the kernel does where every known writer complies: the inode table holds inodes and nothing
+//! else, as many as the superblock says, their numbers are unique; no two directories share a
+//! listing; names are sorted. Those are what keeps the walk linear, and each has a reason of its own
+//! when it is refused.
 
 mod error;
 mod inodes;

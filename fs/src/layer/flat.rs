@@ -91,13 +91,13 @@ impl FlatTree {
 
     /// Attributes of a node: owned by root, as old as can be.
     pub(crate) fn attr(&self, node: ImageNode) -> Attr {
-        let (kind, mode, nlink) = match self.node(node) {
+        let (kind, mode, nlink, size) = match self.node(node) {
             Some(FlatNode::File { mode, bytes }) => {
                 let size = to_u64(bytes.len());
-                (Kind::File { size }, *mode, 1)
+                (Kind::File { size }, *mode, 1, size)
             }
-            Some(FlatNode::Symlink(_)) => (Kind::Symlink, 0o777, 1),
-            Some(FlatNode::Directory(_)) | None => (Kind::Directory, 0o755, 2),
+            Some(FlatNode::Symlink(target)) => (Kind::Symlink, 0o777, 1, to_u64(target.len())),
+            Some(FlatNode::Directory(_)) | None => (Kind::Directory, 0o755, 2, 0),
         };
         Attr {
             kind,
@@ -106,6 +106,11 @@ impl FlatTree {
             gid: 0,
             mtime: 0,
             nlink,
+            size,
+            blocks: match kind {
+                Kind::File { size } => size.div_ceil(512),
+                _ => 0,
+            },
         }
     }
 

@@ -1,13 +1,18 @@
 //! The threads beside those that read requests: the watchdog, those that work ahead, and the one
-//! that keeps hot lists. They end with the mount.
+//! that keeps hot lists; and what they and the workers share. They end with the mount.
 
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ended::Ended;
 use super::point::Mounted;
-use super::{Ended, Service, spawn};
-use crate::fuse::LOOKS;
+use super::{MountOptions, spawn};
+use crate::crew::Crew;
+use crate::fuse::{Desk, LOOKS};
+use crate::owners::Owners;
 use crate::vfs::Vfs;
 
 /// Threads that work ahead, at most; one core is left to those who ask.
@@ -18,6 +23,35 @@ const RECORDED: Duration = Duration::from_secs(10);
 
 /// How often somebody looks for recordings that are complete.
 const HOT_LISTS: Duration = Duration::from_secs(2);
+
+/// What answers requests, and those who help it.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) vfs: Arc<Vfs>,
+    crew: Arc<Crew>,
+    pub(super) desk: Arc<Desk>,
+    /// How long a request may take.
+    deadline: Duration,
+    /// Processors.
+    cores: usize,
+}
+
+impl Service {
+    /// For a mount that is about to be made.
+    pub(super) fn new(options: &MountOptions) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let owners = Owners::of_this_process();
+        let vfs = Arc::new(Vfs::new(options.cache_bytes, options.deadline, owners));
+        let crew = Arc::new(Crew::new(options.threads, cores));
+        Self {
+            desk: Arc::new(Desk::new(Arc::clone(&vfs), Arc::clone(&crew))),
+            vfs,
+            crew,
+            deadline: options.deadline,
+            cores,
+        }
+    }
+}
 
 /// Starts all of them.
 pub(super) fn start(service: Service, ended: &Arc<Ended>, mounted: Mounted) -> io::Result<()> {

@@ -116,11 +116,20 @@ impl Published {
             gid: 0,
             mtime: 0,
             nlink: 2,
+            size: 0,
+            blocks: 0,
         };
-        let attr = self.origin(dir);
+        let origin = self.origin(dir);
+        let attr = origin.map_or(made_up, |(source, node)| source.contents.attr(node));
         Attr {
-            nlink: self.view.dir(dir).nlink,
-            ..attr.map_or(made_up, |(source, node)| source.contents.attr(node))
+            // One writer counts all entries as links, and the kernel shows what the image says.
+            nlink: attr.nlink.max(self.view.dir(dir).nlink),
+            // As overlayfs does: that of the highest layer which has one.
+            size: match attr.size {
+                0 => directory_size(&self.view, dir),
+                size => size,
+            },
+            ..attr
         }
     }
 }
@@ -144,21 +153,11 @@ impl Found<'_> {
             Self::Directory(view, dir) => Stat {
                 ino: view.ino(dir),
                 attr: view.attr(dir),
-                size: directory_size(&view.view, dir),
             },
-            Self::Leaf(source, node) => {
-                let attr = source.contents.attr(node);
-                let size = match attr.kind {
-                    Kind::File { size } => size,
-                    Kind::Symlink => to_u64(source.contents.symlink(node).len()),
-                    _ => 0,
-                };
-                Stat {
-                    ino: source.ino(node),
-                    attr,
-                    size,
-                }
-            }
+            Self::Leaf(source, node) => Stat {
+                ino: source.ino(node),
+                attr: source.contents.attr(node),
+            },
         }
     }
 }
@@ -377,7 +376,8 @@ fn names_stat(dir: &NameDir) -> Stat {
             gid: 0,
             mtime: dir.changed,
             nlink: 2 + directories,
+            size: 4096,
+            blocks: 0,
         },
-        size: 4096,
     }
 }

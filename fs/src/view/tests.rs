@@ -62,6 +62,8 @@ impl Listing for Numbered {
             gid: 0,
             mtime: 0,
             nlink: 1,
+            size: 0,
+            blocks: 0,
         }
     }
 

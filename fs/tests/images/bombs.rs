@@ -10,7 +10,7 @@ use std::time::Duration;
 use piston_fs::image::ImageNode;
 use piston_fs::node::Kind;
 
-use crate::support::{Scratch, opened, verified};
+use crate::support::{Scratch, What, image_tree, opened, verified};
 
 /// An image in the making: its tables, not compressed yet.
 #[derive(Default)]
@@ -86,7 +86,8 @@ impl Raw {
         for half in [1_u16, 17, 0, 1, 4, 0] {
             out.extend_from_slice(&half.to_le_bytes());
         }
-        let root = (starts[root / 8192] << 16) | (root % 8192);
+        let unit = block.min(8192);
+        let root = (starts[root / unit] << 16) | (root % unit);
         let none = usize::MAX;
         for long in [
             root,
@@ -110,6 +111,11 @@ impl Raw {
 
 /// A directory with one file of that size and those words of blocks.
 fn one_file(size: usize, words: &[u32]) -> Vec<u8> {
+    one_file_in_blocks(size, words, 8192)
+}
+
+/// The same, in metadata blocks that hold so many bytes.
+fn one_file_in_blocks(size: usize, words: &[u32], block: usize) -> Vec<u8> {
     let mut raw = Raw::default();
     raw.inode(9);
     for long in [96, size, 0] {
@@ -122,7 +128,20 @@ fn one_file(size: usize, words: &[u32]) -> Vec<u8> {
     raw.listings
         .extend_from_slice(&[0, 0, 0, 0, 2, 0, 0, 0, b'f']);
     let root = raw.directory(raw.listings.len());
-    raw.image(root, 8192)
+    raw.image(root, block)
+}
+
+/// The kernel reads on in the next block, wherever the one before ends.
+#[test]
+fn metadata_blocks_need_not_be_full() {
+    let scratch = Scratch::new();
+    let path = scratch.path("image");
+    for block in [1, 7, 40, 100, 8191, 8192] {
+        fs::write(&path, one_file_in_blocks(300_000, &[0, 0, 0], block)).unwrap();
+        let seen = image_tree(&opened(&path)).unwrap();
+        assert_eq!(seen.len(), 2, "{block}");
+        assert_eq!(seen[&b"f"[..]].what, What::File(vec![0; 300_000]));
+    }
 }
 
 /// A file that is nothing but holes, with as many as the budget for metadata lets through.

@@ -125,6 +125,9 @@ fn overwritten_metadata_of_an_image_without_fragments_is_refused_or_a_sound_tree
 #[test]
 fn overwritten_compressed_metadata_is_refused_or_a_sound_tree() {
     overwrite_metadata(&["-comp", "zstd"], 2000);
+    for compressor in ["xz", "lz4", "lzo"] {
+        overwrite_metadata(&["-comp", compressor], 500);
+    }
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn a_bit_of_every_byte_of_plain_metadata_may_flip() {
 
 #[test]
 fn a_data_block_damaged_after_verifying_is_an_error_of_that_block_alone() {
-    for compressor in ["zstd", "gzip"] {
+    for compressor in ["zstd", "gzip", "xz", "lz4", "lzo"] {
         let scratch = Scratch::new();
         let mut bytes = small_image(&scratch, &["-comp", compressor, "-no-fragments"]);
         let path = scratch.path("sound");
@@ -160,7 +163,7 @@ fn a_data_block_damaged_after_verifying_is_an_error_of_that_block_alone() {
         let error = image.read_block(&block, &mut out).unwrap_err();
         assert!(
             matches!(&error, ImageError::Block { start, .. } if *start == block.start),
-            "{error}"
+            "{compressor}: {error}"
         );
         let sound = image.extent(large, 0).unwrap().block;
         image.read_block(&sound, &mut out).unwrap();

@@ -6,11 +6,12 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
+use piston_fs::image::ImageNode;
 use piston_fs::image::pack::{Compressor, Meta, Source, Tree};
 use piston_fs::image::verify::{Bounds, VerifyError};
 
 use crate::corpus::noise;
-use crate::support::{Scratch, verified, verified_within};
+use crate::support::{Scratch, image_tree, opened, verified, verified_within};
 
 /// Bytes of an image, to be changed where its metadata says something.
 struct Crafted {
@@ -87,6 +88,13 @@ impl Crafted {
         let refused = verified(&image);
         assert!(!image.with_extension("index").exists(), "no index is left");
         refused.expect_err("the image is refused")
+    }
+
+    /// The image is sound as it is.
+    fn accepted(&self) {
+        let image = self.scratch.path("crafted");
+        fs::write(&image, &self.bytes).unwrap();
+        image_tree(&opened(&image)).unwrap();
     }
 
     fn check(&self, expected: &str) {
@@ -255,6 +263,75 @@ fn blocks_beyond_the_image_are_refused() {
         .check("out of range");
 }
 
+/// Some writers say 0 where a file of nothing but holes starts.
+#[test]
+fn where_a_file_of_holes_starts_means_nothing() {
+    let mut crafted = Crafted::new(|root| {
+        let sparse = fs::File::create(root.join("file")).unwrap();
+        sparse.set_len(1 << 20).unwrap();
+    });
+    let start = crafted.inode_time(0) + 8;
+    for nowhere in [0, u64::MAX] {
+        crafted.put(start, &nowhere.to_le_bytes());
+        crafted.accepted();
+    }
+}
+
+#[test]
+fn holes_longer_than_their_file_are_refused() {
+    let mut crafted = Crafted::new(|root| {
+        let sparse = fs::File::create(root.join("file")).unwrap();
+        sparse.set_len(1 << 20).unwrap();
+    });
+    let holes = crafted.inode_time(0) + 24;
+    crafted.put(holes, &(1_u64 << 20).to_le_bytes()).accepted();
+    crafted
+        .put(holes, &((1_u64 << 20) + 1).to_le_bytes())
+        .check("holes are longer than itself");
+}
+
+#[test]
+fn an_inode_that_says_it_has_no_links_is_refused() {
+    let mut crafted = Crafted::directories();
+    let links = crafted.inode_time(1) + 12;
+    crafted
+        .put(links, &0_u32.to_le_bytes())
+        .check("it has no links");
+}
+
+/// The kernel never sees them either.
+#[test]
+fn an_inode_without_a_name_is_left_out() {
+    let mut crafted = Crafted::new(|root| {
+        for name in ["first", "other"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+    });
+    let (count, size) = (crafted.table(72) + 2, crafted.inode_time(2) + 16);
+    let shorter = u16::from_le_bytes([crafted.bytes[size], crafted.bytes[size + 1]]) - 8 - 5;
+    crafted
+        .put(count, &0_u32.to_le_bytes())
+        .put(size, &shorter.to_le_bytes())
+        .accepted();
+    let image = opened(&crafted.scratch.path("crafted"));
+    assert_eq!(image.node_count(), 2);
+    let names: Vec<_> = image.entries(ImageNode(0)).map(|(name, _)| name).collect();
+    assert_eq!(names, [b"first"]);
+}
+
+#[test]
+fn a_table_with_another_number_of_inodes_than_the_superblock_says_is_refused() {
+    let mut crafted = Crafted::directories();
+    let count = u32::from_le_bytes(crafted.bytes[4..8].try_into().unwrap());
+    crafted
+        .put(4, &(count - 1).to_le_bytes())
+        .check("inodes that the superblock counts");
+    crafted
+        .put(4, &(count + 1).to_le_bytes())
+        .put(88, &u64::MAX.to_le_bytes())
+        .check("the superblock counts 7");
+}
+
 #[test]
 fn a_link_without_a_target_is_refused() {
     let mut crafted = Crafted::new(|root| {
@@ -274,7 +351,7 @@ fn nested(levels: usize) -> Vec<u8> {
         gid: 0,
         mtime: 0,
     };
-    tree.directory(&"/d".repeat(levels), meta).unwrap();
+    tree.directory("/d".repeat(levels), meta).unwrap();
     let mut image = Cursor::new(Vec::new());
     tree.write(&mut image, Compressor::Zstd(1)).unwrap();
     image.into_inner()

@@ -74,7 +74,7 @@ fn sample() -> Tree {
 /// The sample, and a link whose target is as long as Linux allows.
 fn whole_sample() -> Tree {
     let mut tree = sample();
-    tree.symlink("/long-link", META, &"x".repeat(4095)).unwrap();
+    tree.symlink("/long-link", META, "x".repeat(4095)).unwrap();
     tree
 }
 
@@ -110,9 +110,7 @@ fn equal_files_are_stored_once() {
         let source = || Source::Bytes(noise(9, size));
         once.file(path, META, source()).unwrap();
         twice.file(path, META, source()).unwrap();
-        twice
-            .file(&format!("/again{path}"), META, source())
-            .unwrap();
+        twice.file(format!("/again{path}"), META, source()).unwrap();
     }
     let (once, twice) = (
         bytes(once, Compressor::Zstd(1)),
@@ -214,10 +212,10 @@ fn paths_that_cannot_be_are_refused() {
         assert!(matches!(refused, Err(PackError::Path { .. })), "{path:?}");
     }
     assert!(tree.symlink("/link", META, "").is_err());
-    assert!(tree.symlink("/link", META, &"x".repeat(4096)).is_err());
+    assert!(tree.symlink("/link", META, "x".repeat(4096)).is_err());
     assert!(tree.directory("/file", META).is_err());
     assert!(
-        tree.file(&format!("/{}", "n".repeat(256)), META, source())
+        tree.file(format!("/{}", "n".repeat(256)), META, source())
             .is_err()
     );
     assert!(!tree.contains("/link") && tree.contains("/file") && tree.contains("/"));

@@ -179,6 +179,31 @@ pub(crate) fn image_tree(image: &Image) -> Result<Listing, ImageError> {
     Ok(listing)
 }
 
+/// Names and values of extended attributes.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Extended attributes of every path that has some, in the order in which they are told.
+pub(crate) fn xattrs_by_path(image: &Image) -> BTreeMap<Vec<u8>, Attributes> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![(Vec::new(), ImageNode(0))];
+    while let Some((path, node)) = pending.pop() {
+        for (name, child) in image.entries(node) {
+            let mut full = path.clone();
+            full.extend_from_slice(if path.is_empty() { b"" } else { b"/" });
+            full.extend_from_slice(name);
+            pending.push((full, child));
+        }
+        let attributes = image.xattrs(node);
+        let attributes: Attributes = attributes
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
+        if !attributes.is_empty() {
+            found.insert(path, attributes);
+        }
+    }
+    found
+}
+
 fn image_entry(image: &Image, node: ImageNode) -> Result<Seen, ImageError> {
     let attr = image.attr(node);
     let what = match attr.kind {

@@ -108,6 +108,7 @@ fn the_help_is_this() {
 
     Commands:
       run      Run a program
+      judge    Run a program against many inputs, and say which outputs are right
       package  Install, make and remove packages [alias: packages]
       repo     Configure repositories, see what they have [alias: repos]
       job      See and kill running jobs [alias: jobs]
@@ -149,6 +150,7 @@ fn the_help_of_run_is_this() {
       -t, --timeout <TIME>    Kill it after this time, e.g. 500ms, 3s
       -m, --memory <SIZE>     Let it use this much memory, e.g. 64M
       -e, --env <NAME=VALUE>  Set a variable of its environment (more than once for more)
+      -i, --interactive       Talk with the program while it runs; from a terminal it gets one too
           --stats             Say on standard error what it used: time, processor, memory
       -h, --help              Print help (see more with '--help')
 
@@ -158,7 +160,8 @@ fn the_help_of_run_is_this() {
           --json            Print JSON for programs
 
     Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
-    Unless it is a terminal, standard input is read to its end and given to the program.
+    Unless it is a terminal, standard input is read to its end and given to the program; with -i it
+    is passed on as it comes, and interrupts go to the program.
 
     Examples:
       piston run hello.py                       the language is known by the ending
@@ -166,6 +169,7 @@ fn the_help_of_run_is_this() {
       echo 'print(6 * 7)' | piston run python -
       sort words | piston run --timeout 1s --memory 64M count.c
       piston run --file util.py --env LANG=C main.py
+      piston run -i game.py                     it reads what you type
 
     Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
     125 when piston could not run it.

@@ -79,5 +79,5 @@ async fn input_that_nobody_reads_is_no_fault() {
     static INPUT: [u8; 1 << 20] = [0; 1 << 20];
     let (mut pipes, stdio) = pipes().expect("pipes");
     drop(stdio);
-    give(&mut pipes.stdin, &INPUT).await;
+    streams::write(&mut pipes.stdin, &INPUT).await;
 }

@@ -1,6 +1,9 @@
 //! Package files in, packages out.
 
+use std::path::PathBuf;
+
 use piston_client::api::{Code, InstallState};
+use piston_fs::image::pack::Compressor;
 
 use super::super::*;
 use super::support::*;
@@ -242,6 +245,59 @@ async fn a_bare_image_with_metadata_at_its_root_is_a_package() {
     image(&file, &[("/x", "y")]);
     let error = world.packages.install_file(file, true).await.unwrap_err();
     assert!(error.to_string().contains("no pkg-info.json"), "{error}");
+}
+
+/// A bare gzip image of a package with that script.
+fn gzip_image(world: &World, script: &str) -> PathBuf {
+    let file = world.dir.path().join("gzip.squashfs");
+    let json = r#"{"language":"lua","version":"5.4.0"}"#;
+    let text = "text ".repeat(50_000);
+    let files = [("/pkg-info.json", json), ("/run", script), ("/text", &text)];
+    image_with(&file, &files, Compressor::Gzip(6));
+    file
+}
+
+/// The number of the compressor of the only image that is installed.
+fn installed_compressor(world: &World) -> u8 {
+    let images = std::fs::read_dir(world.dir.path().join("data/images")).unwrap();
+    let mut images = images.map(|entry| entry.unwrap().path());
+    let image = images.find(|path| path.extension().is_some_and(|end| end == "squashfs"));
+    std::fs::read(image.unwrap()).unwrap()[20]
+}
+
+#[tokio::test]
+async fn an_image_that_is_written_anew_is_still_known_by_its_original_checksum() {
+    let world = World::checked_by(recompressing()).await;
+    let install = async |world: &World, script| {
+        let file = gzip_image(world, script);
+        world.packages.install_file(file, true).await
+    };
+    install(&world, "#!/bin/sh\n").await.unwrap();
+    assert_eq!(installed_compressor(&world), 6);
+    assert_eq!(world.files(), 2);
+    let again = install(&world, "#!/bin/sh\n").await.unwrap();
+    assert_eq!(again.state, InstallState::AlreadyInstalled);
+    let error = install(&world, "#!/bin/other\n").await.unwrap_err();
+    assert!(matches!(error, PackagesError::Conflict { .. }), "{error}");
+
+    // Also by a daemon that writes nothing anew.
+    let world = world.restarted().await;
+    assert_eq!(world.installed(), ["lua-5.4.0"]);
+    let again = install(&world, "#!/bin/sh\n").await.unwrap();
+    assert_eq!(again.state, InstallState::AlreadyInstalled);
+    assert_eq!(installed_compressor(&world), 6);
+}
+
+#[tokio::test]
+async fn an_image_that_can_t_be_written_anew_is_installed_as_it_is() {
+    let failing = Recompressor::other("/bin/false".into(), Vec::new(), vec!["gzip".to_owned()]);
+    for verifier in [verifier().recompressing(failing), verifier()] {
+        let world = World::checked_by(verifier).await;
+        let file = gzip_image(&world, "#!/bin/sh\n");
+        world.packages.install_file(file, true).await.unwrap();
+        assert_eq!(installed_compressor(&world), 1);
+        assert_eq!(world.files(), 2);
+    }
 }
 
 #[tokio::test]

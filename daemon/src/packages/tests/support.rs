@@ -93,6 +93,32 @@ fn verify_image_child() {
     }
 }
 
+/// The same, and this test binary as the hidden subcommand `recompress-image`, for xz and gzip.
+pub(super) fn recompressing() -> Verifier {
+    let script =
+        r#""$0" --exact packages::tests::support::recompress_image_child --nocapture "$@""#;
+    let binary = std::env::current_exe().unwrap();
+    let compressors = vec!["xz".to_owned(), "gzip".to_owned()];
+    verifier().recompressing(Recompressor::other(
+        "/bin/sh".into(),
+        vec!["-c".into(), script.into(), binary.into()],
+        compressors,
+    ))
+}
+
+/// Not a test by itself: the body of the child when it is given what it needs.
+#[test]
+fn recompress_image_child() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [.., flag, image, index, out, seconds] = arguments.as_slice()
+        && flag == "--nocapture"
+    {
+        let (image, index) = (Path::new(image), Path::new(index));
+        let seconds = seconds.parse().unwrap();
+        recompress_image_main(image, index, Path::new(out), seconds).unwrap();
+    }
+}
+
 /// A data directory with an open package manager.
 pub(super) struct World {
     pub(super) dir: TempDir,
@@ -110,20 +136,28 @@ pub(super) fn patience() -> Patience {
 }
 
 pub(super) async fn open(root: &Path, recorder: &Arc<Recorder>) -> Arc<Packages> {
+    open_with(root, recorder, verifier()).await
+}
+
+async fn open_with(root: &Path, recorder: &Arc<Recorder>, verifier: Verifier) -> Arc<Packages> {
     let data = DataDirectory {
         root: root.join("data"),
     };
     let publisher: Arc<dyn Publish> = Arc::<Recorder>::clone(recorder);
-    Packages::open_with(data, publisher, verifier(), patience())
+    Packages::open_with(data, publisher, verifier, patience())
         .await
         .unwrap()
 }
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::checked_by(verifier()).await
+    }
+
+    pub(super) async fn checked_by(verifier: Verifier) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let recorder = Arc::new(Recorder::default());
-        let packages = open(dir.path(), &recorder).await;
+        let packages = open_with(dir.path(), &recorder, verifier).await;
         Self {
             dir,
             recorder,
@@ -178,6 +212,10 @@ pub(super) struct Made {
 }
 
 pub(super) fn image(to: &Path, files: &[(&str, &str)]) {
+    image_with(to, files, Compressor::Zstd(3));
+}
+
+pub(super) fn image_with(to: &Path, files: &[(&str, &str)], compressor: Compressor) {
     let meta = |mode| Meta {
         mode,
         uid: 0,
@@ -189,8 +227,7 @@ pub(super) fn image(to: &Path, files: &[(&str, &str)]) {
         tree.file(path, meta(0o755), Source::Bytes(text.as_bytes().to_vec()))
             .unwrap();
     }
-    tree.write(File::create(to).unwrap(), Compressor::Zstd(3))
-        .unwrap();
+    tree.write(File::create(to).unwrap(), compressor).unwrap();
 }
 
 /// Makes a package file of `pkg-info.json`, the image's files and the scripts.

@@ -142,9 +142,21 @@ impl Tables {
                 .checked_add(file.size)
                 .ok_or("the files' lengths are too large")?;
         }
-        (content == self.facts.content_bytes)
+        if content != self.facts.content_bytes {
+            return Err("the files' lengths do not add up".to_owned());
+        }
+        self.check_sparse()
+    }
+
+    fn check_sparse(&self) -> Result<(), Fault> {
+        let sorted = self.sparse.is_sorted_by(|one, next| one.file < next.file);
+        let within = self.sparse.iter().all(|sparse| {
+            let file = self.files.get(to_usize(sparse.file));
+            file.is_some_and(|file| sparse.bytes <= file.size)
+        });
+        (sorted && within)
             .then_some(())
-            .ok_or_else(|| "the files' lengths do not add up".to_owned())
+            .ok_or_else(|| "a file's holes are out of range".to_owned())
     }
 
     fn check_file(&self, file: &RegularFile) -> Result<(), Fault> {
@@ -215,7 +227,7 @@ pub(crate) fn block_end(start: u64, word: u32, length: u64, block_size: u32) -> 
 pub(super) mod tests {
     use super::*;
     use crate::image::format::Codec;
-    use crate::image::index::{Facts, NodeXattrs, Span, Xattr};
+    use crate::image::index::{Facts, NodeXattrs, Span, Sparse, Xattr};
 
     /// Makes an invariant of a sound index not hold.
     type Breaker = fn(&mut Tables);
@@ -258,8 +270,16 @@ pub(super) mod tests {
             node(Tag::File, 0),
         ];
         tables.directories = vec![
-            Directory { first: 0, count: 2 },
-            Directory { first: 2, count: 1 },
+            Directory {
+                first: 0,
+                count: 2,
+                size: 33,
+            },
+            Directory {
+                first: 2,
+                count: 1,
+                size: 24,
+            },
         ];
         tables.entries = vec![entry(0, 1), entry(2, 2), entry(1, 3)];
         tables.symlinks = vec![Span {
@@ -273,6 +293,10 @@ pub(super) mod tests {
             fragment: 0,
             skip: 100,
         }];
+        tables.sparse = vec![Sparse {
+            file: 0,
+            bytes: 5000,
+        }];
         tables.blocks = vec![3000];
         tables.fragments = vec![Fragment {
             start: 4000,
@@ -283,6 +307,7 @@ pub(super) mod tests {
             node: 3,
             first: 0,
             count: 1,
+            size: 10,
         }];
         tables.xattrs = vec![Xattr {
             start: 3,
@@ -299,7 +324,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_broken_invariant_is_named() {
-        let cases: [(&str, Breaker); 21] = [
+        let cases: [(&str, Breaker); 24] = [
             ("block size", |t| t.facts.block_size = 5000),
             ("first node", |t| t.nodes[0] = t.nodes[2]),
             ("first node", |t| t.nodes.clear()),
@@ -317,6 +342,9 @@ pub(super) mod tests {
             ("empty", |t| t.entries[0].length = 0),
             ("blocks are out of range", |t| t.files[0].first_block = 1),
             ("wrong size", |t| t.blocks[0] = 5000),
+            ("holes", |t| t.sparse[0].bytes = 5001),
+            ("holes", |t| t.sparse[0].file = 1),
+            ("holes", |t| t.sparse.push(t.sparse[0])),
             ("beyond the image", |t| t.files[0].start = 8000),
             ("tail", |t| t.files[0].skip = 101),
             ("add up", |t| t.facts.content_bytes = 1),

@@ -61,6 +61,8 @@ record! {
         first: u32,
         /// Number of entries.
         count: u32,
+        /// Length that the image gives it.
+        size: u32,
     }
 }
 
@@ -89,6 +91,16 @@ record! {
         fragment: u32,
         /// Where the tail starts in the fragment.
         skip: u32,
+    }
+}
+
+record! {
+    /// A regular file with holes.
+    Sparse {
+        /// Position in the table of files.
+        file: u32,
+        /// Bytes that are in holes.
+        bytes: u64,
     }
 }
 
@@ -123,6 +135,8 @@ record! {
         first: u32,
         /// Number of its attributes.
         count: u32,
+        /// Bytes that the image says they take.
+        size: u32,
     }
 }
 

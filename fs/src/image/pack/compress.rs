@@ -12,6 +12,15 @@ impl Compressor {
         match self {
             Self::Zstd(_) => Codec::Zstd,
             Self::Gzip(_) => Codec::Gzip,
+            Self::Lz4 => Codec::Lz4,
+        }
+    }
+
+    /// The options that an image of it must tell: of LZ4 the version of its format, and no more.
+    pub(super) fn options(self) -> Option<[u8; 8]> {
+        match self {
+            Self::Zstd(_) | Self::Gzip(_) => None,
+            Self::Lz4 => Some([1, 0, 0, 0, 0, 0, 0, 0]),
         }
     }
 }
@@ -20,6 +29,7 @@ impl Compressor {
 pub(super) enum Encoder {
     Zstd(zstd_safe::CCtx<'static>, i32),
     Gzip(libdeflater::Compressor),
+    Lz4,
 }
 
 /// A block as it is stored.
@@ -41,6 +51,7 @@ impl Encoder {
                 let level = libdeflater::CompressionLvl::new(level).map_err(|_| bad_level())?;
                 Ok(Self::Gzip(libdeflater::Compressor::new(level)))
             }
+            Compressor::Lz4 => Ok(Self::Lz4),
             Compressor::Zstd(_) | Compressor::Gzip(_) => Err(bad_level()),
         }
     }
@@ -56,6 +67,11 @@ impl Encoder {
             Self::Gzip(compressor) => {
                 bytes.resize(compressor.zlib_compress_bound(data.len()), 0);
                 compressor.zlib_compress(&data, &mut bytes).ok()
+            }
+            Self::Lz4 => {
+                let bound = lz4_flex::block::get_maximum_output_size(data.len());
+                bytes.resize(bound, 0);
+                lz4_flex::block::compress_into(&data, &mut bytes).ok()
             }
         };
         match size {

@@ -14,7 +14,8 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Packed, Pool};
-use super::{BLOCK_SIZE, Compressor, Content, Node, Output, PackError, Source, count};
+use super::tree::{Content, Node};
+use super::{BLOCK_SIZE, Compressor, Output, PackError, Source, count};
 use crate::image::format::data_word_of;
 use crate::num::{to_u64, to_usize};
 
@@ -97,11 +98,15 @@ pub(super) fn write<W: Write + Seek>(
 fn files(nodes: &[Node]) -> Result<Vec<(usize, &Source, bool)>, PackError> {
     let mut found = Vec::new();
     let mut lengths: HashMap<u64, u32> = HashMap::new();
+    let mut seen = vec![false; nodes.len()];
     let mut pending = vec![0];
     while let Some(node) = pending.pop() {
+        if std::mem::replace(&mut seen[node], true) {
+            continue;
+        }
         match &nodes[node].content {
             Content::Directory(entries) => pending.extend(entries.values().rev()),
-            Content::Symlink(_) => {}
+            Content::Symlink(_) | Content::Special(_) => {}
             Content::File(source) => {
                 let length = source.length()?;
                 *lengths.entry(length).or_default() += 1;
@@ -120,6 +125,7 @@ impl Source {
     fn length(&self) -> Result<u64, PackError> {
         match self {
             Self::Bytes(bytes) => Ok(to_u64(bytes.len())),
+            Self::Image(file) => Ok(file.length()),
             Self::Path(path) => match path.metadata() {
                 Ok(meta) if meta.is_file() => Ok(meta.len()),
                 // Opening a pipe would wait for somebody to write to it.
@@ -132,6 +138,7 @@ impl Source {
     fn open(&self) -> Result<Box<dyn Read + '_>, PackError> {
         match self {
             Self::Bytes(bytes) => Ok(Box::new(bytes.as_slice())),
+            Self::Image(file) => Ok(Box::new(file.open())),
             Self::Path(path) => match File::open(path) {
                 Ok(file) => Ok(Box::new(file)),
                 Err(source) => Err(io_error(path, source)),
@@ -143,6 +150,7 @@ impl Source {
     fn path(&self) -> &Path {
         match self {
             Self::Bytes(_) => Path::new("bytes in memory"),
+            Self::Image(file) => file.path(),
             Self::Path(path) => path,
         }
     }

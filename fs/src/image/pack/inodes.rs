@@ -2,14 +2,20 @@
 //!
 //! Inodes are numbered breadth first, so the entries of a directory have neighbouring numbers; the
 //! tables are written from the last directory to the first, because a directory's entries point to
-//! inodes that must have been written. Not recursive.
+//! inodes that must have been written. A node of several names has one inode, written for the first
+//! of them that is met. Not recursive.
+//!
+//! Invariant: the smaller of a node's two kinds of inode is written where it can hold the node: one
+//! name, no attributes, no holes, 32 bits of length and place.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::attributes::Sets;
 use super::compress::Encoder;
 use super::data::{Stored, StoredFile};
 use super::metadata::Writer;
-use super::{Content, Meta, Node, PackError, count};
+use super::tree::{Content, Node};
+use super::{Meta, PackError, Special, count};
 use crate::image::format::NONE;
 use crate::image::index::Tag;
 
@@ -28,7 +34,7 @@ pub(super) struct Tables {
 }
 
 /// Where an inode was written.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Place {
     block: u32,
     offset: u16,
@@ -37,11 +43,12 @@ struct Place {
 struct TableWriter<'a> {
     nodes: &'a [Node],
     stored: &'a Stored,
+    sets: &'a Sets<'a>,
     inodes: Writer,
     directories: Writer,
     /// Number and place of each node's inode.
     numbers: Vec<u32>,
-    places: Vec<Place>,
+    places: Vec<Option<Place>>,
     owners: Vec<u8>,
     known_owners: HashMap<u32, u16>,
 }
@@ -49,7 +56,7 @@ struct TableWriter<'a> {
 /// Writes the tables of a tree whose files are stored.
 pub(super) fn write(
     nodes: &[Node],
-    stored: &Stored,
+    (stored, sets): (&Stored, &Sets<'_>),
     (inodes, directories): (Encoder, Encoder),
 ) -> Result<Tables, PackError> {
     let inode_count = count(nodes.len(), "entries")?;
@@ -61,10 +68,11 @@ pub(super) fn write(
     let mut writer = TableWriter {
         nodes,
         stored,
+        sets,
         inodes: Writer::new(inodes),
         directories: Writer::new(directories),
         numbers,
-        places: vec![Place::default(); nodes.len()],
+        places: vec![None; nodes.len()],
         owners: Vec::new(),
         known_owners: HashMap::new(),
     };
@@ -75,7 +83,7 @@ pub(super) fn write(
             writer.directory(*node, parent, entries)?;
         }
     }
-    let root = writer.places[0];
+    let root = writer.place(0);
     Ok(Tables {
         inodes: writer.inodes.finish().0,
         directories: writer.directories.finish().0,
@@ -85,13 +93,17 @@ pub(super) fn write(
     })
 }
 
-/// All nodes with their parents, each directory's entries together.
+/// All nodes with their parents, each directory's entries together; of several names the first.
 fn breadth_first(nodes: &[Node]) -> Vec<(usize, Option<usize>)> {
+    let mut seen = vec![false; nodes.len()];
     let mut order = vec![(0, None)];
     let mut next = 0;
     while let Some((node, _)) = order.get(next).copied() {
         if let Content::Directory(entries) = &nodes[node].content {
-            order.extend(entries.values().map(|child| (*child, Some(node))));
+            let new = entries
+                .values()
+                .filter(|child| !std::mem::replace(&mut seen[**child], true));
+            order.extend(new.map(|child| (*child, Some(node))));
         }
         next += 1;
     }
@@ -108,17 +120,23 @@ impl TableWriter<'_> {
     ) -> Result<(), PackError> {
         let mut subdirectories = 0;
         for child in entries.values() {
+            let written = self.places[*child].is_some();
             match &self.nodes[*child].content {
                 Content::Directory(_) => subdirectories += 1,
+                _ if written => {}
                 Content::File(_) => self.file(*child)?,
                 Content::Symlink(target) => self.symlink(*child, target)?,
+                Content::Special(special) => self.special(*child, *special)?,
             }
         }
         let (block, offset) = self.directories.position();
         let block = u32::try_from(block).map_err(|_| PackError::TooMany { what: "entries" })?;
         let size = self.listing(entries)?;
         let links: u32 = 2 + subdirectories;
-        if let Ok(size) = u16::try_from(size) {
+        let set = self.set(node);
+        if let Ok(size) = u16::try_from(size)
+            && set == NONE
+        {
             self.begin(node, 1)?;
             self.put(&block.to_le_bytes());
             self.put(&links.to_le_bytes());
@@ -133,7 +151,7 @@ impl TableWriter<'_> {
             // No index of the listing: only the kernel would use one.
             self.put(&0_u16.to_le_bytes());
             self.put(&offset.to_le_bytes());
-            self.put(&NONE.to_le_bytes());
+            self.put(&set.to_le_bytes());
         }
         Ok(())
     }
@@ -160,7 +178,7 @@ impl TableWriter<'_> {
 
     /// Whether two nodes can be told by one header: inodes in one block, numbers close.
     fn share_run(&self, first: usize, other: usize) -> bool {
-        self.places[first].block == self.places[other].block && self.delta(first, other).is_some()
+        self.place(first).block == self.place(other).block && self.delta(first, other).is_some()
     }
 
     fn delta(&self, first: usize, other: usize) -> Option<i16> {
@@ -176,7 +194,7 @@ impl TableWriter<'_> {
         let mut bytes = Vec::new();
         for word in [
             count(run.len() - 1, "entries")?,
-            self.places[*first].block,
+            self.place(*first).block,
             self.numbers[*first],
         ] {
             bytes.extend_from_slice(&word.to_le_bytes());
@@ -185,7 +203,7 @@ impl TableWriter<'_> {
             let delta = self.delta(*first, *child).unwrap_or_default();
             let last = u16::try_from(name.len() - 1);
             let last = last.expect("Invariant: names of a tree have 1 to 255 bytes");
-            bytes.extend_from_slice(&self.places[*child].offset.to_le_bytes());
+            bytes.extend_from_slice(&self.place(*child).offset.to_le_bytes());
             bytes.extend_from_slice(&delta.to_le_bytes());
             bytes.extend_from_slice(&self.nodes[*child].tag().id().to_le_bytes());
             bytes.extend_from_slice(&last.to_le_bytes());
@@ -199,7 +217,10 @@ impl TableWriter<'_> {
         let stored = self.stored;
         let file = stored.file(node);
         let (fragment, skip) = file.fragment.unwrap_or((NONE, 0));
-        if let Some((start, size)) = basic(file) {
+        let (names, set) = (self.nodes[node].names, self.set(node));
+        if let Some((start, size)) = basic(file)
+            && (names, set) == (1, NONE)
+        {
             self.begin(node, 2)?;
             for word in [start, fragment, skip, size] {
                 self.put(&word.to_le_bytes());
@@ -210,7 +231,7 @@ impl TableWriter<'_> {
             for long in [file.start, file.size, sparse] {
                 self.put(&long.to_le_bytes());
             }
-            for word in [1, fragment, skip, NONE] {
+            for word in [names, fragment, skip, set] {
                 self.put(&word.to_le_bytes());
             }
         }
@@ -221,19 +242,50 @@ impl TableWriter<'_> {
     }
 
     fn symlink(&mut self, node: usize, target: &[u8]) -> Result<(), PackError> {
-        self.begin(node, 3)?;
-        self.put(&1_u32.to_le_bytes());
+        let set = self.set(node);
+        self.begin(node, if set == NONE { 3 } else { 10 })?;
         let length = count(target.len(), "bytes in a symlink")?;
-        self.put(&length.to_le_bytes());
+        for word in [self.nodes[node].names, length] {
+            self.put(&word.to_le_bytes());
+        }
         self.put(target);
+        if set != NONE {
+            self.put(&set.to_le_bytes());
+        }
         Ok(())
+    }
+
+    fn special(&mut self, node: usize, special: Special) -> Result<(), PackError> {
+        let set = self.set(node);
+        let number = match special {
+            Special::BlockDevice(number) | Special::CharDevice(number) => Some(number),
+            Special::Fifo | Special::Socket => None,
+        };
+        // The kinds that have attributes are numbered seven above those that have none.
+        let kind = self.nodes[node].tag().id();
+        self.begin(node, if set == NONE { kind } else { kind + 7 })?;
+        let names = self.nodes[node].names;
+        let attributes = (set != NONE).then_some(set);
+        for word in [Some(names), number, attributes].into_iter().flatten() {
+            self.put(&word.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    /// What a node's inode says of its extended attributes.
+    fn set(&self, node: usize) -> u32 {
+        self.sets.number(&self.nodes[node])
+    }
+
+    fn place(&self, node: usize) -> Place {
+        self.places[node].expect("Invariant: inodes are written before what refers to them")
     }
 
     /// Writes what every inode starts with.
     fn begin(&mut self, node: usize, kind: u16) -> Result<(), PackError> {
         let (block, offset) = self.inodes.position();
         let block = u32::try_from(block).map_err(|_| PackError::TooMany { what: "inodes" })?;
-        self.places[node] = Place { block, offset };
+        self.places[node] = Some(Place { block, offset });
         let Meta {
             mode,
             uid,
@@ -275,6 +327,10 @@ impl Node {
             Content::Directory(_) => Tag::Directory,
             Content::File(_) => Tag::File,
             Content::Symlink(_) => Tag::Symlink,
+            Content::Special(Special::BlockDevice(_)) => Tag::BlockDevice,
+            Content::Special(Special::CharDevice(_)) => Tag::CharDevice,
+            Content::Special(Special::Fifo) => Tag::Fifo,
+            Content::Special(Special::Socket) => Tag::Socket,
         }
     }
 }

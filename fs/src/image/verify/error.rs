@@ -27,7 +27,7 @@ pub enum VerifyError {
         minor: u16,
     },
     /// The image is compressed with something that is not supported.
-    #[error("{name} images are not supported yet; repack with zstd")]
+    #[error("{name} images are not supported; repack with zstd")]
     Compressor {
         /// Name of the compressor, or its number.
         name: String,

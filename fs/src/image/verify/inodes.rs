@@ -1,8 +1,8 @@
 //! The inode table, read front to back: every byte of it belongs to exactly one inode.
 //!
 //! Checks each inode by itself and against the file's length; that they form a tree is checked by
-//! [`super::tree`]. The parent number of a directory and the link counts are not taken over: they
-//! follow from the tree.
+//! [`super::tree`]. Link counts are taken over as they are, as the kernel does; the parent number of
+//! a directory is not, it follows from the tree.
 
 use super::VerifyError;
 use super::metadata::{Source, Table};
@@ -35,15 +35,32 @@ pub(super) struct Inode {
     pub(super) user: u16,
     pub(super) group: u16,
     pub(super) mtime: u32,
+    pub(super) rest: Rest,
+}
+
+/// What follows the fields that every inode starts with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) nlink: u32,
     pub(super) xattrs: u32,
     pub(super) body: Body,
+}
+
+impl Rest {
+    fn plain(body: Body, nlink: u32) -> Self {
+        Self {
+            nlink,
+            xattrs: NONE,
+            body,
+        }
+    }
 }
 
 /// What an inode of a kind has.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body {
-    /// Where the listing is in the directory table, and its bytes.
-    Directory { block: u32, offset: u16, bytes: u32 },
+    /// Where the listing is in the directory table, and its length as the inode tells it.
+    Directory { block: u32, offset: u16, size: u32 },
     /// A regular file.
     File(Contents),
     /// Where the target is in [`Inodes::targets`].
@@ -59,6 +76,8 @@ pub(super) enum Body {
 pub(super) struct Contents {
     pub(super) size: u64,
     pub(super) start: u64,
+    /// Bytes in holes.
+    pub(super) sparse: u64,
     pub(super) first_block: u32,
     pub(super) fragment: u32,
     pub(super) skip: u32,
@@ -66,7 +85,7 @@ pub(super) struct Contents {
 
 impl Inode {
     pub(super) fn tag(&self) -> Tag {
-        match self.body {
+        match self.rest.body {
             Body::Directory { .. } => Tag::Directory,
             Body::File(_) => Tag::File,
             Body::Symlink(_) => Tag::Symlink,
@@ -130,9 +149,10 @@ impl Parser<'_> {
         let (kind, mut inode) = header(from).ok_or_else(cut_short)?;
         self.check_owner(&inode)?;
         self.check_number(inode.number)?;
-        let (body, xattrs) = self.body(kind, from)?;
-        inode.body = body;
-        inode.xattrs = xattrs;
+        inode.rest = self.rest(kind, from)?;
+        if inode.rest.nlink == 0 {
+            return Err("it has no links, and is in the table all the same".to_owned());
+        }
         self.found
             .positions
             .push(to_u32(position).ok_or("the table is too large")?);
@@ -161,17 +181,25 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// What follows the header, by the kind of the inode; and its attribute set.
-    fn body(&mut self, kind: u16, from: &mut Bytes<'_>) -> Result<(Body, u32), Fault> {
+    /// What follows the header, by the kind of the inode.
+    fn rest(&mut self, kind: u16, from: &mut Bytes<'_>) -> Result<Rest, Fault> {
         match kind {
             1 => basic_directory(from).ok_or_else(cut_short),
             8 => extended_directory(from).ok_or_else(cut_short),
-            2 => self.basic_file(from),
-            9 => self.extended_file(from),
-            3 => Ok((self.symlink(from)?, NONE)),
+            2 => {
+                let contents = basic_contents(from).ok_or_else(cut_short)?;
+                Ok(Rest::plain(self.file(contents, from)?, 1))
+            }
+            9 => {
+                let (contents, rest) = extended_contents(from).ok_or_else(cut_short)?;
+                let body = self.file(contents, from)?;
+                Ok(Rest { body, ..rest })
+            }
+            3 => self.symlink(from),
             10 => {
-                let body = self.symlink(from)?;
-                Ok((body, from.u32().ok_or_else(cut_short)?))
+                let rest = self.symlink(from)?;
+                let xattrs = from.u32().ok_or_else(cut_short)?;
+                Ok(Rest { xattrs, ..rest })
             }
             4 | 11 => device(Tag::BlockDevice, kind == 11, from).ok_or_else(cut_short),
             5 | 12 => device(Tag::CharDevice, kind == 12, from).ok_or_else(cut_short),
@@ -181,18 +209,11 @@ impl Parser<'_> {
         }
     }
 
-    fn basic_file(&mut self, from: &mut Bytes<'_>) -> Result<(Body, u32), Fault> {
-        let contents = basic_contents(from).ok_or_else(cut_short)?;
-        Ok((self.file(contents, from)?, NONE))
-    }
-
-    fn extended_file(&mut self, from: &mut Bytes<'_>) -> Result<(Body, u32), Fault> {
-        let (contents, xattrs) = extended_contents(from).ok_or_else(cut_short)?;
-        Ok((self.file(contents, from)?, xattrs))
-    }
-
     /// The block list of a file, and its place in the image.
     fn file(&mut self, mut contents: Contents, from: &mut Bytes<'_>) -> Result<Body, Fault> {
+        if contents.sparse > contents.size {
+            return Err("its holes are longer than itself".to_owned());
+        }
         let block_size = self.layout.block_size;
         let count = format::block_count(contents.size, block_size, contents.fragment != NONE);
         let words = count
@@ -211,7 +232,10 @@ impl Parser<'_> {
                 .ok_or_else(|| format!("block word {word:#x} does not fit {length} bytes"))?;
             self.found.blocks.push(word);
         }
-        if count > 0 && (end > self.used || contents.start < to_u64(SUPERBLOCK_SIZE)) {
+        if end == contents.start {
+            // Nothing is stored of it, and where that is means nothing: some writers say 0.
+            contents.start = 0;
+        } else if end > self.used || contents.start < to_u64(SUPERBLOCK_SIZE) {
             return Err(format!(
                 "its blocks, from {} to {end}, are out of range",
                 contents.start
@@ -239,15 +263,15 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn symlink(&mut self, from: &mut Bytes<'_>) -> Result<Body, Fault> {
-        let (_nlink, length) = from.u32().zip(from.u32()).ok_or_else(cut_short)?;
+    fn symlink(&mut self, from: &mut Bytes<'_>) -> Result<Rest, Fault> {
+        let (nlink, length) = from.u32().zip(from.u32()).ok_or_else(cut_short)?;
         let target = from.take(to_usize(length)).ok_or_else(cut_short)?;
         if let Some(fault) = format::target_fault(target) {
             return Err(format!("its target is illegal: {fault}"));
         }
         let start = to_u32(self.found.targets.len()).ok_or("the targets are too large")?;
         self.found.targets.extend_from_slice(target);
-        Ok(Body::Symlink(Span { start, length }))
+        Ok(Rest::plain(Body::Symlink(Span { start, length }), nlink))
     }
 
     /// Checks what can only be known at the end of the table.
@@ -281,20 +305,24 @@ fn header(from: &mut Bytes<'_>) -> Option<(u16, Inode)> {
         user,
         group,
         mtime,
-        xattrs: NONE,
-        body: Body::Special(Tag::Socket),
+        rest: Rest::plain(Body::Special(Tag::Socket), 1),
     };
     Some((kind, inode))
 }
 
-fn basic_directory(from: &mut Bytes<'_>) -> Option<(Body, u32)> {
-    let (block, _nlink) = (from.u32()?, from.u32()?);
+fn basic_directory(from: &mut Bytes<'_>) -> Option<Rest> {
+    let (block, nlink) = (from.u32()?, from.u32()?);
     let (size, offset, _parent) = (from.u16()?, from.u16()?, from.u32()?);
-    Some((directory(block, offset, u32::from(size)), NONE))
+    let body = Body::Directory {
+        block,
+        offset,
+        size: u32::from(size),
+    };
+    Some(Rest::plain(body, nlink))
 }
 
-fn extended_directory(from: &mut Bytes<'_>) -> Option<(Body, u32)> {
-    let (_nlink, size, block, _parent) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
+fn extended_directory(from: &mut Bytes<'_>) -> Option<Rest> {
+    let (nlink, size, block, _parent) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
     let (index_count, offset, xattrs) = (from.u16()?, from.u16()?, from.u32()?);
     for _ in 0..index_count {
         // The index speeds up the kernel's lookup in large directories; we look up in memory.
@@ -302,16 +330,15 @@ fn extended_directory(from: &mut Bytes<'_>) -> Option<(Body, u32)> {
         let name = from.u32()?.checked_add(1)?;
         from.take(to_usize(name))?;
     }
-    Some((directory(block, offset, size), xattrs))
-}
-
-/// The size of a directory counts three bytes for `.` and `..`, which have no entries.
-fn directory(block: u32, offset: u16, size: u32) -> Body {
-    Body::Directory {
-        block,
-        offset,
-        bytes: size.saturating_sub(3),
-    }
+    Some(Rest {
+        nlink,
+        xattrs,
+        body: Body::Directory {
+            block,
+            offset,
+            size,
+        },
+    })
 }
 
 fn basic_contents(from: &mut Bytes<'_>) -> Option<Contents> {
@@ -320,33 +347,49 @@ fn basic_contents(from: &mut Bytes<'_>) -> Option<Contents> {
     Some(Contents {
         size: u64::from(size),
         start: u64::from(start),
+        sparse: 0,
         first_block: 0,
         fragment,
         skip,
     })
 }
 
-fn extended_contents(from: &mut Bytes<'_>) -> Option<(Contents, u32)> {
-    let (start, size) = (from.u64()?, from.u64()?);
-    let (_sparse, _nlink) = (from.u64()?, from.u32()?);
+/// The contents of a file, and the rest with them still to be checked.
+fn extended_contents(from: &mut Bytes<'_>) -> Option<(Contents, Rest)> {
+    let (start, size, sparse) = (from.u64()?, from.u64()?, from.u64()?);
+    let nlink = from.u32()?;
     let contents = Contents {
         size,
         start,
+        sparse,
         first_block: 0,
         fragment: from.u32()?,
         skip: from.u32()?,
     };
-    Some((contents, from.u32()?))
+    let rest = Rest {
+        nlink,
+        xattrs: from.u32()?,
+        body: Body::File(contents),
+    };
+    Some((contents, rest))
 }
 
-fn device(tag: Tag, extended: bool, from: &mut Bytes<'_>) -> Option<(Body, u32)> {
-    let (_nlink, number) = (from.u32()?, from.u32()?);
+fn device(tag: Tag, extended: bool, from: &mut Bytes<'_>) -> Option<Rest> {
+    let (nlink, number) = (from.u32()?, from.u32()?);
     let xattrs = if extended { from.u32()? } else { NONE };
-    Some((Body::Device(tag, number), xattrs))
+    Some(Rest {
+        nlink,
+        xattrs,
+        body: Body::Device(tag, number),
+    })
 }
 
-fn special(tag: Tag, extended: bool, from: &mut Bytes<'_>) -> Option<(Body, u32)> {
-    let _nlink = from.u32()?;
+fn special(tag: Tag, extended: bool, from: &mut Bytes<'_>) -> Option<Rest> {
+    let nlink = from.u32()?;
     let xattrs = if extended { from.u32()? } else { NONE };
-    Some((Body::Special(tag), xattrs))
+    Some(Rest {
+        nlink,
+        xattrs,
+        body: Body::Special(tag),
+    })
 }

@@ -161,16 +161,10 @@ impl<'a> Source<'a> {
         let mut table = Table::default();
         let mut at = start;
         while at < end {
-            if table.bytes.len() % METADATA_SIZE != 0 {
-                return Err(VerifyError::damaged(
-                    part,
-                    at,
-                    "the metadata block before this one is not full",
-                ));
-            }
             self.charge(to_u64(METADATA_SIZE))?;
-            table.starts.push(at - start);
+            let (block, first) = (at - start, table.bytes.len());
             at = self.metadata_block(part, codec, at, &mut table.bytes)?;
+            table.blocks.push((block, first));
         }
         if at > end {
             return Err(VerifyError::damaged(
@@ -192,20 +186,28 @@ pub(super) struct LookupTable {
 }
 
 /// A table of metadata blocks that is referred to by block and offset, inflated.
+///
+/// Its blocks need not be full: what goes on behind the end of one goes on at the start of the
+/// next, wherever that end is.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Its bytes; each block but the last gave [`METADATA_SIZE`] of them.
+    /// Its bytes.
     pub(super) bytes: Vec<u8>,
-    /// Where each block starts, from the table's start.
-    starts: Vec<u64>,
+    /// Where each block starts: in the image, from the table's start, and in `bytes`.
+    blocks: Vec<(u64, usize)>,
 }
 
 impl Table {
     /// The position in `bytes` of byte `offset` of the block that starts at `block`.
     pub(super) fn position(&self, block: u64, offset: u16) -> Option<usize> {
-        let offset = usize::from(offset);
-        let number = self.starts.binary_search(&block).ok()?;
-        (offset < METADATA_SIZE).then_some(number * METADATA_SIZE + offset)
+        let number = self
+            .blocks
+            .binary_search_by_key(&block, |(start, _)| *start)
+            .ok()?;
+        let (_, first) = self.blocks[number];
+        let end = self.blocks.get(number + 1).map(|(_, first)| *first);
+        let position = first + usize::from(offset);
+        (position < end.unwrap_or(first + METADATA_SIZE)).then_some(position)
     }
 
     /// A cursor from byte `offset` of the block that starts at `block`, to the table's end.

@@ -101,11 +101,10 @@ fn check_fields(
     bounds: &Bounds,
 ) -> Result<Codec, VerifyError> {
     let damaged = |reason: String| Err(VerifyError::damaged("superblock", 0, reason));
-    let Some(codec) = format::codec_of(superblock.compressor) else {
-        return Err(VerifyError::Compressor {
-            name: format::compressor_name(superblock.compressor).to_owned(),
-        });
-    };
+    let codec =
+        format::codec_of(superblock.compressor).map_err(|name| VerifyError::Compressor {
+            name: name.to_owned(),
+        })?;
     let SuperBlock {
         block_size,
         block_log,

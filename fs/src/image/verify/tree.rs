@@ -1,8 +1,8 @@
 //! The directory tree: breadth first from the root, node numbers given in that order.
 //!
-//! Invariant: each directory is reached once, so the walk ends; every inode is reached at least
-//! once. Listings together are not longer than their table, so that many directories can't claim
-//! the same one.
+//! Invariant: each directory is reached once, so the walk ends. Inodes that are not reached are not
+//! taken over. Listings together are not longer than their table, so that many directories can't
+//! claim the same one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,7 +14,8 @@ use super::{Bounds, VerifyError};
 use crate::image::bytes::Bytes;
 use crate::image::format::{self, NONE};
 use crate::image::index::{
-    Directory, Entry, Facts, Fragment, Node, NodeXattrs, RegularFile, Span, Tables, Tag, Xattr,
+    Directory, Entry, Facts, Fragment, Node, NodeXattrs, RegularFile, Span, Sparse, Tables, Tag,
+    Xattr,
 };
 use crate::num::{to_u32, to_u64, to_usize};
 
@@ -82,7 +83,7 @@ struct Tree<'a, 's> {
     numbers: Vec<u32>,
     queue: VecDeque<Pending>,
     /// Where the attributes of a set are, once one of its nodes was met.
-    attribute_sets: HashMap<u32, (u32, u32)>,
+    attribute_sets: HashMap<u32, NodeXattrs>,
     /// Bytes that files use of each fragment.
     fragment_ends: Vec<u32>,
     /// Bytes of the directory table less those of the listings read: no listing is read twice
@@ -94,43 +95,42 @@ impl Tree<'_, '_> {
     /// Reads the entries of a directory; queues its subdirectories.
     fn directory(&mut self, pending: &Pending, listings: &Table) -> Result<(), VerifyError> {
         let first = table_end(&self.tables.entries)?;
-        let mut listing = self.listing(pending, listings)?;
-        let mut subdirectories = 0;
+        let (mut listing, size) = self.listing(pending, listings)?;
         while !listing.is_empty() {
             let (count, run) = run_header(&mut listing)
                 .filter(|(count, _)| *count <= RUN_MAX)
                 .ok_or_else(|| self.bad_listing(pending, "a header is wrong"))?;
             for _ in 0..count {
-                if self.entry(pending, &run, &mut listing)? == Tag::Directory {
-                    subdirectories += 1;
-                }
+                self.entry(pending, &run, &mut listing)?;
             }
         }
         let count = table_end(&self.tables.entries)? - first;
         let payload = table_end(&self.tables.directories)?;
-        self.tables.directories.push(Directory { first, count });
-        let node = &mut self.tables.nodes[to_usize(pending.node)];
-        node.payload = payload;
-        node.nlink = 2 + subdirectories;
+        self.tables
+            .directories
+            .push(Directory { first, count, size });
+        self.tables.nodes[to_usize(pending.node)].payload = payload;
         self.check_order(pending, first)
     }
 
-    /// The bytes of a directory's listing.
+    /// The bytes of a directory's listing, and what the directory says is its size: three more, for
+    /// `.` and `..`, which have no entries.
     fn listing<'t>(
         &mut self,
         pending: &Pending,
         listings: &'t Table,
-    ) -> Result<Bytes<'t>, VerifyError> {
+    ) -> Result<(Bytes<'t>, u32), VerifyError> {
         let Body::Directory {
             block,
             offset,
-            bytes,
-        } = self.found.list[pending.inode].body
+            size,
+        } = self.found.list[pending.inode].rest.body
         else {
             return Err(self.bad_listing(pending, "it is not a directory"));
         };
+        let bytes = size.saturating_sub(3);
         if bytes == 0 {
-            return Ok(Bytes::new(&[]));
+            return Ok((Bytes::new(&[]), size));
         }
         let listing = listings
             .from(u64::from(block), offset)
@@ -140,16 +140,16 @@ impl Tree<'_, '_> {
             .unclaimed
             .checked_sub(listing.len())
             .ok_or_else(|| self.bad_listing(pending, "it is shared with another directory"))?;
-        Ok(Bytes::new(listing))
+        Ok((Bytes::new(listing), size))
     }
 
-    /// Reads one entry; the answer is what kind of node it names.
+    /// Reads one entry.
     fn entry(
         &mut self,
         pending: &Pending,
         run: &Run,
         listing: &mut Bytes<'_>,
-    ) -> Result<Tag, VerifyError> {
+    ) -> Result<(), VerifyError> {
         let (offset, delta, kind, name) =
             entry_fields(listing).ok_or_else(|| self.bad_listing(pending, "it is cut short"))?;
         if let Some(reason) = format::name_fault(name) {
@@ -163,8 +163,7 @@ impl Tree<'_, '_> {
             let reason = "its inode is of another number or kind";
             return Err(self.bad_name(pending, name, reason));
         }
-        self.append_entry(pending, (inode, tag), name)?;
-        Ok(tag)
+        self.append_entry(pending, (inode, tag), name)
     }
 
     /// Adds an entry of the directory at hand to the tables.
@@ -190,8 +189,6 @@ impl Tree<'_, '_> {
         });
         if tag == Tag::Directory {
             self.queue_directory(pending, (inode, node), span)?;
-        } else if known {
-            self.tables.nodes[to_usize(node)].nlink += 1;
         }
         Ok(())
     }
@@ -223,7 +220,7 @@ impl Tree<'_, '_> {
         let inode = self.found.list[position];
         let node = table_end(&self.tables.nodes)?;
         self.numbers[position] = node;
-        let payload = match inode.body {
+        let payload = match inode.rest.body {
             Body::Directory { .. } | Body::Special(_) => 0,
             Body::File(contents) => self.file(&contents)?,
             Body::Symlink(target) => {
@@ -237,11 +234,11 @@ impl Tree<'_, '_> {
             user: inode.user,
             group: inode.group,
             mtime: inode.mtime,
-            nlink: 1,
+            nlink: inode.rest.nlink,
             payload,
         });
-        if inode.xattrs != NONE {
-            self.xattrs(node, inode.xattrs)?;
+        if inode.rest.xattrs != NONE {
+            self.xattrs(node, inode.rest.xattrs)?;
         }
         Ok(node)
     }
@@ -260,6 +257,12 @@ impl Tree<'_, '_> {
             let used = &mut self.fragment_ends[to_usize(contents.fragment)];
             *used = u32::try_from(end).unwrap_or(u32::MAX).max(*used);
         }
+        if contents.sparse > 0 {
+            self.tables.sparse.push(Sparse {
+                file: table_end(&self.tables.files)?,
+                bytes: contents.sparse,
+            });
+        }
         self.tables.files.push(RegularFile {
             size: contents.size,
             start: contents.start,
@@ -271,18 +274,16 @@ impl Tree<'_, '_> {
     }
 
     fn xattrs(&mut self, node: u32, set: u32) -> Result<(), VerifyError> {
-        let (first, count) = match self.attribute_sets.get(&set) {
+        let known = match self.attribute_sets.get(&set) {
             Some(known) => *known,
             None => self.attribute_set(set)?,
         };
-        self.tables
-            .xattr_nodes
-            .push(NodeXattrs { node, first, count });
+        self.tables.xattr_nodes.push(NodeXattrs { node, ..known });
         Ok(())
     }
 
-    /// Takes over the attributes of a set.
-    fn attribute_set(&mut self, set: u32) -> Result<(u32, u32), VerifyError> {
+    /// Takes over the attributes of a set; the answer is where they are, still of no node.
+    fn attribute_set(&mut self, set: u32) -> Result<NodeXattrs, VerifyError> {
         let layout = self.layout;
         let Some(sets) = &layout.xattrs else {
             let reason = "the image has no extended attributes";
@@ -302,7 +303,12 @@ impl Tree<'_, '_> {
                 value: value.length,
             });
         }
-        let known = (first, table_end(&self.tables.xattrs)? - first);
+        let known = NodeXattrs {
+            node: 0,
+            first,
+            count: table_end(&self.tables.xattrs)? - first,
+            size: sets.size(set),
+        };
         self.attribute_sets.insert(set, known);
         Ok(known)
     }
@@ -332,11 +338,6 @@ impl Tree<'_, '_> {
 
     /// Keeps the fragments that files use, sorted, and makes the files point to them.
     fn finish(mut self) -> Result<Tables, VerifyError> {
-        let unreached = self.numbers.iter().filter(|node| **node == UNSEEN).count();
-        if unreached > 0 {
-            let reason = format!("{unreached} inodes are not reached from the root");
-            return Err(VerifyError::damaged("directory tree", 0, reason));
-        }
         let mut used: Vec<usize> = (0..self.fragment_ends.len())
             .filter(|position| self.fragment_ends[*position] > 0)
             .collect();

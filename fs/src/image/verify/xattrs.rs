@@ -5,14 +5,13 @@
 use super::VerifyError;
 use super::metadata::{Source, Table};
 use crate::image::bytes::Bytes;
-use crate::image::format::{Codec, METADATA_SIZE, NAME_MAX, NO_TABLE, SuperBlock};
+use crate::image::format::{
+    Codec, METADATA_SIZE, NAME_MAX, NO_TABLE, SuperBlock, XATTR_PREFIXES, XATTR_VALUE_MAX,
+};
 use crate::num::{to_u64, to_usize};
 
-/// Longest value that Linux allows.
-const VALUE_MAX: u32 = 65536;
 /// Set in a key's type when its value stands elsewhere.
 const OUT_OF_LINE: u16 = 0x100;
-const PREFIXES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
 /// The sets of attributes that inodes refer to, and the table that holds the attributes.
 #[derive(Debug)]
@@ -29,6 +28,7 @@ type Attribute<'a> = (Vec<u8>, &'a [u8]);
 struct Set {
     reference: u64,
     count: u32,
+    size: u32,
 }
 
 impl Sets {
@@ -59,11 +59,21 @@ impl Sets {
 
         let mut sets = Vec::with_capacity(to_usize(count));
         let mut from = Bytes::new(&ids.bytes);
-        while let (Some(reference), Some(count), Some(_size)) = (from.u64(), from.u32(), from.u32())
+        while let (Some(reference), Some(count), Some(size)) = (from.u64(), from.u32(), from.u32())
         {
-            sets.push(Set { reference, count });
+            sets.push(Set {
+                reference,
+                count,
+                size,
+            });
         }
         Ok(Some(Self { sets, table }))
+    }
+
+    /// Bytes that set `number` says it takes.
+    pub(super) fn size(&self, number: u32) -> u32 {
+        let set = self.sets.get(to_usize(number));
+        set.map_or(0, |set| set.size)
     }
 
     /// The attributes of set `number`, each byte charged to the budget.
@@ -89,7 +99,7 @@ impl Sets {
             };
             // The 16 bytes are what an attribute takes in memory besides its text.
             source.charge(to_u64(name.len() + value.len() + 16))?;
-            let Some(prefix) = PREFIXES.get(usize::from(kind & !OUT_OF_LINE)) else {
+            let Some(prefix) = XATTR_PREFIXES.get(usize::from(kind & !OUT_OF_LINE)) else {
                 continue;
             };
             let full = [prefix, name].concat();
@@ -120,7 +130,7 @@ fn key<'a>(from: &mut Bytes<'a>) -> Option<(u16, &'a [u8])> {
 }
 
 fn value<'a>(from: &mut Bytes<'a>) -> Option<&'a [u8]> {
-    let size = from.u32().filter(|size| *size <= VALUE_MAX)?;
+    let size = from.u32().filter(|size| *size <= XATTR_VALUE_MAX)?;
     from.take(to_usize(size))
 }
 
