@@ -120,7 +120,7 @@ fn large_daemon(bench: &Bench) {
     let (mut small, mut large) = (Times::default(), Times::default());
     for batch in 0..6 {
         let memory = vec![1_u8; 1 << 30];
-        for _ in 0..bench.rounds / 5 + 1 {
+        for _ in 0..=bench.rounds / 5 {
             let time = Instant::now();
             sandbox.run();
             if batch > 0 {
@@ -129,7 +129,7 @@ fn large_daemon(bench: &Bench) {
         }
         assert_eq!(std::hint::black_box(&memory)[memory.len() / 2], 1);
         drop(memory);
-        for _ in 0..bench.rounds / 5 + 1 {
+        for _ in 0..=bench.rounds / 5 {
             let time = Instant::now();
             sandbox.run();
             if batch > 0 {
@@ -181,7 +181,7 @@ fn many_clients(bench: &Bench) {
     println!("a second, on {} processors", cores());
     let request = request("native", "");
     let (program, root) = (bench.program(), path(&bench.native));
-    let span = Duration::from_millis(2000);
+    let span = Duration::from_secs(2);
     let mut rates = [(); 3].map(|()| Vec::new());
     for _ in 0..3 {
         rates[0].push(rate(CLIENTS, span, || {
@@ -277,7 +277,7 @@ fn many_cases(bench: &Bench) {
     let program = bench.program();
     let mut connection = bench.connect();
     let (mut cases, mut bare) = (Times::default(), Times::default());
-    for round in 0..bench.rounds / 20 + 1 {
+    for round in 0..=bench.rounds / 20 {
         let start = Instant::now();
         let (status, reply) = connection.exchange(&request);
         let time = start.elapsed() / CASES;

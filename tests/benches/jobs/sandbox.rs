@@ -55,7 +55,7 @@ impl Bench {
             assert_eq!(text, "hi\n");
             // As the daemon does: not on the job's time.
             drop(tokio::task::spawn_blocking(move || {
-                drop((running, workspace))
+                drop((running, workspace));
             }));
         });
     }
