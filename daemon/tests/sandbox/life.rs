@@ -234,15 +234,16 @@ fn the_end_of_the_launcher_ends_its_jobs_and_the_next_job_has_another() {
 
 /// Sends a signal to a process by its number.
 fn signal(pid: u32, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    nix::sys::signal::kill(pid, signal).expect("kill");
 }
 
 /// The children of a process.
 fn children(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.expect("a process");
     let children = children.split_ascii_whitespace();
-    children.map(|pid| pid.parse().unwrap()).collect()
+    children.map(|pid| pid.parse().expect("a pid")).collect()
 }
 
 #[test]
