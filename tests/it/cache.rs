@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use piston_tests::{Daemon, Who, packages};
@@ -434,9 +434,11 @@ fn how_output_is_encoded_is_no_part_of_what_is_kept(who: Who) {
 }
 
 fn jobs_that_wait_for_another_ones_compile_hold_no_slot(who: Who) {
-    let daemon = Daemon::start_with(who, "[jobs]\nmax_concurrent = 2\n", &[]);
+    // The compile takes a second or two, on a busy machine ten times as long.
+    let config = "[jobs]\nmax_concurrent = 2\n\
+        [limits.compile]\nwall_time = \"1m\"\ncpu_time = \"1m\"\n";
+    let daemon = Daemon::start_with(who, config, &[]);
     packages::install(&daemon, &["gcc", "bash"]);
-    // Takes a second or two to compile.
     let cpp = "#include <regex>\n#include <iostream>\n#include <map>\n\
         int main() { std::cout << std::regex_match(\"a\", std::regex(\"[a-z]\")); }\n";
     let body = json!({"language": "c++", "files": [{"name": "main.cpp", "content": cpp}]});
@@ -449,7 +451,9 @@ fn jobs_that_wait_for_another_ones_compile_hold_no_slot(who: Who) {
             let jobs = jobs.as_array().expect("a list").iter();
             jobs.map(|job| job["state"].clone()).collect()
         };
-        while states().len() < 5 || !states().contains(&json!("compile")) {}
+        while states().len() < 5 || !states().contains(&json!("compile")) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let other = daemon.execute("bash", &json!({"code": "echo free"}));
         assert_eq!(other["run"]["stdout"], "free\n");
         let states = states();

@@ -28,6 +28,7 @@ async fn an_installed_package_is_listed_shown_and_leased() {
     assert_eq!(
         world.recorder.layers("views/python/3.11.2"),
         [
+            "memory@/",
             "image@/",
             "image@/piston/packages/python/3.11.2",
             "memory@/",
