@@ -1,16 +1,16 @@
 //! Control groups: the kernel's own limits and counts for a whole job.
 //!
-//! [`Groups`] finds at start what this host offers ([`place`]: version 2 delegated by a service
+//! [`Groups`] finds at start what this host offers (`place`: version 2 delegated by a service
 //! manager or owned by root, version 1, or nothing) and keeps a pool of empty groups there, so that
-//! making one is not a job's time. A [`Group`] holds the program of one stage and everything it
+//! making one is not a job's time. A `Group` holds the program of one stage and everything it
 //! starts; init stays outside, so that what kills a group never kills the report of how it ended. The
-//! program's process is born in its group or enters it before anything else ([`Entry`]).
+//! program's process is born in its group or enters it before anything else (`Entry`).
 //!
 //! All groups are below one parent, which holds the memory of all jobs together.
 //!
 //! Invariants: a group is used by one stage at a time, and again only when it is empty and what
 //! is left in it could be reclaimed at once; else it is removed. Nobody's process is moved but the
-//! daemon's own. Where a controller is missing, the [`super::tally`] does its part.
+//! daemon's own. Where a controller is missing, the `sandbox::tally` does its part.
 
 mod files;
 mod place;

@@ -6,8 +6,7 @@
 //! Does not know where blocks lie; [`super::Image::read_block`] reads them.
 //!
 //! zstd and zlib keep their state from block to block. LZO and LZ4 have none. An xz stream is set
-//! up anew for each block, because its dictionary may have another size; next to decoding it that
-//! costs nothing that could be measured.
+//! up anew for each block: its dictionary may have another size, and the library resets none.
 
 use std::cell::RefCell;
 use std::fs::File;
