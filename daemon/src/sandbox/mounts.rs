@@ -168,16 +168,16 @@ impl Template {
         attach(&view, &root).step("bind the view")?;
         // These names are of the ground: this process's root is still that, beneath the view.
         for name in ["dev", "proc"] {
-            let step = format!("mount /{name}");
-            let target = open_beneath(&view, name).step(&step)?;
-            move_to(&format!("/{name}"), &target).step(&step)?;
+            let source = format!("/{name}");
+            mount_on(&view, name, |target| move_to(&source, target))
+                .step(&format!("mount {source}"))?;
         }
         let workspace_point = open_beneath(&root, "workspace").step("mount the workspace")?;
         attach(workspace, &workspace_point).step("mount the workspace")?;
         for (source, target) in WORKSPACE_MOUNTS {
             let step = format!("mount /{target}");
             let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
-            attach(&tree, &open_beneath(&view, target).step(&step)?).step(&step)?;
+            mount_on(&view, target, |target| attach(&tree, target)).step(&step)?;
         }
         if network == Network::Host {
             bind_network_files(&view, workspace).step("mount the network's files")?;
@@ -224,6 +224,8 @@ fn build_ground(launcher: &OwnedFd) -> Result<OwnedFd, Failure> {
 fn clone_view(view: &str) -> Result<OwnedFd, Failure> {
     // By name: a descriptor from before would be of another copy of the launcher's mounts.
     let fs = open_beneath(CWD, "fs").step("open the view")?;
+    // Twice, for the reason that `mount_on` has: the second finds names that have settled.
+    open_beneath(&fs, view).step("open the view")?;
     let directory = open_beneath(&fs, view).step("open the view")?;
     let root = clone_tree(&directory, "", Recursive::No).step("bind the view")?;
     add_mount_attributes(&root, RDONLY | NOSUID | NODEV, Recursive::No).step("bind the view")?;
@@ -326,6 +328,25 @@ fn make_device(dev: &OwnedFd, name: &str, device: rustix::fs::Dev) -> io::Result
 fn move_to(source: &str, target: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(CWD, source, target, "", flags)?)
+}
+
+/// Mounts on the directory `name` of a view.
+///
+/// When two look up a name of FUSE for the first time at once, one of them may drop it from the
+/// kernel's names again (since Linux 6.16 an entry can be seen a moment before it is marked as
+/// current), and what is dropped can't be mounted on: ENOENT. It is looked up anew then.
+fn mount_on(
+    view: &OwnedFd,
+    name: &str,
+    mount: impl Fn(&OwnedFd) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut tries = 10;
+    loop {
+        match mount(&open_beneath(view, name)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => tries -= 1,
+            done => return done,
+        }
+    }
 }
 
 /// Opens a directory beneath another, without following any link.

@@ -204,7 +204,14 @@ pub(super) async fn receive(
     socket: &AsyncFd<OwnedFd>,
 ) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
     let receive = |socket: &OwnedFd| message::receive(socket, RecvFlags::DONTWAIT);
-    socket.async_io(Interest::READABLE, receive).await
+    loop {
+        match socket.async_io(Interest::READABLE, receive).await {
+            // The other end closed without having read an order of ours (a kill that crossed its
+            // last report). The kernel says so once, and before what was sent (unix(7)).
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            received => return received,
+        }
+    }
 }
 
 /// Registers a socket with the runtime. Only this end of the pair stops blocking.
