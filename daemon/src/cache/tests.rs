@@ -132,7 +132,10 @@ async fn what_was_used_longest_ago_makes_room() {
     put(&cache, 2, LARGE).await;
     assert!(cache.find(key(1), None).await.is_some());
     put(&cache, 3, LARGE).await;
-    assert_eq!(cache.find(key(2), None).await, None);
+    // Room is made by who keeps an entry, just after it can be found.
+    while cache.find(key(2), None).await.is_some() {
+        tokio::task::yield_now().await;
+    }
     assert!(cache.find(key(1), None).await.is_some());
     cache.flushed().await;
     assert_eq!(files(folder.path()).len(), 2);
