@@ -3,10 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::pty::openpty;
-use piston_tests::{Daemon, Who, binary, http, packages};
+use piston_tests::{Daemon, Who, binary, http, packages, wait_until};
 use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
@@ -99,18 +99,6 @@ as_root_and_user!(
     a_program_on_a_terminal_knows_its_size_and_its_keys,
 );
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn no_jobs(daemon: &Daemon) -> bool {
-    daemon.get("/api/v3/jobs").json() == json!([])
-}
-
 fn a_program_is_talked_with_over_the_websocket_of_v3(who: Who) {
     let daemon = Daemon::start(who);
     packages::install(&daemon, &["bash"]);
@@ -202,14 +190,18 @@ fn input_waits_for_a_program_that_does_not_read_and_a_client_that_leaves_ends_it
         sent += 1;
     }
     assert!(sent < 64, "nothing held it back");
-    assert!(!no_jobs(&daemon));
+    assert!(!daemon.has_no_jobs());
     drop(talk);
-    wait_until("the job of a client that left is over", || no_jobs(&daemon));
+    wait_until("the job of a client that left is over", || {
+        daemon.has_no_jobs()
+    });
 
     let mut talk = Talk::start(&daemon, &json!({"code": "echo ready; sleep 30"}));
     talk.until("ready\n");
     talk.0.close(None).expect("closed");
-    wait_until("the job of a closed WebSocket is over", || no_jobs(&daemon));
+    wait_until("the job of a closed WebSocket is over", || {
+        daemon.has_no_jobs()
+    });
 }
 
 #[test]
@@ -277,7 +269,7 @@ fn what_can_not_be_started_says_why() {
     assert_eq!(raw(V3, "13"), "101");
     assert_eq!(raw(V3, "8"), "400");
     assert_eq!(raw("/api/v3/packages/nothing/*/execute", "13"), "404");
-    wait_until("nothing was started", || no_jobs(&daemon));
+    wait_until("nothing was started", || daemon.has_no_jobs());
 }
 
 #[test]
@@ -289,7 +281,7 @@ fn a_message_over_the_bound_ends_the_talk() {
     let large = Message::binary(vec![b'x'; 100_000]);
     talk.0.send(large).expect("sent");
     assert_eq!(talk.rest().1, (1009, "Message too big".to_owned()));
-    wait_until("the job is over", || no_jobs(&daemon));
+    wait_until("the job is over", || daemon.has_no_jobs());
 }
 
 #[test]
@@ -365,7 +357,7 @@ fn v2_connect_closes_with_the_codes_of_the_original() {
         talk.say(&message);
         let (_, (code, reason)) = talk.rest();
         assert_eq!((code, &*reason), end, "{message}");
-        wait_until("the job is over", || no_jobs(&daemon));
+        wait_until("the job is over", || daemon.has_no_jobs());
     }
 }
 

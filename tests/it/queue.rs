@@ -2,20 +2,12 @@
 
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use piston_tests::{Daemon, Who, free_port, http, packages};
+use piston_tests::{Daemon, Who, free_port, http, packages, wait_until};
 use serde_json::json;
 
 const EXECUTE: &str = "/api/v3/packages/bash/*/execute";
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn a_thousand_submissions_at_once_are_all_answered() {

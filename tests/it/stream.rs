@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use piston_tests::{Daemon, Who, binary, http, packages};
+use piston_tests::{Daemon, Who, binary, http, packages, wait_until};
 use serde_json::{Value, json};
 
 const EXECUTE: &str = "/api/v3/packages/bash/*/execute";
@@ -37,18 +37,6 @@ fn names(events: &[Value]) -> Vec<&str> {
 fn told(events: &[Value], stream: &str) -> String {
     let pieces = events.iter().filter(|event| event["event"] == stream);
     pieces.filter_map(|event| event["data"].as_str()).collect()
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn no_jobs(daemon: &Daemon) -> bool {
-    daemon.get("/api/v3/jobs").json() == json!([])
 }
 
 #[test]
@@ -172,9 +160,11 @@ fn output_is_told_while_the_program_runs_and_a_client_that_leaves_ends_it() {
     let mut lines = BufReader::new(reply).lines();
     let first = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("first")));
     assert!(first.is_some() && begun.elapsed() < Duration::from_secs(2));
-    assert!(!no_jobs(&daemon));
+    assert!(!daemon.has_no_jobs());
     drop(lines);
-    wait_until("the job of a client that left is over", || no_jobs(&daemon));
+    wait_until("the job of a client that left is over", || {
+        daemon.has_no_jobs()
+    });
     assert!(
         begun.elapsed() < Duration::from_secs(2),
         "it was waited for"
@@ -194,8 +184,8 @@ fn a_client_that_reads_nothing_holds_no_job_beyond_its_limits() {
         &[LINES],
         body.as_bytes(),
     );
-    wait_until("the job runs", || !no_jobs(&daemon));
-    wait_until("the job is over", || no_jobs(&daemon));
+    wait_until("the job runs", || !daemon.has_no_jobs());
+    wait_until("the job is over", || daemon.has_no_jobs());
     // All of it is there when it is read at last.
     let mut text = String::new();
     reply.read_to_string(&mut text).expect("UTF-8");
@@ -228,7 +218,7 @@ fn piston_run_shows_output_as_it_comes() {
     let mut line = Vec::new();
     output.read_until(b'\n', &mut line).expect("a line");
     assert_eq!(line, b"\xff first\n");
-    assert!(!no_jobs(&daemon), "the line came after the end");
+    assert!(!daemon.has_no_jobs(), "the line came after the end");
     let mut rest = Vec::new();
     output.read_to_end(&mut rest).expect("the rest");
     assert_eq!(rest, b"second\n");

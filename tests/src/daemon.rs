@@ -264,6 +264,11 @@ impl Daemon {
         http::request(&self.address(), "GET", path, &[], b"")
     }
 
+    /// Whether no job runs or waits.
+    pub fn has_no_jobs(&self) -> bool {
+        self.get("/api/v3/jobs").json() == Value::Array(Vec::new())
+    }
+
     /// A request with a JSON body.
     pub fn send(&self, method: &str, path: &str, body: &Value) -> Reply {
         let bytes = if body.is_null() {

@@ -11,6 +11,8 @@ pub mod packages;
 pub mod require;
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use daemon::{Daemon, Who, free_port};
 
@@ -28,4 +30,16 @@ pub fn binary(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Waits up to 20 s for `done`.
+///
+/// # Panics
+/// When it did not come true by then: `what` is said.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
