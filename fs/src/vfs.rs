@@ -25,7 +25,7 @@ mod trail;
 
 pub(crate) use hot::HotList;
 pub(crate) use names::{Change, NameError, ViewPath};
-pub(crate) use read::Scratch;
+pub(crate) use read::{Reading, Scratch};
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
