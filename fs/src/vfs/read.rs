@@ -14,7 +14,7 @@ use crate::cache::{Block, BlockCache, Miss};
 use crate::error::FsError;
 use crate::image::{BlockRef, Extent, Image, ImageNode};
 use crate::ino::Ino;
-use crate::layer::{Contents, Listing as _};
+use crate::layer::Contents;
 use crate::node::Kind;
 use crate::num::{to_u64, to_usize};
 use crate::stats::Counters;
