@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod bare;
 mod rows;
 mod server;
 mod set;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use fuser::BackgroundSession;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::server::{Contents, Serving};
@@ -24,11 +25,19 @@ pub(crate) enum Subject {
     Kernel,
     /// `squashfuse_ll` for each image, `fuse-overlayfs` over them.
     Pair,
+    /// A FUSE filesystem that is never asked: names and attributes, no bytes.
+    Bare,
 }
 
 impl Subject {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Plain, Self::Kernel, Self::Pair];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Plain,
+        Self::Kernel,
+        Self::Pair,
+        Self::Bare,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -36,6 +45,7 @@ impl Subject {
             Self::Plain => "plain",
             Self::Kernel => "kernel",
             Self::Pair => "pair",
+            Self::Bare => "bare",
         }
     }
 
@@ -47,6 +57,7 @@ impl Subject {
             root: folder.join("root"),
             mounts: Vec::new(),
             server: None,
+            bare: None,
         };
         match self {
             Self::Ours => {
@@ -73,6 +84,10 @@ impl Subject {
                 });
                 mounted.overlay(&mut Command::new("fuse-overlayfs"));
             }
+            Self::Bare => {
+                fs::create_dir_all(&mounted.root).expect("a mount point");
+                mounted.bare = Some(crate::bare::mount(set, &mounted.root));
+            }
         }
         mounted
     }
@@ -85,6 +100,8 @@ pub(crate) struct Mounted {
     pub(crate) root: PathBuf,
     /// Our server, when it is ours.
     pub(crate) server: Option<Serving>,
+    /// The one that is never asked, when it is that.
+    bare: Option<BackgroundSession>,
     mounts: Vec<PathBuf>,
 }
 
@@ -125,6 +142,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        drop(self.bare.take());
         for at in self.mounts.iter().rev() {
             // A server that is ending keeps the layers below it busy for a moment.
             let gone = (0..100).any(|_| {

@@ -34,45 +34,56 @@ impl FromIterator<Self> for Verdict {
 /// What a figure is counted in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unit {
+    Micros,
     Millis,
     Bytes,
     Ratio,
 }
 
-/// One figure with the most that it may be.
+/// One figure with the most that it may be, where that is its own affair.
 #[derive(Debug)]
 pub(crate) struct Figure {
     what: String,
     value: f64,
     unit: Unit,
-    bound: f64,
+    bound: Option<f64>,
 }
 
 impl Figure {
+    /// A figure that only says why others are what they are.
+    pub(crate) fn told(what: &str, value: f64, unit: Unit) -> Self {
+        Self {
+            what: what.to_owned(),
+            value,
+            unit,
+            bound: None,
+        }
+    }
+
     pub(crate) fn new(what: &str, value: f64, unit: Unit, bound: f64) -> Self {
         Self {
             what: what.to_owned(),
             value,
             unit,
-            bound,
+            bound: Some(bound),
         }
     }
 
     /// Prints it as a line of a row.
     pub(crate) fn print(&self, row: &str) -> Verdict {
         let with_unit = |value: f64| match self.unit {
+            Unit::Micros => format!("{value:.1} us"),
             Unit::Millis => format!("{value:.1} ms"),
             Unit::Bytes => format!("{value:.0} bytes"),
             Unit::Ratio => format!("{value:.2}"),
         };
-        let met = self.value <= self.bound;
-        println!(
-            "{row:<12} {}: {} (at most {})  {}",
-            self.what,
-            with_unit(self.value),
-            with_unit(self.bound),
-            word(met)
-        );
+        let what = format!("{row:<12} {}: {}", self.what, with_unit(self.value));
+        let Some(bound) = self.bound else {
+            println!("{what}");
+            return Verdict::default();
+        };
+        let met = self.value <= bound;
+        println!("{what} (at most {})  {}", with_unit(bound), word(met));
         Verdict::of(met)
     }
 }
@@ -107,12 +118,19 @@ pub(crate) enum Asked {
 /// Prints a row of all subjects: against the fuse pair every row has to be better.
 pub(crate) fn print(
     name: &str,
-    times: &[Vec<Duration>; 4],
+    times: &[Vec<Duration>; 5],
     asked: Asked,
     bounds: &[(Subject, f64)],
 ) -> Verdict {
-    let medians = times.clone().map(|mut times| median(&mut times));
-    let [ours, plain, kernel, pair] = medians;
+    let middle = |mut times: Vec<_>| {
+        if times.is_empty() {
+            0.0
+        } else {
+            median(&mut times)
+        }
+    };
+    let medians = times.clone().map(middle);
+    let [ours, plain, kernel, pair, bare] = medians;
     let mut verdicts = Vec::new();
     let mut targets = String::new();
     for &(rival, bound) in bounds.iter().chain(&[(Subject::Pair, 1.0)]) {
@@ -121,10 +139,19 @@ pub(crate) fn print(
             Subject::Plain => (plain, "ext4"),
             Subject::Kernel => (kernel, "kernel"),
             Subject::Pair => (pair, "pair"),
+            Subject::Bare => (bare, "never asked"),
         };
         let met = ours / time <= bound;
         verdicts.push(Verdict::of(met));
-        write!(targets, "{name} {bound:.2} {}  ", word(met)).expect("memory");
+        write!(targets, "{name} {bound:.2} {}", word(met)).expect("memory");
+        if rival == Subject::Bare {
+            write!(targets, " ({:.2})", ours / time).expect("memory");
+        }
+        if rival == Subject::Kernel && plain / time > bound {
+            // The program's own work is the rest, so no filesystem could.
+            write!(targets, " (ext4 itself {:.2})", plain / time).expect("memory");
+        }
+        targets += "  ";
     }
     let (Asked::Cold(requests) | Asked::Warm(requests)) = asked;
     if let Asked::Warm(requests) = asked {
@@ -132,7 +159,7 @@ pub(crate) fn print(
         targets += "no request ";
         targets += word(requests == 0);
     }
-    let [ours_ms, plain_ms, kernel_ms, pair_ms] = medians.map(|median| median * 1e3);
+    let [ours_ms, plain_ms, kernel_ms, pair_ms, _] = medians.map(|median| median * 1e3);
     println!(
         "{name:<12} {ours_ms:9.2} {plain_ms:9.2} {kernel_ms:9.2} {pair_ms:9.2}   {:6.2} {:6.2} \
          {:6.2}   {requests:>8}   {}",

@@ -23,6 +23,9 @@ pub(crate) const COMMAND: &str = "chroot";
 /// How many paths the rows of single calls take.
 const CALLS: usize = 15_000;
 
+/// How many names that are not there are asked for.
+pub(crate) const ABSENT: u32 = 5000;
+
 /// One workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -32,6 +35,8 @@ pub(crate) enum Work {
     Lstat,
     /// `open`, `fstat` and `close` of 15,000 regular files, some more than once.
     Open,
+    /// `lstat` of names that are not there.
+    Absent,
     /// All regular files from end to end, shared among so many readers.
     ReadAll(usize),
     /// 4 KiB at 1000 places, spread over all bytes of all files.
@@ -66,6 +71,7 @@ impl Work {
         match self {
             Self::Find => find(&mounted.root),
             Self::Lstat => lstat(set, &root),
+            Self::Absent => absent(&root),
             Self::Open => open_all(set, &root),
             Self::ReadAll(readers) => read_all(set, &root, readers),
             Self::RandomReads => read_at_random(set, &root),
@@ -133,6 +139,13 @@ pub(crate) fn enter(arguments: &[String]) {
 fn lstat(set: &Set, root: &OwnedFd) {
     for path in set.paths.iter().cycle().take(CALLS) {
         fstatat(root, path.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).expect("it is there");
+    }
+}
+
+fn absent(root: &OwnedFd) {
+    for number in 0..ABSENT {
+        let name = CString::new(format!("none-{number}")).expect("no NUL");
+        fstatat(root, name.as_c_str(), AtFlags::empty()).expect_err("it is not there");
     }
 }
 
