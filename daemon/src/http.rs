@@ -29,6 +29,7 @@ mod metrics;
 mod pace;
 pub mod packages;
 mod quota;
+pub mod repeat;
 pub mod reply;
 pub mod repos;
 pub mod route;

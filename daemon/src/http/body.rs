@@ -35,12 +35,24 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
+        let SaysJson(bytes) = SaysJson::from_request(request, app).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A body that says that it is JSON.
+#[derive(Debug)]
+pub struct SaysJson(pub Bytes);
+
+impl FromRequest<Arc<App>> for SaysJson {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             let text = "the body has to be JSON, with `Content-Type: application/json`";
             return Err(Error::new(Code::UnsupportedMediaType, text));
         }
-        let bytes = read(request, app).await?;
-        parse(&bytes).map(Self)
+        read(request, app).await.map(Self)
     }
 }
 
