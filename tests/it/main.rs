@@ -30,6 +30,7 @@ mod interactive;
 mod isolation;
 mod limits;
 mod packages;
+mod proxy;
 mod python;
 mod queue;
 mod recovery;
