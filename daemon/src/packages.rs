@@ -52,10 +52,11 @@ pub use recompress::recompress_image_main;
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
+use crate::store::Store;
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
-pub use installed::{CacheRule, CacheRules};
+pub use installed::{CacheRule, CacheRules, Changes};
 use recompress::Recompressor;
 use repo::Repositories;
 use state::{Found, Shown, State};
@@ -149,6 +150,11 @@ impl Packages {
         }))
     }
 
+    /// The database that holds the state, for others who keep something in it.
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.state.store)
+    }
+
     /// Every installed package, by name, then version.
     pub fn list(&self) -> Vec<api::InstalledPackage> {
         list::packages(&self.state.registry.all())
@@ -161,6 +167,11 @@ impl Packages {
             .iter()
             .map(|slot| (slot.record.package.clone(), slot.installed.time_to_live))
             .collect()
+    }
+
+    /// How often what is installed, or is set for it, changed so far.
+    pub fn changes(&self) -> Changes {
+        self.state.registry.changes()
     }
 
     /// Changes what the operator set for a package; jobs from now on see it.

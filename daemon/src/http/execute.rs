@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
@@ -12,10 +12,12 @@ use piston_client::api::{
 use piston_client::units::Bytes;
 
 use super::app::App;
-use super::body::{self, Json, Params};
+use super::body::{self, Params, SaysJson};
 use super::edge::Peer;
+use super::repeat::Repeat;
 use super::reply::{self, Reply};
-use super::stream::{self, Form};
+use super::stream::{self, Form, Manner};
+use super::told::Words;
 use crate::job::outcome::StageOutcome;
 use crate::job::{self, Outcome, request};
 
@@ -25,18 +27,43 @@ pub(super) async fn execute(
     Params((package, version)): Params<(String, String)>,
     peer: Peer,
     headers: HeaderMap,
-    Json(wire): Json<ExecuteRequest>,
+    SaysJson(body): SaysJson,
 ) -> Reply {
-    let (package, range) = (body::id(&package)?, body::range(&version)?);
     let engine = app.engine().await?;
+    let form = Form::asked(&headers);
+    let repeat = match form {
+        None => Repeat::of(&app, engine, [&package, &version], &body),
+        Some(_) => None,
+    };
+    if let Some(known) = repeat.as_ref().and_then(Repeat::known) {
+        let _permit = peer.job(&app)?;
+        if let Some(reply) = known.reply(engine).await? {
+            return Ok(reply);
+        }
+    }
+    let (package, range) = (body::id(&package)?, body::range(&version)?);
+    let wire: ExecuteRequest = body::parse(&body)?;
+    drop(body);
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
-    if let Some(form) = Form::asked(&headers) {
-        return Box::pin(stream::execute(&app, request, form, encoding)).await;
-    }
-    let outcome = engine.runner.run(request).await?;
-    reply::json(&response(outcome, encoding))
+    let permit = peer.job(&app)?;
+    let Some(form) = form else {
+        let mut outcome = engine.runner.run(request).await?;
+        let (again, id) = (outcome.again.take(), outcome.id.clone());
+        let json = reply::encoded(&response(outcome, encoding))?;
+        if let (Some(again), Some(repeat)) = (again, repeat) {
+            repeat.remember(again, &id, &json);
+        }
+        return Ok(reply::written(StatusCode::OK, json));
+    };
+    let job = move |app: Arc<App>, live| async move {
+        let _permit = permit;
+        let runner = &app.engine().await?.runner;
+        Ok(runner.run_live(request, live).await?)
+    };
+    let manner = Manner { form, encoding };
+    Box::pin(stream::tell(&app, manner, job, Words::result)).await
 }
 
 /// The reply of a job that ended.

@@ -40,8 +40,17 @@ pub fn json(body: &impl Serialize) -> Reply {
 
 /// JSON with a status.
 pub fn json_with(status: StatusCode, body: &impl Serialize) -> Reply {
-    let bytes = serde_json::to_vec(body).map_err(|e| Error::caused_by(Code::Internal, &e))?;
-    Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+    Ok(written(status, encoded(body)?))
+}
+
+/// JSON as bytes.
+pub(super) fn encoded(body: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(body).map_err(|e| Error::caused_by(Code::Internal, &e))
+}
+
+/// A status with JSON that is written already.
+pub(super) fn written(status: StatusCode, json: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// 204.
@@ -74,6 +83,9 @@ pub(super) fn render(error: &Error, dialect: Dialect, request: &str, response: &
         }
     };
     let headers = response.headers_mut();
+    if error.code() == Code::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.remove(header::CONTENT_LENGTH);
     if let Some(after) = error.retry_after() {
