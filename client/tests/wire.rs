@@ -148,6 +148,7 @@ fn stage() -> StageResult {
         message: Some("time limit".into()),
         wall_time_ms: Millis(3001),
         cpu_time_ms: Millis(2990),
+        system_time_ms: Millis(90),
         memory_bytes: Bytes::mib(9),
         truncated: false,
     }
@@ -196,6 +197,7 @@ fn a_reply_is_this() {
         "message": null,
         "wall_time_ms": 3001,
         "cpu_time_ms": 2990,
+        "system_time_ms": 90,
         "memory_bytes": 9437184,
         "truncated": false
       },
@@ -210,6 +212,7 @@ fn a_reply_is_this() {
         "message": "time limit",
         "wall_time_ms": 3001,
         "cpu_time_ms": 2990,
+        "system_time_ms": 90,
         "memory_bytes": 9437184,
         "truncated": false
       },

@@ -3,21 +3,22 @@
 # and AppArmor in QEMU's plain emulation, and runs real jobs there as root and as a user, with
 # delegation and without. Prints PASS and FAIL lines; ends with 1 when there is a FAIL.
 #
-#   contrib/guest/guest.sh [--suite trixie|bookworm] [--bin target/debug] [--dir DIR]
+#   contrib/guest/guest.sh [--suite trixie|bookworm] [--bin target/debug] [--dir DIR] [--mirror URL]
 #
-# Needs root (debootstrap), a Debian mirror, and qemu-system-x86 debootstrap busybox-static cpio kmod
+# Needs root (debootstrap), a Debian mirror (without --mirror the one that apt uses here), and qemu-system-x86 debootstrap busybox-static cpio kmod
 # xz-utils e2fsprogs. The first run takes some minutes, what it made stays in DIR for the next.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 suite=trixie
 bin=$here/../../target/debug
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/piston-guest
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=
 while [ $# -gt 0 ]; do
     case $1 in
         --suite) suite=$2 ;;
         --bin) bin=$2 ;;
         --dir) dir=$2 ;;
+        --mirror) mirror=$2 ;;
         *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
     esac
     shift 2
@@ -26,6 +27,7 @@ PATH=$PATH:/usr/sbin:/sbin
 for tool in debootstrap qemu-system-x86_64 busybox cpio depmod xz mke2fs strip; do
     command -v "$tool" >/dev/null || { echo "$tool is missing" >&2; exit 2; }
 done
+[ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed -n 1p)
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)/$suite
 mkdir -p "$dir"

@@ -6,7 +6,7 @@
 //!
 //! The parts, in the order of a stage: `spawn` requests a sandbox of the `launcher`, ahead of time;
 //! that forks an `init` into a PID namespace with a `network` of its own. [`Spec`] says what to run
-//! and goes to an init that waits; it builds the root (`mounts`), makes the `terminal` of a program
+//! and goes to an init that waits; it looks up its `view`, builds the root (`mounts`), makes the `terminal` of a program
 //! that gets one, and forks what `program` turns into the program, with the identity of `idmap`,
 //! the limits of `rlimit`, the rules of `confine` and the filter of `seccomp`. Init then reaps, keeps the `tally` of
 //! the tree, and reports to the daemon's [`Running`] in the words of `message`. Apart from that, [`rootless`] enters the
@@ -35,6 +35,7 @@ mod spec;
 mod sys;
 mod tally;
 mod terminal;
+mod view;
 mod workspace;
 
 use std::ffi::OsString;

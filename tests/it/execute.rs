@@ -137,6 +137,16 @@ fn how_a_program_ended_is_told_exactly(who: Who) {
     let run = bash(&daemon, spin, json!({}));
     let (cpu, wall) = (run["cpu_time_ms"].as_u64(), run["wall_time_ms"].as_u64());
     assert!(cpu > Some(20) && cpu <= wall.map(|wall| wall + 20), "{run}");
+    let system = run["system_time_ms"].as_u64();
+    assert!(system.is_some() && system <= cpu, "{run}");
+    // What the kernel does for a program is told apart.
+    let asks = "exec dd if=/dev/zero of=/dev/null bs=64M count=20 iflag=fullblock status=none";
+    let run = bash(&daemon, asks, json!({}));
+    let (cpu, system) = (run["cpu_time_ms"].as_u64(), run["system_time_ms"].as_u64());
+    assert!(
+        system > Some(20) && system.map(|system| system * 2) > cpu,
+        "{run}"
+    );
 }
 
 fn c_and_cpp_compile_and_run(who: Who) {

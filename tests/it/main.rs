@@ -16,6 +16,7 @@ macro_rules! as_root_and_user {
     };
 }
 
+mod attacks;
 mod batch;
 mod cache;
 mod cache_disk;

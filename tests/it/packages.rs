@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 as_root_and_user!(
     a_package_comes_from_a_repository_with_its_dependencies,
     a_package_in_use_stays_until_its_last_job_ends,
+    jobs_that_are_the_first_in_a_view_all_at_once_run,
 );
 
 /// Package files that differ in what they need.
@@ -215,6 +216,35 @@ fn a_package_in_use_stays_until_its_last_job_ends(who: Who) {
         daemon.execute("bash", &json!({"code": "echo back"}))["run"]["stdout"],
         "back\n"
     );
+}
+
+/// The kernel may drop a name of a view that two look up for the first time at once, together with
+/// what one of them has mounted there (`sandbox::view`).
+fn jobs_that_are_the_first_in_a_view_all_at_once_run(who: Who) {
+    const AT_ONCE: usize = 6;
+    let daemon = Daemon::start(who);
+    install(&daemon, &[]);
+    for round in 0..15 {
+        let version = format!("1.0.{round}");
+        let fresh = craft(daemon.folder(), "fresh", &version, &json!({"base": "*"}));
+        let reply = daemon.upload(&fresh);
+        assert_eq!(reply.status, 201, "{reply:?}");
+        let start = std::sync::Barrier::new(AT_ONCE);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    start.wait();
+                    let code = "echo x > /tmp/x && cat /tmp/x && ls -A /piston/job";
+                    let run = daemon.execute("fresh", &json!({"code": code}))["run"].clone();
+                    let expected = format!("fresh-{version}\nx\nfile0.code\n");
+                    assert_eq!(run["stdout"], expected, "{run}\n{}", daemon.log());
+                });
+            }
+        });
+        let path = format!("/api/v3/packages/fresh/{version}");
+        let removed = daemon.send("DELETE", &path, &Value::Null);
+        assert_eq!(removed.status, 200, "{removed:?}");
+    }
 }
 
 /// A real web server of the machine on a folder; killed on drop.

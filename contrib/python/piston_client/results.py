@@ -26,6 +26,8 @@ class Stage:
     message: str | None
     wall_time_ms: int
     cpu_time_ms: int
+    #: What of that was in the kernel.
+    system_time_ms: int
     #: Peak of all its processes together.
     memory_bytes: int
     #: Whether output was cut at its limit.

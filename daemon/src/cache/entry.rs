@@ -14,7 +14,7 @@ use crate::job::outcome::{StageOutcome, Verdict};
 use crate::sandbox::WorkspaceFile;
 
 /// Version byte of the encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Died of these: of a limit on file sizes or time, or killed by somebody who need not be itself
 /// (a kernel out of memory).
 const NOT_BY_ITSELF: [i32; 3] = [SIGKILL, SIGXFSZ, SIGXCPU];
@@ -130,7 +130,7 @@ fn put_stage(bytes: &mut Vec<u8>, stage: Option<&StageOutcome>) {
     };
     bytes.push(kind);
     bytes.extend(number.to_le_bytes());
-    for time in [stage.wall_time, stage.cpu_time] {
+    for time in [stage.wall_time, stage.cpu_time, stage.system_time] {
         bytes.extend(time.as_secs().to_le_bytes());
         bytes.extend(time.subsec_nanos().to_le_bytes());
     }
@@ -159,6 +159,7 @@ fn take_stage(rest: &mut &[u8], stage: &mut Option<StageOutcome>) -> Option<()> 
         verdict,
         wall_time: take_time(rest)?,
         cpu_time: take_time(rest)?,
+        system_time: take_time(rest)?,
         memory: Bytes(u64::from_le_bytes(take(rest)?)),
         stdout: take_bytes(rest)?.to_vec(),
         stderr: take_bytes(rest)?.to_vec(),
@@ -214,6 +215,7 @@ mod tests {
             verdict: (code != 0).then_some(Verdict::ExitCode(code)),
             wall_time: Duration::new(1, 234_567_891),
             cpu_time: Duration::from_micros(17),
+            system_time: Duration::from_micros(7),
             memory: Bytes::kib(5),
             ..StageOutcome::default()
         }

@@ -123,6 +123,7 @@ pub(super) fn result(stage: StageOutcome, encoding: OutputEncoding) -> StageResu
         message,
         wall_time_ms: stage.wall_time.into(),
         cpu_time_ms: stage.cpu_time.into(),
+        system_time_ms: stage.system_time.into(),
         memory_bytes: stage.memory,
         truncated,
     }

@@ -103,6 +103,7 @@ fn exit(stage: StageName, outcome: &StageOutcome) -> api::StageExit {
         message: outcome.message(),
         wall_time_ms: outcome.wall_time.into(),
         cpu_time_ms: outcome.cpu_time.into(),
+        system_time_ms: outcome.system_time.into(),
         memory_bytes: outcome.memory,
     }
 }

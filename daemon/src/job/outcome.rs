@@ -25,6 +25,8 @@ pub struct StageOutcome {
     pub wall_time: Duration,
     /// Of the whole process tree.
     pub cpu_time: Duration,
+    /// What of that was in the kernel.
+    pub system_time: Duration,
     /// Peak memory.
     pub memory: Bytes,
 }
@@ -110,6 +112,7 @@ impl StageOutcome {
             verdict: self.verdict.clone(),
             wall_time: self.wall_time,
             cpu_time: self.cpu_time,
+            system_time: self.system_time,
             memory: self.memory,
         }
     }

@@ -151,10 +151,12 @@ impl Stage<'_> {
             Some(terminal) => Pipes::of_terminal(terminal).map_err(StageError::Pipe)?,
         };
         timings.sandbox += begun.elapsed();
+        // Of no use any more, it ends with the sandbox, in the time of that.
+        let workspace = self.wants_files().then_some(workspace);
         let mut leash = Leash {
             running: Some(running),
             is_dead: false,
-            workspace: Some(Arc::clone(&workspace)),
+            workspace: workspace.clone(),
             slot: Arc::clone(&self.slot),
             shutdown: self.shutdown.clone(),
         };
@@ -287,16 +289,23 @@ impl Stage<'_> {
         })
     }
 
+    /// Whether files may go on from this stage.
+    fn wants_files(&self) -> bool {
+        self.kind == StageKind::Compile || !self.request.outputs.is_empty()
+    }
+
     /// Files that go on from this stage.
     async fn collect(
         &self,
         outcome: &StageOutcome,
-        workspace: Arc<Workspace>,
+        workspace: Option<Arc<Workspace>>,
     ) -> Result<Vec<WorkspaceFile>, StageError> {
+        let Some(workspace) = workspace else {
+            return Ok(Vec::new());
+        };
         let wanted: Box<dyn Fn(&JobPath) -> bool + Send> = match self.kind {
             StageKind::Compile if outcome.verdict.is_some() => return Ok(Vec::new()),
             StageKind::Compile => self.request.artifact_filter(),
-            StageKind::Run if self.request.outputs.is_empty() => return Ok(Vec::new()),
             StageKind::Run => {
                 let outputs = self.request.outputs.clone();
                 Box::new(move |path| outputs.is_match(path.as_str()))
@@ -378,6 +387,7 @@ fn judge(limits: &Limits, end: End) -> StageOutcome {
         verdict,
         wall_time: exit.wall_time,
         cpu_time: exit.cpu_time,
+        system_time: exit.system_time,
         memory: exit.memory,
     }
 }
@@ -393,8 +403,8 @@ struct Leash {
 }
 
 impl Leash {
-    /// Lets go of a program that is dead. Its mounts and its workspace end in the background:
-    /// giving back their memory is not the client's time.
+    /// Lets go of a program that is dead. Its sandbox ends by itself, and its workspace in the
+    /// background: giving back memory is not the client's time.
     fn release(mut self) {
         self.is_dead = true;
     }
@@ -403,6 +413,9 @@ impl Leash {
 impl Drop for Leash {
     fn drop(&mut self) {
         let (running, workspace) = (self.running.take(), self.workspace.take());
+        if self.is_dead && workspace.is_none() {
+            return;
+        }
         let (slot, is_dead) = (Arc::clone(&self.slot), self.is_dead);
         self.shutdown.spawn(async move {
             if let (Some(running), false) = (&running, is_dead) {
@@ -414,9 +427,9 @@ impl Drop for Leash {
                     tracing::error!("processes of a cancelled job do not die");
                 }
             }
-            drop(slot);
-            // An error means that the runtime ends, which drops both as well.
-            drop(tokio::task::spawn_blocking(move || drop((running, workspace))).await);
+            drop((slot, running));
+            // An error means that the runtime ends, which drops it as well.
+            drop(tokio::task::spawn_blocking(move || drop(workspace)).await);
         });
     }
 }

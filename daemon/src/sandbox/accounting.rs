@@ -80,6 +80,7 @@ impl Accounting {
         };
         let usage = group.usage()?;
         let cpu_time = usage.cpu.unwrap_or(exit.cpu_time);
+        let system_time = usage.system.unwrap_or(exit.system_time);
         let over = match usage.killed {
             OutOfMemory::OwnLimit => Some(Over::Memory),
             OutOfMemory::Elsewhere => return Err(SandboxError::OutOfMemory),
@@ -88,6 +89,8 @@ impl Accounting {
         Ok(Exit {
             over: over.or(exit.over),
             cpu_time,
+            // Both are counted by ticks in places.
+            system_time: system_time.min(cpu_time),
             memory: usage.memory.map_or(exit.memory, Bytes),
             ..exit
         })

@@ -29,7 +29,7 @@ pub use pool::{Groups, Offer, Settings};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::sys::{self, Forked, OneThread};
+use super::sys::{self, OneThread, Stack};
 
 /// What a process takes to get into its group, whatever the version: nothing where there is none.
 #[derive(Debug)]
@@ -54,21 +54,26 @@ impl<Fd> Entry<Fd> {
 }
 
 impl Entry<OwnedFd> {
-    /// Forks a process that belongs to the group; it has to [`Entry::join`] first of all.
-    pub(super) fn fork(&mut self, thread: &OneThread) -> io::Result<Forked> {
-        let Some(group) = self.birth.take() else {
-            return sys::fork(thread);
-        };
-        match sys::fork_into_group(thread, &group) {
-            // Filters of container engines refuse clone3, which nothing else can do.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(&group, "cgroup.procs", flags, Mode::empty())?;
-                self.files.push(file);
-                sys::fork(thread)
+    /// Starts a process that belongs to the group and borrows this one's memory ([`sys::start`]);
+    /// it has to [`Entry::join`] first of all.
+    pub(super) fn start(
+        &mut self,
+        thread: &OneThread,
+        stack: &Stack,
+        child: &mut dyn FnMut(&Self) -> u8,
+    ) -> io::Result<i32> {
+        if let Some(group) = self.birth.take() {
+            match sys::start_in_group(thread, stack, &group, &mut || child(self)) {
+                // Filters of container engines refuse clone3, which nothing else can do.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                    let file = rustix::fs::openat(&group, "cgroup.procs", flags, Mode::empty())?;
+                    self.files.push(file);
+                }
+                result => return result,
             }
-            result => result,
         }
+        sys::start(thread, stack, &mut || child(self))
     }
 
     /// Puts this process, which has one thread, where it could not be born.
@@ -87,6 +92,8 @@ impl Entry<OwnedFd> {
 pub(super) struct Usage {
     /// User and system time of everything that ever was in it.
     pub(super) cpu: Option<Duration>,
+    /// What of that was in the kernel, where the kernel tells.
+    pub(super) system: Option<Duration>,
     /// Bytes at the peak.
     pub(super) memory: Option<u64>,
     /// What the kernel killed for.

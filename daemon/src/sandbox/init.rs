@@ -19,16 +19,17 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 
+use super::cgroup::Entry;
 use super::error::{Failure, Step as _};
 use super::launcher::{Common, Own};
 use super::message::{self, JobFds, Order, Report};
 use super::mounts::Ground;
-use super::program::{self, Handed, Program};
+use super::network::Namespace;
+use super::program::{self, Program, Progress};
 use super::spec::{Ended, Spec};
-use super::sys::{self, Disposition, Forked, OneThread};
+use super::sys::{self, Disposition, OneThread};
 use super::tally::{Figures, Tally};
 use super::terminal::Pair;
 
@@ -44,7 +45,7 @@ const HOST_NAME: &[u8] = b"piston";
 pub(super) fn run(
     thread: &OneThread,
     common: &Common,
-    network: Option<&OwnedFd>,
+    network: Option<&Namespace>,
     control: &OwnedFd,
     launcher: Own,
 ) -> ! {
@@ -73,8 +74,6 @@ struct Prepared {
     children: SignalFd,
     /// Where the job's root will be.
     ground: Ground,
-    /// Where the program's process reports, and its end of that.
-    report: (OwnedFd, OwnedFd),
 }
 
 /// A program that runs.
@@ -92,7 +91,7 @@ struct Started {
 /// Everything that is the same for all jobs.
 fn prepare(
     common: &Common,
-    network: Option<&OwnedFd>,
+    network: Option<&Namespace>,
     control: &OwnedFd,
 ) -> Result<Prepared, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -110,19 +109,13 @@ fn prepare(
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .step("signalfd")?;
 
-    // Before, so that the job's network knows nothing of it.
-    let report = message::pair().step("report socket")?;
     if let Some(network) = network {
-        super::network::enter(network).step("network namespace")?;
+        network.enter().step("network namespace")?;
     }
     nix::sched::unshare(NAMESPACES).step("namespaces")?;
     rustix::system::sethostname(HOST_NAME).step("host name")?;
     let ground = common.template.prepare()?;
-    Ok(Prepared {
-        children,
-        ground,
-        report,
-    })
+    Ok(Prepared { children, ground })
 }
 
 /// Completes the sandbox and starts the program; returns when exec has succeeded.
@@ -133,15 +126,11 @@ fn start(
     job: JobFds<OwnedFd>,
     control: &OwnedFd,
 ) -> Result<Started, Failure> {
-    let Prepared {
-        children,
-        ground,
-        report,
-    } = prepared;
+    let Prepared { children, ground } = prepared;
     let spec = read_spec(job.spec)?;
     let program = Program::prepare(&spec, common)?;
     let template = &common.template;
-    let mounts = template.enter(ground, &spec.view, &job.workspace, common.network)?;
+    template.enter(ground, &spec.view, &job.workspace, common.network)?;
     drop(job.workspace);
 
     let (stdio, terminal) = match spec.terminal {
@@ -151,14 +140,10 @@ fn start(
             (program, Some(daemon))
         }
     };
-    let handed = Handed {
-        stdio,
-        entry: job.entry,
-    };
-    let (pid, at) = execute(thread, &program, &common.filter, handed, report)?;
-    let mut fds = vec![mounts.as_fd()];
-    fds.extend(terminal.iter().map(OwnedFd::as_fd));
-    message::send(control, &Report::Ready, &fds).step("report")?;
+    let (pid, at) = execute(thread, common, &program, &stdio, job.entry)?;
+    drop(stdio);
+    let terminal: Vec<_> = terminal.iter().map(OwnedFd::as_fd).collect();
+    message::send(control, &Report::Ready, &terminal).step("report")?;
     Ok(Started {
         pid,
         at,
@@ -177,32 +162,25 @@ fn read_spec(memfd: OwnedFd) -> Result<Spec, Failure> {
     serde_json::from_slice(&text).step("read the spec")
 }
 
-/// Forks the program's process and waits until it has been executed.
+/// Starts the program's process; returns when it has been executed.
 fn execute(
     thread: &OneThread,
+    common: &Common,
     program: &Program,
-    filter: &super::seccomp::Filter,
-    mut handed: Handed,
-    (ours, theirs): (OwnedFd, OwnedFd),
+    stdio: &[OwnedFd; 3],
+    mut entry: Entry<OwnedFd>,
 ) -> Result<(i32, Duration), Failure> {
-    let pid = match handed.entry.fork(thread).step("fork the program")? {
-        Forked::Parent(pid) => pid,
-        Forked::Child => program::run(program, filter, &handed, &theirs),
-    };
-    drop((theirs, handed));
-    let mut at = None;
-    // Exec closes the other end.
-    while let Some((report, _)) =
-        message::receive(&ours, RecvFlags::empty()).step("report of the program")?
-    {
-        match report {
-            Report::Executing { at: nanoseconds } => at = Some(Duration::from_nanos(nanoseconds)),
-            Report::Failed(failure) => return Err(failure),
-            Report::Born | Report::Taken | Report::Ready | Report::Ended { .. } => {}
-        }
+    let mut progress = Progress::default();
+    let pid = entry
+        .start(thread, &common.stack, &mut |entry| {
+            program::run(program, &common.filter, stdio, entry, &mut progress)
+        })
+        .step("start the program")?;
+    if let Some(failure) = progress.failure {
+        return Err(failure);
     }
     // Without a time the process was killed on its way: it is reaped like a program's.
-    let at = at.map_or_else(monotonic, Ok).step("clock")?;
+    let at = progress.at.map_or_else(monotonic, Ok).step("clock")?;
     Ok((pid, at))
 }
 
@@ -284,12 +262,18 @@ fn end(status: WaitStatus, wall: Duration, figures: Figures) -> Report {
         (Some(code), _) => Ended::Exited(code),
         (None, signal) => Ended::Signalled(signal.unwrap_or(libc::SIGKILL)),
     };
-    let Figures { over, cpu, memory } = figures;
+    let Figures {
+        over,
+        cpu,
+        system,
+        memory,
+    } = figures;
     Report::Ended {
         ended,
         over,
         wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
         cpu,
+        system,
         memory,
     }
 }

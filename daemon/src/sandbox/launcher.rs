@@ -24,7 +24,8 @@ use super::mounts::Template;
 use super::network::{Networks, Returns};
 use super::seccomp::Filter;
 use super::spec::Controllers;
-use super::sys::{self, Disposition, Forked, OneThread};
+use super::sys::{self, Disposition, Forked, OneThread, Stack};
+use super::view::Turns;
 
 /// Signals that are meant for the daemon and reach the launcher too (a terminal's, a service
 /// manager's), and those that it has no use for.
@@ -53,6 +54,8 @@ pub(super) struct Common {
     pub(super) controllers: Controllers,
     /// Where network namespaces are given back.
     pub(super) returns: Returns,
+    /// What programs start on, in each init's own copy.
+    pub(super) stack: Stack,
 }
 
 /// What is the launcher's alone. An init has a copy, which it closes.
@@ -81,11 +84,13 @@ fn serve() -> io::Result<()> {
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     nix::unistd::dup2_stdin(&std::fs::File::open("/dev/null")?)?;
     // A person who calls this has no socket on standard input and gets an error here.
-    let Some((setup, _)) = message::receive_bytes(&socket, RecvFlags::empty())? else {
+    let Some((setup, fds)) = message::receive_bytes(&socket, RecvFlags::empty())? else {
         return Ok(());
     };
     let setup: Setup = serde_json::from_slice(&setup)?;
-    let (common, networks) = match prepare(setup) {
+    let turns = fds.into_iter().next().map(Turns::of);
+    let turns = turns.ok_or(io::ErrorKind::InvalidData)?;
+    let (common, networks) = match prepare(setup, turns) {
         Ok(prepared) => {
             message::send(&socket, &Report::Ready, &[])?;
             prepared
@@ -123,7 +128,7 @@ impl Own {
 }
 
 /// Everything that is done once.
-fn prepare(setup: Setup) -> Result<(Common, Option<Networks>), Failure> {
+fn prepare(setup: Setup, turns: Turns) -> Result<(Common, Option<Networks>), Failure> {
     let Setup {
         fs,
         ids,
@@ -139,7 +144,7 @@ fn prepare(setup: Setup) -> Result<(Common, Option<Networks>), Failure> {
     rustix::process::setsid().step("session")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let filter = Filter::for_jobs().step("seccomp filter")?;
-    let template = Template::build(&fs)?;
+    let template = Template::build(&fs, turns)?;
     let (networks, returns) = Networks::new(network)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("dumpable")?;
     let common = Common {
@@ -149,6 +154,7 @@ fn prepare(setup: Setup) -> Result<(Common, Option<Networks>), Failure> {
         network,
         controllers,
         returns,
+        stack: Stack::new().step("stack")?,
     };
     Ok((common, networks))
 }

@@ -2,12 +2,12 @@
 //!
 //! Every socket here is `SOCK_SEQPACKET`: one send is one message, and the end of the peer is an
 //! empty read. Who says what:
-//! - daemon to launcher, on the launcher's socket: one [`Setup`], then only requests for sandboxes,
+//! - daemon to launcher, on the launcher's socket: one [`Setup`] (with the file of whose turn it is to
+//!   look up a view), then only requests for sandboxes,
 //!   each with init's end of the control socket of the one that is to be made;
 //! - launcher to daemon on that socket: one [`Report`] (ready or failed) as the answer to the setup;
 //! - daemon to init, on the control socket: one [`JobFds`], at most, and [`Order`]s; init to daemon:
 //!   reports, the first of them before it has a job;
-//! - the program's process to init, on a socket that closes at exec: reports;
 //! - init to launcher, on a socket of its own: its network namespace, to be used again.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -72,17 +72,11 @@ pub(super) enum Report {
     Born,
     /// From init: it has its job. One that has not said so has not begun with it.
     Taken,
-    /// From the launcher: it is ready. From init: the program runs, and here is the mount
-    /// namespace, which whoever holds it last takes apart; with it comes the other side of the
-    /// program's terminal, if it has one.
+    /// From the launcher: it is ready. From init: the program runs, and here is the other side of
+    /// its terminal, if it has one.
     Ready,
     /// A step failed; there will be no program.
     Failed(Failure),
-    /// From the process that is about to become the program: when, on the monotonic clock.
-    Executing {
-        /// Nanoseconds.
-        at: u64,
-    },
     /// From init: the program has ended and every process is dead.
     Ended {
         /// How the program ended.
@@ -93,6 +87,8 @@ pub(super) enum Report {
         wall: u64,
         /// Nanoseconds of user and system time of the tree.
         cpu: u64,
+        /// Those of them in the kernel.
+        system: u64,
         /// Bytes at the peak of the tree.
         memory: u64,
     },

@@ -27,15 +27,12 @@ use rustix::mount::{
 use super::error::{Failure, Step as _};
 use super::network;
 use super::sys::{Recursive, add_mount_attributes};
+use super::view::Turns;
 
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
-
-/// Directories of the workspace and where the job sees them.
-const WORKSPACE_MOUNTS: [(&str, &str); 3] =
-    [("job", "piston/job"), ("tmp", "tmp"), ("shm", "dev/shm")];
 
 /// Device nodes of a job: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -84,6 +81,8 @@ pub(super) struct Template {
     launcher: OwnedFd,
     /// The mount namespace that every sandbox's is a copy of.
     ground: OwnedFd,
+    /// Who may look a view up.
+    turns: Turns,
     /// Files of proc to mask, of [`MASKED_FILES`].
     masked_files: Vec<&'static str>,
     /// Directories of proc to mask, of [`MASKED_DIRECTORIES`].
@@ -101,7 +100,7 @@ pub(super) struct Ground {
 
 impl Template {
     /// Moves this process into a mount namespace of its own, whose root is the launcher's.
-    pub(super) fn build(fs: &Path) -> Result<Self, Failure> {
+    pub(super) fn build(fs: &Path, turns: Turns) -> Result<Self, Failure> {
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("mount namespace")?;
         keep_mounts_private().step("private mounts")?;
         build_root(fs)?;
@@ -114,6 +113,7 @@ impl Template {
         Ok(Self {
             launcher,
             ground,
+            turns,
             masked_files: usable(&MASKED_FILES),
             masked_directories: usable(&MASKED_DIRECTORIES),
         })
@@ -153,38 +153,34 @@ impl Template {
     }
 
     /// Makes the view named `view` with the writable directories of `workspace` the root of this
-    /// process, which is on `ground`. Returns the mount namespace.
+    /// process, which is on `ground`.
     pub(super) fn enter(
         &self,
         ground: Ground,
         view: &str,
         workspace: &OwnedFd,
         network: Network,
-    ) -> Result<OwnedFd, Failure> {
+    ) -> Result<(), Failure> {
         let Ground { namespace, root } = ground;
         enter_namespace(&self.launcher).step("open the view")?;
-        let view = clone_view(view)?;
+        let view = self.turns.find(view)?;
         enter_namespace(&namespace).step("mount namespace")?;
-        attach(&view, &root).step("bind the view")?;
+        attach(&view.root, &root).step("bind the view")?;
         // These names are of the ground: this process's root is still that, beneath the view.
-        for name in ["dev", "proc"] {
-            let source = format!("/{name}");
-            mount_on(&view, name, |target| move_to(&source, target))
-                .step(&format!("mount {source}"))?;
-        }
+        move_to("/dev", &view.dev).step("mount /dev")?;
+        move_to("/proc", &view.proc).step("mount /proc")?;
+        let shm = open_beneath(&view.root, "dev/shm").step("mount /dev/shm")?;
         let workspace_point = open_beneath(&root, "workspace").step("mount the workspace")?;
         attach(workspace, &workspace_point).step("mount the workspace")?;
-        for (source, target) in WORKSPACE_MOUNTS {
-            let step = format!("mount /{target}");
+        for (source, target) in [("job", &view.job), ("tmp", &view.tmp), ("shm", &shm)] {
             let tree = clone_tree(workspace, source, Recursive::No).step("bind the workspace")?;
-            mount_on(&view, target, |target| attach(&tree, target)).step(&step)?;
+            attach(&tree, target).step("mount the workspace")?;
         }
         if network == Network::Host {
-            bind_network_files(&view, workspace).step("mount the network's files")?;
+            bind_network_files(&view.root, workspace).step("mount the network's files")?;
         }
-        rustix::process::fchdir(&view).step("change root")?;
-        rustix::process::chroot(".").step("change root")?;
-        Ok(namespace)
+        rustix::process::fchdir(&view.root).step("change root")?;
+        rustix::process::chroot(".").step("change root")
     }
 }
 
@@ -218,18 +214,6 @@ fn build_ground(launcher: &OwnedFd) -> Result<OwnedFd, Failure> {
     enter_namespace(launcher).step(STEP)?;
     rustix::mount::unmount("/ground", UnmountFlags::DETACH).step(STEP)?;
     Ok(ground)
-}
-
-/// A read-only copy of a view, mounted nowhere yet; this process is in the launcher's namespace.
-fn clone_view(view: &str) -> Result<OwnedFd, Failure> {
-    // By name: a descriptor from before would be of another copy of the launcher's mounts.
-    let fs = open_beneath(CWD, "fs").step("open the view")?;
-    // Twice, for the reason that `mount_on` has: the second finds names that have settled.
-    open_beneath(&fs, view).step("open the view")?;
-    let directory = open_beneath(&fs, view).step("open the view")?;
-    let root = clone_tree(&directory, "", Recursive::No).step("bind the view")?;
-    add_mount_attributes(&root, RDONLY | NOSUID | NODEV, Recursive::No).step("bind the view")?;
-    Ok(root)
 }
 
 /// The mount namespace of this process.
@@ -330,27 +314,8 @@ fn move_to(source: &str, target: &OwnedFd) -> io::Result<()> {
     Ok(rustix::mount::move_mount(CWD, source, target, "", flags)?)
 }
 
-/// Mounts on the directory `name` of a view.
-///
-/// When two look up a name of FUSE for the first time at once, one of them may drop it from the
-/// kernel's names again (since Linux 6.16 an entry can be seen a moment before it is marked as
-/// current), and what is dropped can't be mounted on: ENOENT. It is looked up anew then.
-fn mount_on(
-    view: &OwnedFd,
-    name: &str,
-    mount: impl Fn(&OwnedFd) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut tries = 10;
-    loop {
-        match mount(&open_beneath(view, name)?) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => tries -= 1,
-            done => return done,
-        }
-    }
-}
-
 /// Opens a directory beneath another, without following any link.
-fn open_beneath(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(
         directory,
         path,
@@ -372,7 +337,7 @@ fn open_path(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
 }
 
 /// A detached copy of a mount, from `path` down.
-fn clone_tree(
+pub(super) fn clone_tree(
     directory: impl AsFd,
     path: impl rustix::path::Arg,
     recursive: Recursive,

@@ -84,8 +84,17 @@ fn acknowledged(reply: &[u8]) -> io::Result<()> {
 /// protocols, its Unix sockets. Whoever used it shows in one of them.
 const TELLTALES: [&str; 5] = ["dev", "snmp", "snmp6", "netstat", "unix"];
 
-/// Most namespaces that wait to be lent again.
-const MAX_CLEAN: usize = 32;
+/// Most namespaces that wait to be lent again. Every init has to close all of them.
+const MAX_CLEAN: usize = 12;
+
+/// A network namespace.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    /// By which it is entered.
+    handle: OwnedFd,
+    /// Files of [`TELLTALES`], which tell of it wherever they are read.
+    telltales: Vec<OwnedFd>,
+}
 
 /// The namespaces of a launcher.
 #[derive(Debug)]
@@ -95,7 +104,7 @@ pub(super) struct Networks {
     /// What a new one tells of itself.
     new: Vec<u8>,
     /// Ready to be lent.
-    clean: Vec<OwnedFd>,
+    clean: Vec<Namespace>,
     /// Where they come back.
     returns: OwnedFd,
 }
@@ -104,18 +113,64 @@ pub(super) struct Networks {
 #[derive(Debug)]
 pub(super) struct Returns(OwnedFd);
 
+impl Namespace {
+    /// The one of this process.
+    fn own() -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let open = |path: &str| rustix::fs::open(path, flags, Mode::empty());
+        let mut telltales = Vec::new();
+        for name in TELLTALES {
+            match open(&format!("/proc/thread-self/net/{name}")) {
+                Ok(file) => telltales.push(file),
+                // A kernel without that protocol.
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self {
+            handle: open("/proc/thread-self/ns/net")?,
+            telltales,
+        })
+    }
+
+    /// Moves this process into it.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        enter(&self.handle)
+    }
+
+    /// What the kernel tells of it.
+    fn told(&self) -> io::Result<Vec<u8>> {
+        let mut told = Vec::new();
+        let mut piece = vec![0; 16 << 10];
+        for file in &self.telltales {
+            let mut at = 0;
+            loop {
+                let count = rustix::io::pread(file, &mut piece, at)?;
+                if count == 0 {
+                    break;
+                }
+                told.extend_from_slice(piece.get(..count).unwrap_or_default());
+                at = at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            }
+        }
+        Ok(told)
+    }
+}
+
 impl Networks {
     /// None yet, and where they come back. Moves this process into a network namespace of its own,
     /// save where jobs see the daemon's: then there are none.
     pub(super) fn new(network: Network) -> Result<(Option<Self>, Returns), Failure> {
+        const STEP: &str = "network namespace";
         let (returns, theirs) = message::pair().step("network")?;
         if network == Network::Host {
             return Ok((None, Returns(theirs)));
         }
-        make().step("network namespace")?;
+        make().step(STEP)?;
+        let own = Namespace::own().step(STEP)?;
         let networks = Self {
-            home: own_namespace().step("network namespace")?,
-            new: telltales().step("network namespace")?,
+            new: own.told().step(STEP)?,
+            home: own.handle,
             clean: Vec::new(),
             returns,
         };
@@ -123,12 +178,12 @@ impl Networks {
     }
 
     /// One for a sandbox: unused ones first.
-    pub(super) fn lend(&mut self) -> Result<OwnedFd, Failure> {
+    pub(super) fn lend(&mut self) -> Result<Namespace, Failure> {
         while self.clean.is_empty() && self.take_back().step("network namespace")? {}
         if let Some(clean) = self.clean.pop() {
             return Ok(clean);
         }
-        let made = make().and_then(|()| own_namespace());
+        let made = make().and_then(|()| Namespace::own());
         enter(&self.home).step("network namespace")?;
         made.step("network namespace")
     }
@@ -145,29 +200,29 @@ impl Networks {
             // The other end is open here as well: this is not reached.
             Ok(None) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            // No room for its descriptor.
+            // No room for its descriptors.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(true),
             Err(error) => return Err(error),
         };
-        for network in fds {
-            if self.clean.len() < MAX_CLEAN && self.reads_as_new(&network)? {
+        let mut fds = fds.into_iter();
+        if let Some(handle) = fds.next() {
+            let telltales = fds.collect();
+            let network = Namespace { handle, telltales };
+            let reads_as_new = network.told().is_ok_and(|told| told == self.new);
+            if reads_as_new && self.clean.len() < MAX_CLEAN {
                 self.clean.push(network);
             }
         }
         Ok(true)
     }
-
-    fn reads_as_new(&self, network: &OwnedFd) -> io::Result<bool> {
-        let told = enter(network).and_then(|()| telltales());
-        enter(&self.home)?;
-        Ok(told.is_ok_and(|told| told == self.new))
-    }
 }
 
 impl Returns {
     /// Gives back a namespace in which no process of a job is left.
-    pub(super) fn give_back(&self, network: &OwnedFd) -> io::Result<()> {
-        message::send_bytes(&self.0, b"network", &[network.as_fd()])
+    pub(super) fn give_back(&self, network: &Namespace) -> io::Result<()> {
+        let mut fds = vec![network.handle.as_fd()];
+        fds.extend(network.telltales.iter().map(OwnedFd::as_fd));
+        message::send_bytes(&self.0, b"network", &fds)
     }
 }
 
@@ -178,34 +233,8 @@ pub(super) fn make() -> io::Result<()> {
 }
 
 /// Moves this process into a network namespace.
-pub(super) fn enter(network: &OwnedFd) -> io::Result<()> {
+fn enter(network: &OwnedFd) -> io::Result<()> {
     Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?)
-}
-
-/// The network namespace of this process.
-fn own_namespace() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(
-        "/proc/thread-self/ns/net",
-        flags,
-        Mode::empty(),
-    )?)
-}
-
-/// What the kernel tells of the network namespace of this process.
-fn telltales() -> io::Result<Vec<u8>> {
-    let mut told = Vec::new();
-    for name in TELLTALES {
-        match std::fs::File::open(format!("/proc/thread-self/net/{name}")) {
-            Ok(mut file) => {
-                io::Read::read_to_end(&mut file, &mut told)?;
-            }
-            // A kernel without that protocol.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(told)
 }
 
 #[cfg(test)]

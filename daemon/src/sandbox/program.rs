@@ -1,4 +1,5 @@
-//! The process that becomes the program: its last steps, from fork to exec.
+//! The process that becomes the program: its last steps, from its start to exec. It borrows the memory
+//! of init, which stands still meanwhile.
 //!
 //! The order matters. The user is changed while capabilities last; the user namespace comes last
 //! of all namespaces (earlier it would forbid the proc mount) and before `NPROC`, which is then
@@ -9,6 +10,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{FileType, Gid, Uid};
@@ -17,7 +19,6 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use super::cgroup::Entry;
 use super::error::{EXEC, Failure, Step as _};
 use super::launcher::{Common, IGNORED_SIGNALS};
-use super::message::{self, Report};
 use super::seccomp::Filter;
 use super::spec::{Grants, Rlimits, Spec};
 use super::sys::{self, Disposition};
@@ -26,13 +27,13 @@ use super::{confine, idmap, rlimit};
 /// Where programs start.
 const JOB_DIRECTORY: &str = "/piston/job";
 
-/// Descriptors that the program's process is given.
-#[derive(Debug)]
-pub(super) struct Handed {
-    /// The program's standard streams.
-    pub(super) stdio: [OwnedFd; 3],
-    /// How it enters its control group.
-    pub(super) entry: Entry<OwnedFd>,
+/// What came of a program's process.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// When it went to execute the program, on the monotonic clock.
+    pub(super) at: Option<Duration>,
+    /// The step that it failed at.
+    pub(super) failure: Option<Failure>,
 }
 
 /// What to execute, in the kernel's form.
@@ -112,31 +113,36 @@ fn c_string(word: &[u8]) -> Result<CString, Failure> {
     CString::new(word).step("arguments and environment")
 }
 
-/// Becomes the program. Never returns: on failure it reports on `report` and ends.
-pub(super) fn run(program: &Program, filter: &Filter, handed: &Handed, report: &OwnedFd) -> ! {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let Err(failure) = become_program(program, filter, handed, report);
-        message::send(report, &Report::Failed(failure), &[])
-    }));
-    drop(result);
-    sys::leave(127)
+/// Becomes the program; returns only when that fails. Its memory is borrowed from init, which
+/// finds there what came of it.
+pub(super) fn run(
+    program: &Program,
+    filter: &Filter,
+    stdio: &[OwnedFd; 3],
+    entry: &Entry<OwnedFd>,
+    progress: &mut Progress,
+) -> u8 {
+    let Err(failure) = become_program(program, filter, stdio, entry, &mut progress.at);
+    progress.failure = Some(failure);
+    127
 }
 
 /// All the steps.
 fn become_program(
     program: &Program,
     filter: &Filter,
-    handed: &Handed,
-    report: &OwnedFd,
+    stdio: &[OwnedFd; 3],
+    entry: &Entry<OwnedFd>,
+    at: &mut Option<Duration>,
 ) -> Result<Infallible, Failure> {
     // First of all: whatever this process uses from here on is the job's.
-    handed.entry.join().step("control group")?;
+    entry.join().step("control group")?;
     rustix::process::setsid().step("session")?;
-    take_stdio(&handed.stdio, program.id)?;
+    take_stdio(stdio, program.id)?;
     if program.streams == Streams::Terminal {
         rustix::process::ioctl_tiocsctty(io::stdin()).step("controlling terminal")?;
     }
-    // Init is not dumpable, and neither are its children, whose proc files then belong to root.
+    // Init is not dumpable, and so is who borrows its memory: its proc files belong to root then.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("dumpable")?;
     // When memory runs out the kernel is to end jobs first.
     std::fs::write("/proc/self/oom_score_adj", "1000").step("oom score")?;
@@ -144,6 +150,8 @@ fn become_program(
         idmap::become_user(id)?;
     }
     idmap::enter_last_namespaces()?;
+    // It is init's memory still; the program's own is dumpable.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("dumpable")?;
     rustix::process::chdir(JOB_DIRECTORY).step("job directory")?;
     rlimit::apply(&program.rlimits)?;
     idmap::drop_capabilities()?;
@@ -152,9 +160,7 @@ fn become_program(
     SigSet::empty().thread_set_mask().step("signal mask")?;
     sys::close_on_exec_from(3).step("close descriptors")?;
     sys::install_filter(program.filter.as_ref().unwrap_or(filter)).step("seccomp")?;
-    let at = super::init::monotonic().step("clock")?;
-    let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-    message::send(report, &Report::Executing { at }, &[]).step("report")?;
+    *at = Some(super::init::monotonic().step("clock")?);
     nix::unistd::execve(&program.path, &program.argv, &program.env).step(EXEC)
 }
 

@@ -39,8 +39,6 @@ pub struct Running {
     terminal: Option<Terminal>,
     /// Who counts.
     accounting: Accounting,
-    /// Its mount namespace. Taking that apart takes a while, and init would not be dead before.
-    mounts: Option<OwnedFd>,
 }
 
 impl Running {
@@ -56,16 +54,12 @@ impl Running {
             terminal: None,
             is_killed: AtomicBool::new(false),
             accounting: Accounting::Init,
-            mounts: None,
         })
     }
 
-    /// What init sent: the mount namespace, to be taken apart when this is dropped, and the other
-    /// side of a terminal.
+    /// What init sent: the other side of a terminal.
     pub(super) fn keep(&mut self, fds: Vec<OwnedFd>) {
-        let mut fds = fds.into_iter();
-        self.mounts = fds.next();
-        self.terminal = fds.next().map(Terminal::new);
+        self.terminal = fds.into_iter().next().map(Terminal::new);
     }
 
     /// Sends a signal to the program's process group. A program that is just ending may not get
@@ -100,8 +94,9 @@ impl Running {
         receive(&self.control).await
     }
 
-    /// Waits until the program has ended and every process of the tree is dead. May be cancelled
-    /// and called again.
+    /// Waits until the program has ended and every process of the tree is dead. Init, which has told
+    /// so, then takes the sandbox apart by ending, which nobody waits for. May be cancelled and
+    /// called again.
     pub async fn wait(&self) -> Result<Exit, SandboxError> {
         let exit = if let Some(exit) = self.exit.get() {
             *exit
@@ -109,7 +104,6 @@ impl Running {
             let exit = self.end().await?;
             *self.exit.get_or_init(|| exit)
         };
-        self.dead().await?;
         self.accounting.settle(exit)
     }
 
@@ -148,6 +142,7 @@ impl Running {
                         over,
                         wall,
                         cpu,
+                        system,
                         memory,
                     },
                     _,
@@ -157,6 +152,7 @@ impl Running {
                         over,
                         wall_time: Duration::from_nanos(wall),
                         cpu_time: Duration::from_nanos(cpu),
+                        system_time: Duration::from_nanos(system),
                         memory: Bytes(memory),
                     });
                 }
@@ -218,4 +214,34 @@ pub(super) async fn receive(
 pub(super) fn non_blocking(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     rustix::io::ioctl_fionbio(&socket, true)?;
     sys::watch(socket, Interest::READABLE | Interest::WRITABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::Ended;
+    use super::*;
+
+    fn last_report() -> Report {
+        Report::Ended {
+            ended: Ended::Exited(3),
+            over: None,
+            wall: 1,
+            cpu: 2,
+            system: 1,
+            memory: 3,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_that_crosses_the_last_report_does_not_hide_it() {
+        let (ours, theirs) = message::pair().unwrap();
+        let ours = non_blocking(ours).unwrap();
+        message::send(&theirs, &last_report(), &[]).unwrap();
+        message::send_order(ours.get_ref(), Order::Kill).unwrap();
+        drop(theirs);
+        // The kernel tells of the unread order first (ECONNRESET), then gives out the report.
+        let (report, _) = receive(&ours).await.unwrap().unwrap();
+        assert_eq!(report, last_report());
+        assert!(receive(&ours).await.unwrap().is_none());
+    }
 }

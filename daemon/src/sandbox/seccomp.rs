@@ -83,9 +83,10 @@ fn ranges(rules: &[(u32, Rule)]) -> Vec<Range> {
     ranges
 }
 
-/// A balanced decision tree over the ranges; the accumulator holds the number.
+/// A decision tree over the ranges; the accumulator holds the number. Wide ranges are near its root:
+/// the kernel runs the filter once for every number when it is loaded.
 fn search(program: &mut Program, ranges: &[Range]) {
-    let (lower, upper) = ranges.split_at(ranges.len() / 2);
+    let (lower, upper) = ranges.split_at(middle(ranges));
     match (lower, upper) {
         ([], [only]) => rule(program, only.rule),
         (_, [first, ..]) => {
@@ -97,6 +98,20 @@ fn search(program: &mut Program, ranges: &[Range]) {
         }
         (_, []) => {}
     }
+}
+
+/// How many ranges have about half of the numbers of all; none of one, else neither none nor all.
+fn middle(ranges: &[Range]) -> usize {
+    // Those that no kernel has are no reason.
+    const KNOWN: u32 = 512;
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+        return 0;
+    };
+    let half = first.first.midpoint(last.first.min(KNOWN).max(first.first));
+    let below = ranges.partition_point(|range| range.first <= half);
+    below
+        .clamp(1, ranges.len().max(2) - 1)
+        .min(ranges.len() - 1)
 }
 
 /// What is done about a call, once it is known which.

@@ -23,6 +23,7 @@ use super::error::SandboxError;
 use super::message::{self, JobFds, Report, Setup};
 use super::running::{Running, non_blocking, receive};
 use super::spec::{Controllers, Spec, Stdio};
+use super::view::Turns;
 use super::workspace::Workspace;
 
 /// Name of the hidden subcommand that runs the launcher.
@@ -62,6 +63,7 @@ pub struct Launcher {
 struct LauncherCommand {
     program: PathBuf,
     setup: Setup,
+    turns: Turns,
 }
 
 /// A launcher process and the socket to it; its end ends the process.
@@ -104,6 +106,7 @@ impl Launcher {
         let command = LauncherCommand {
             program: program.to_owned(),
             setup,
+            turns: Turns::new().map_err(|error| SandboxError::step("turns", error))?,
         };
         Self::of(command, groups).await
     }
@@ -129,9 +132,13 @@ impl Launcher {
                 network,
                 ..self.command.setup.clone()
             };
-            let program = self.command.program.clone();
+            let command = LauncherCommand {
+                program: self.command.program.clone(),
+                setup,
+                turns: self.command.turns.clone(),
+            };
             // What it starts is counted by this one.
-            let launcher = Self::of(LauncherCommand { program, setup }, None).await?;
+            let launcher = Self::of(command, None).await?;
             Ok::<_, SandboxError>(Box::new(launcher))
         };
         Ok(&**self.of_host_network.get_or_try_init(start).await?)
@@ -221,7 +228,7 @@ impl LauncherCommand {
         let socket = non_blocking(ours).map_err(|error| SandboxError::step(STEP, error))?;
         let setup = serde_json::to_vec(&self.setup)
             .map_err(|error| SandboxError::step(STEP, io::Error::from(error)))?;
-        message::send_bytes(socket.get_ref(), &setup, &[])
+        message::send_bytes(socket.get_ref(), &setup, &[self.turns.as_fd()])
             .map_err(|error| SandboxError::step(STEP, error))?;
         let report = tokio::time::timeout(START_TIMEOUT, receive(&socket))
             .await
@@ -291,11 +298,10 @@ impl Link {
                 }
                 _ => SandboxError::step("reach the sandbox", error).into(),
             })?;
+        let started = tokio::time::timeout(START_TIMEOUT, started(control, spec)).await;
+        // Not before: what makes it would be in the way of what starts.
         self.order_ahead();
-        let started = tokio::time::timeout(START_TIMEOUT, started(control, spec));
-        started
-            .await
-            .unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut).into()))
+        started.unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut).into()))
     }
 
     /// Orders a sandbox; what comes back is the daemon's end of its control socket.

@@ -193,6 +193,8 @@ pub struct Exit {
     /// kernel to discard (`SIGCHLD` ignored) it is what was seen of them while they lived, or all of
     /// it with a control group that counts.
     pub cpu_time: Duration,
+    /// What of that was in the kernel.
+    pub system_time: Duration,
     /// Peak memory of the tree. With a control group: anonymous memory, files in memory, and the
     /// kernel's own for it. Else the highest sum seen of what its processes held besides files, and
     /// at least the peak resident memory of the largest one.

@@ -54,17 +54,6 @@ pub(super) enum Forked {
     Child,
 }
 
-/// Forks.
-pub(super) fn fork(_thread: &OneThread) -> io::Result<Forked> {
-    // SAFETY: the child of a multi-threaded process may only call async-signal-safe functions;
-    // `OneThread` shows that this process has no other thread.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(pid)),
-    }
-}
-
 /// Forks into a new PID namespace, whose PID 1 the child is.
 ///
 /// The plain system call: `unshare` refuses a second PID namespace, and `clone3` is refused by
@@ -83,34 +72,153 @@ pub(super) fn fork_into_pid_namespace(_thread: &OneThread) -> io::Result<Forked>
     }
 }
 
-/// Forks into the control group (version 2) whose directory is `group`: the child is never
-/// anywhere else.
-pub(super) fn fork_into_group(_thread: &OneThread, group: impl AsFd) -> io::Result<Forked> {
-    // The first version of the structure with a place for the group: what is known of all kernels
-    // that have the flag.
-    let arguments = CloneArguments {
-        flags: CLONE_INTO_CGROUP,
-        exit_signal: u64::try_from(libc::SIGCHLD).map_err(io::Error::other)?,
-        cgroup: u64::try_from(group.as_fd().as_raw_fd()).map_err(io::Error::other)?,
-        ..CloneArguments::default()
-    };
-    // SAFETY: without CLONE_VM and with no stack given this is a fork, and `OneThread` shows that
-    // no other thread exists. `arguments` has the size that is passed and outlives the call.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<CloneArguments>(),
-        )
-    };
-    match i32::try_from(pid) {
-        Ok(0) => Ok(Forked::Child),
-        Ok(pid) if pid > 0 => Ok(Forked::Parent(pid)),
-        _ => Err(io::Error::last_os_error()),
+/// Room for the calls of a process that borrows this one's memory, above pages that nobody can
+/// touch.
+#[derive(Debug)]
+pub(super) struct Stack {
+    lowest: *mut libc::c_void,
+}
+
+impl Stack {
+    /// Bytes that nobody can touch; a multiple of every page size.
+    const GUARD: usize = 64 << 10;
+
+    /// Bytes of it all.
+    const LENGTH: usize = Self::GUARD + (512 << 10);
+
+    /// Makes one. What is never touched of it costs nothing.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a new mapping at a place of the kernel's choice touches no memory that is in use.
+        let lowest = unsafe { libc::mmap(anywhere, Self::LENGTH, libc::PROT_NONE, flags, -1, 0) };
+        if lowest == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self { lowest };
+        let above = stack.above(Self::GUARD);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the pages are those of the mapping made above, which nobody uses yet.
+        match unsafe { libc::mprotect(above, Self::LENGTH - Self::GUARD, access) } {
+            0 => Ok(stack),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn above(&self, bytes: usize) -> *mut libc::c_void {
+        self.lowest.wrapping_byte_add(bytes)
     }
 }
 
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and whoever ran on it borrowed the value.
+        unsafe { libc::munmap(self.lowest, Self::LENGTH) };
+    }
+}
+
+/// What a process that borrows this one's memory does; what it returns is its exit code, should it
+/// come to an end without having executed a program.
+pub(super) type Borrower<'a> = dyn FnMut() -> u8 + 'a;
+
+/// Runs `child` in a new process that borrows this one's memory; returns its pid when it has
+/// executed a program or ended. This process stands still until then, so for both it is as if the
+/// call were an ordinary one, but for what the kernel keeps of a process: descriptors, identity,
+/// namespaces, limits, signals. Nothing of the memory is copied, which is most of what a fork costs.
+pub(super) fn start(
+    _thread: &OneThread,
+    stack: &Stack,
+    mut child: &mut Borrower<'_>,
+) -> io::Result<i32> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = stack.above(Stack::LENGTH);
+    let argument = (&raw mut child).cast();
+    // SAFETY: `top` is the end of a mapping that `stack` keeps and on which nothing runs yet: this
+    // process, which has no other thread, stands still (CLONE_VFORK) until the new one has given
+    // the memory back. `argument` is what `borrow` takes and outlives that.
+    let pid = unsafe { libc::clone(borrow, top, flags, argument) };
+    if pid < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(pid)
+    }
+}
+
+/// The same for a process that is born in the control group (version 2) whose directory is `group`:
+/// it is never anywhere else.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn start_in_group(
+    _thread: &OneThread,
+    stack: &Stack,
+    group: impl AsFd,
+    mut child: &mut Borrower<'_>,
+) -> io::Result<i32> {
+    let number = |value: i32| u64::try_from(value).map_err(io::Error::other);
+    // The first version of the structure with a place for the group: what is known of all kernels
+    // that have the flag.
+    let arguments = CloneArguments {
+        flags: CLONE_INTO_CGROUP | number(libc::CLONE_VM | libc::CLONE_VFORK)?,
+        exit_signal: number(libc::SIGCHLD)?,
+        cgroup: number(group.as_fd().as_raw_fd())?,
+        stack: u64::try_from(stack.above(Stack::GUARD).addr()).map_err(io::Error::other)?,
+        stack_size: u64::try_from(Stack::LENGTH - Stack::GUARD).map_err(io::Error::other)?,
+        ..CloneArguments::default()
+    };
+    let argument: *mut libc::c_void = (&raw mut child).cast();
+    let pid: i64;
+    // SAFETY: as in `start`. The new process goes on behind the system call with an empty stack,
+    // calls `borrow`, which never returns, and so never comes back to code that the compiler knows.
+    // This one goes on there with the registers that it had; the kernel changes rcx and r11.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => pid,
+            in("rdi") &raw const arguments,
+            in("rsi") size_of::<CloneArguments>(),
+            in("r12") borrow as extern "C" fn(*mut libc::c_void) -> libc::c_int,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match i32::try_from(pid) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        Ok(errno) => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Not on this architecture.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn start_in_group(
+    _thread: &OneThread,
+    _stack: &Stack,
+    _group: impl AsFd,
+    _child: &mut Borrower<'_>,
+) -> io::Result<i32> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// Where a process begins that borrows memory: `child` points to a `&mut Borrower`.
+extern "C" fn borrow(child: *mut libc::c_void) -> libc::c_int {
+    let child = child.cast::<&mut Borrower<'_>>();
+    // SAFETY: both callers pass a pointer to such a reference, of their own, and do nothing
+    // until this process has executed a program or ended.
+    let child = unsafe { &mut *child };
+    // A panic must not unwind beyond this stack.
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+    leave(code.unwrap_or(127))
+}
+
 /// The kernel's `struct clone_args`, as of Linux 5.7.
+#[cfg(target_arch = "x86_64")]
 #[repr(C)]
 #[derive(Debug, Default)]
 struct CloneArguments {
@@ -128,6 +236,7 @@ struct CloneArguments {
 }
 
 /// Of `clone3` alone, which takes 64 bits of flags.
+#[cfg(target_arch = "x86_64")]
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Ends this process at once: no destructors, no exit handlers of the process it was forked from.

@@ -69,6 +69,8 @@ pub(super) struct Figures {
     pub(super) over: Option<Over>,
     /// Nanoseconds of user and system time.
     pub(super) cpu: u64,
+    /// Those of them in the kernel, as far as the kernel tells.
+    pub(super) system: u64,
     /// Bytes at the peak.
     pub(super) memory: u64,
 }
@@ -138,6 +140,7 @@ impl Tally {
         Ok(Figures {
             over: self.over,
             cpu: self.cpu.max(cpu_of(&usage)),
+            system: nanoseconds(usage.system_time()),
             memory: self.memory.max(largest),
         })
     }
@@ -179,12 +182,12 @@ impl Tally {
 
 /// User and system time in nanoseconds.
 fn cpu_of(usage: &Usage) -> u64 {
-    let nanoseconds = |time: TimeVal| {
-        u64::try_from(time.num_microseconds())
-            .unwrap_or(0)
-            .saturating_mul(1000)
-    };
     nanoseconds(usage.user_time()).saturating_add(nanoseconds(usage.system_time()))
+}
+
+fn nanoseconds(time: TimeVal) -> u64 {
+    let microseconds = u64::try_from(time.num_microseconds());
+    microseconds.unwrap_or(0).saturating_mul(1000)
 }
 
 /// What proc tells of one process.

@@ -98,6 +98,7 @@ fn stage(status: Option<Status>, code: Option<i32>, signal: Option<&str>) -> Sta
         message: None,
         wall_time_ms: Millis(1),
         cpu_time_ms: Millis(1),
+        system_time_ms: Millis(1),
         memory_bytes: Bytes(1),
         truncated: false,
     }

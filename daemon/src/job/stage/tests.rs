@@ -21,6 +21,7 @@ fn end(ended: Ended) -> End {
             over: None,
             wall_time: Duration::from_millis(10),
             cpu_time: Duration::from_millis(10),
+            system_time: Duration::from_millis(5),
             memory: Bytes(0),
         },
         killed_for: None,

@@ -41,6 +41,8 @@ struct Counters {
     kernel: u64,
     /// Nanoseconds.
     cpu: u64,
+    /// Those of them in the kernel; none where that is not told (before Linux 4.7).
+    system: Option<u64>,
 }
 
 impl Legacy {
@@ -159,6 +161,7 @@ impl Group {
         }
         if let Some(group) = &self.places.cpu {
             self.before.cpu = cpu(group)?;
+            self.before.system = system(group);
         }
         Ok(())
     }
@@ -171,6 +174,13 @@ impl Group {
         Ok(Some(Duration::from_nanos(
             cpu(group)?.saturating_sub(self.before.cpu),
         )))
+    }
+
+    /// What of it was in the kernel.
+    fn system(&self) -> Option<Duration> {
+        let now = system(self.places.cpu.as_ref()?)?;
+        let used = now.saturating_sub(self.before.system?);
+        Some(Duration::from_nanos(used))
     }
 
     /// Whether the kernel has killed one of its processes for want of memory.
@@ -197,6 +207,7 @@ impl Group {
         };
         Ok(Usage {
             cpu: self.cpu()?,
+            system: self.system(),
             memory,
             killed: self.out_of_memory()?,
         })
@@ -251,6 +262,11 @@ fn kernel_memory(group: &Path) -> u64 {
 /// Nanoseconds of processor time, so far.
 fn cpu(group: &Path) -> Result<u64, FileError> {
     Ok(files::number(&files::read(group, "cpuacct.usage")?).unwrap_or(0))
+}
+
+/// Nanoseconds of it in the kernel, so far.
+fn system(group: &Path) -> Option<u64> {
+    files::number(&files::read(group, "cpuacct.usage_sys").ok()?)
 }
 
 /// Kills all in a group. One that forks meanwhile is caught the next time.

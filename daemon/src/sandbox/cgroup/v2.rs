@@ -44,6 +44,8 @@ pub(super) struct Group {
 struct Counters {
     /// Microseconds.
     cpu: u64,
+    /// Those of them in the kernel.
+    system: u64,
     /// How often the group was at its limit and nothing could be reclaimed.
     at_limit: u64,
     /// Processes killed for want of memory.
@@ -185,6 +187,7 @@ impl Group {
         };
         Ok(Counters {
             cpu: files::value(&cpu, "usage_usec"),
+            system: files::value(&cpu, "system_usec"),
             at_limit: files::value(&events, "oom"),
             killed: files::value(&events, "oom_kill"),
         })
@@ -214,6 +217,9 @@ impl Group {
         Ok(Usage {
             cpu: Some(Duration::from_micros(
                 now.cpu.saturating_sub(self.before.cpu),
+            )),
+            system: Some(Duration::from_micros(
+                now.system.saturating_sub(self.before.system),
             )),
             memory,
             killed,
