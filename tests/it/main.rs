@@ -28,6 +28,7 @@ mod groups;
 mod interactive;
 mod isolation;
 mod limits;
+mod makers;
 mod packages;
 mod python;
 mod queue;
