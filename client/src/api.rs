@@ -15,6 +15,7 @@ mod package;
 mod problem;
 mod repo;
 mod runners;
+mod token;
 
 pub use batch::{BatchCase, BatchRequest, BatchResponse, CaseResult, Compare, Verdict};
 pub use cache::{CacheInfo, CachePurge, CacheUsage, PackageCache};
@@ -33,6 +34,7 @@ pub use package::{
 pub use problem::{Code, Problem};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
 pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};
+pub use token::{CreatedToken, NewToken, Role, Token};
 
 /// Where every v3 operation lives.
 pub const BASE_PATH: &str = "/api/v3";

@@ -21,12 +21,13 @@ mod run;
 mod runners;
 mod status;
 mod suggest;
+mod tokens;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::{Client, Host};
+use crate::{Client, Host, Secret, Settings};
 
 use exit::Exit;
 use failure::Failure;
@@ -77,11 +78,19 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             Failure::new(error).next("set $PISTON_HOST to such an address, or unset it")
         })?,
     };
+    let token = std::env::var("PISTON_TOKEN").ok();
+    let settings = Settings {
+        token: token
+            .filter(|token| !token.is_empty())
+            .as_deref()
+            .map(Secret::new),
+        ..Settings::default()
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let client = Client::new(host);
+        let client = Client::with_settings(host, settings);
         match command {
             Prepared::Run(plan) => run::run(&client, &plan, screen).await,
             Prepared::Judge(trial) => judge::judge(&client, &trial, screen).await,
@@ -108,6 +117,7 @@ async fn dispatch(
         Command::Job(command) => jobs::perform(client, command, screen).await,
         Command::Cache(command) => cache::perform(client, command, screen).await,
         Command::Runners(command) => runners::perform(client, command, screen).await,
+        Command::Token(command) => tokens::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
         Command::Run(_) | Command::Judge(_) => unreachable!("prepared apart"),
     }

@@ -11,6 +11,7 @@ mod jobs;
 mod packages;
 mod repositories;
 mod runners;
+mod tokens;
 
 use std::time::Duration;
 
@@ -49,6 +50,29 @@ pub struct Settings {
     pub work_timeout: Duration,
     /// Length of a reply, files excepted.
     pub max_reply: Bytes,
+    /// What is said to listeners that ask for a token.
+    pub token: Option<Secret>,
+}
+
+/// A token's secret, which no `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes it from a text; what stands around it, such as a file's last line end, is no part of it.
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Default for Settings {
@@ -58,6 +82,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             work_timeout: Duration::from_hours(1),
             max_reply: Bytes::mib(64),
+            token: None,
         }
     }
 }

@@ -73,6 +73,9 @@ pub enum TransportError {
         #[source]
         source: io::Error,
     },
+    /// The token can't stand in a header.
+    #[error("the token holds something that is no printable character")]
+    Token,
     /// A reply can't be written to where it should go.
     #[error("can't write what the daemon sent")]
     Write(#[source] io::Error),
@@ -146,6 +149,9 @@ impl TransportError {
             Self::ReplyTooLarge { .. } => {
                 Some("ask for less, or raise the client's bound of replies".to_owned())
             }
+            Self::Token => Some(
+                "set $PISTON_TOKEN to the one line that `piston token create` printed".to_owned(),
+            ),
             Self::Read { .. } | Self::Write(_) => None,
         }
     }
@@ -185,7 +191,14 @@ fn fault_text(problem: &Problem) -> &str {
 
 fn fault_remedy(problem: &Problem) -> Option<String> {
     let text = match problem.code {
-        Code::Forbidden => "use the daemon's Unix socket, or a listener with the role `admin`",
+        Code::Forbidden => {
+            "use the daemon's Unix socket, or a listener and a token with the role `admin`"
+        }
+        Code::Unauthorized => {
+            "set $PISTON_TOKEN to a token, which the daemon's operator makes with \
+             `piston token create`"
+        }
+        Code::TokenNotFound => "see the tokens there are with `piston token list`",
         Code::PackageNotFound => "see what is installed with `piston package list`",
         Code::PackageNotAvailable => {
             "see what there is with `piston repo packages`, after `piston repo sync`"
@@ -196,7 +209,9 @@ fn fault_remedy(problem: &Problem) -> Option<String> {
              `pistond config default` explains `limits`"
         }
         Code::PackageInUse => "remove what depends on it first, or use --cascade",
-        Code::QueueFull | Code::ShuttingDown => "try again in a moment",
+        Code::QueueFull | Code::RateLimited | Code::QuotaExceeded | Code::ShuttingDown => {
+            "try again in a moment"
+        }
         Code::SandboxUnavailable => "see what is missing with `piston status`",
         Code::RepositoryUnavailable => "check the address with `piston repo list`, then try again",
         Code::NoSpace => "make room on the disk that holds the daemon's data",

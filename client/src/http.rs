@@ -22,8 +22,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ACCEPT, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderValue, USER_AGENT,
 };
 use hyper::{Request as HttpRequest, Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -241,7 +241,7 @@ impl Connection {
             Method::Patch => hyper::Method::PATCH,
             Method::Delete => hyper::Method::DELETE,
         };
-        let mut headers = self.headers(&request.body);
+        let mut headers = self.headers(&request.body)?;
         headers.extend(further);
         // Only a body that is in memory can be sent again to a socket whose queue was full.
         let (body, again) = match request.body {
@@ -291,13 +291,19 @@ impl Connection {
         }
     }
 
-    fn headers(&self, body: &Body) -> HeaderMap {
+    fn headers(&self, body: &Body) -> Result<HeaderMap, TransportError> {
         let agent = concat!("piston-client/", env!("CARGO_PKG_VERSION"));
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         if self.host.socket().is_some() {
             // The URI of a socket holds its path in hex, which is no host name.
             headers.insert(HOST, HeaderValue::from_static("localhost"));
+        }
+        if let Some(token) = &self.settings.token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| TransportError::Token)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
         }
         match body {
             Body::Empty => {}
@@ -315,7 +321,7 @@ impl Connection {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(source.length));
             }
         }
-        headers
+        Ok(headers)
     }
 
     /// Takes a whole body within the bound.

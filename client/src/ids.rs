@@ -1,4 +1,4 @@
-//! Validated names: languages, versions, package references, digests, job ids.
+//! Validated names: languages, versions, package references, digests, ids of jobs and tokens.
 //!
 //! Invariant: a value of one of these types satisfies its grammar; the only way in is `FromStr`
 //! (serde uses it too). Nothing here knows which of them exist.
@@ -228,6 +228,41 @@ impl fmt::Display for JobId {
 
 string_form!(JobId);
 
+/// The id of one token: 16 lower-case hex digits. It names the token and is no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TokenId(u64);
+
+impl TokenId {
+    const RULE: &str = "16 lower-case hex digits";
+
+    /// An id from 64 random bits.
+    pub fn from_random(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = InvalidId;
+
+    fn from_str(word: &str) -> Result<Self, InvalidId> {
+        let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        let bits = (word.len() == 16 && word.bytes().all(digit))
+            .then(|| u64::from_str_radix(word, 16).ok())
+            .flatten();
+        bits.map(Self)
+            .ok_or_else(|| InvalidId::new("token id", word, Self::RULE))
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+string_form!(TokenId);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +318,12 @@ mod tests {
         let id = JobId::from_random(7);
         assert_eq!(id.to_string().parse(), Ok(id));
         refuses::<JobId>(&["", "7", "0123456789ABCDEF0123456789abcdef"]);
+    }
+
+    #[test]
+    fn a_token_id_round_trips_with_its_zeros() {
+        accepts::<TokenId>(&["0000000000000000", "00ff00ff00ff00ff", "ffffffffffffffff"]);
+        refuses::<TokenId>(&["", "ff", "+0000000000000ff", "00FF00FF00FF00FF"]);
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub mod ids;
 pub mod units;
 
 #[cfg(feature = "http")]
-pub use client::{AvailableQuery, Client, Events, Keyboard, MadeFile, SetRunnersMode, Settings};
+pub use client::{
+    AvailableQuery, Client, Events, Keyboard, MadeFile, Secret, SetRunnersMode, Settings,
+};
 #[cfg(feature = "http")]
 pub use content::InvalidContent;
 #[cfg(feature = "http")]

@@ -1,4 +1,5 @@
 //! Sizes and times with their units: parsed from text (`64M`, `3s`), plain numbers on the wire.
+//! Rates are text in both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -132,6 +133,89 @@ impl fmt::Display for Millis {
     }
 }
 
+/// How often something may happen. Text: `10/s`, `600/m`, `5000/h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate {
+    times: u32,
+    per: Per,
+}
+
+/// What a rate is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Per {
+    Second,
+    Minute,
+    Hour,
+}
+
+impl Rate {
+    /// How often within [`Self::period`]; at least once, at most a million times.
+    pub fn times(self) -> u32 {
+        self.times
+    }
+
+    /// A second, a minute or an hour.
+    pub fn period(self) -> Duration {
+        match self.per {
+            Per::Second => Duration::from_secs(1),
+            Per::Minute => Duration::from_mins(1),
+            Per::Hour => Duration::from_hours(1),
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = InvalidUnit;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUnit> {
+        let parts = text.split_once('/').and_then(|(times, per)| {
+            let per = match per.trim() {
+                "s" => Per::Second,
+                "m" => Per::Minute,
+                "h" => Per::Hour,
+                _ => return None,
+            };
+            let times = times.trim();
+            let plain = times.bytes().all(|c| c.is_ascii_digit());
+            let times = plain.then(|| times.parse().ok()).flatten()?;
+            (1..=1_000_000)
+                .contains(&times)
+                .then_some(Self { times, per })
+        });
+        parts.ok_or_else(|| InvalidUnit {
+            what: "rate",
+            text: text.to_owned(),
+            example: "10/s, 600/m or 5000/h, at least 1 and at most 1000000",
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            Per::Second => "s",
+            Per::Minute => "m",
+            Per::Hour => "h",
+        };
+        write!(f, "{}/{per}", self.times)
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = InvalidUnit;
+
+    fn try_from(text: String) -> Result<Self, InvalidUnit> {
+        text.parse()
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> Self {
+        rate.to_string()
+    }
+}
+
 /// Digits and one of `units` (the first that fits as a suffix), multiplied without overflow.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (digits, factor) = units
@@ -181,6 +265,29 @@ mod tests {
         check("1 h", 3_600_000);
         for bad in ["", "s", "-1", "1.5s", "3 d"] {
             assert!(bad.parse::<Millis>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_written_as_it_is_read() {
+        for text in ["1/s", "600/m", "1000000/h"] {
+            let rate: Rate = text.parse().expect(text);
+            assert_eq!(rate.to_string(), text);
+        }
+        let rate: Rate = "90 / m".parse().expect("spaces are fine");
+        assert_eq!((rate.times(), rate.period()), (90, Duration::from_mins(1)));
+        for bad in [
+            "",
+            "10",
+            "0/s",
+            "1000001/s",
+            "+1/s",
+            "-1/s",
+            "1.5/s",
+            "1/d",
+            "/s",
+        ] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use piston_client::api::{
     CacheLevel, CacheOutcome, Code, ExecuteRequest, ExecuteResponse, InputFile, Job, JobState,
     Limits, MakeRequest, OutputEncoding, OutputFile, Problem, StageLimits, StageResult, Status,
-    Stdin, TextEncoding, Timings,
+    Stdin, TextEncoding, Timings, Verdict,
 };
 use piston_client::ids::{JobId, PackageRef};
 use piston_client::units::{Bytes, Millis};
@@ -231,7 +231,7 @@ fn a_reply_is_this() {
 }
 
 #[test]
-fn every_status_has_its_two_letters() {
+fn every_status_and_verdict_has_its_two_letters() {
     let statuses = [
         (Status::RuntimeError, "RE"),
         (Status::Signalled, "SG"),
@@ -244,6 +244,17 @@ fn every_status_has_its_two_letters() {
     ];
     for (status, letters) in statuses {
         assert_eq!(serde_json::to_value(status).unwrap(), letters);
+        let verdict: Verdict = serde_json::from_value(letters.into()).unwrap();
+        assert_eq!(verdict, Verdict::Ended(status));
+        assert_eq!(verdict.to_string(), letters);
+    }
+    for (verdict, letters) in [
+        (Verdict::Accepted, "AC"),
+        (Verdict::WrongAnswer, "WA"),
+        (Verdict::CompileError, "CE"),
+    ] {
+        assert_eq!(serde_json::to_value(verdict).unwrap(), letters);
+        assert_eq!(verdict.to_string(), letters);
     }
 }
 

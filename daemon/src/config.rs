@@ -9,6 +9,7 @@
 //! key and says what the built-in defaults are.
 
 pub mod env;
+pub mod exposure;
 pub mod limits;
 pub mod locate;
 pub mod paths;
@@ -26,6 +27,7 @@ use piston_client::units::Bytes;
 use crate::cache;
 use crate::job::limits::LimitPolicy;
 use crate::packages::CacheRules;
+use exposure::{Listening, Origins, Place, Proxies, SocketPlace};
 use paths::Paths;
 use raw::Raw;
 
@@ -74,20 +76,26 @@ pub enum Home {
 /// Listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// The Unix socket, role admin.
-    pub socket: PathBuf,
-    /// Permission bits of the socket.
-    pub socket_mode: u32,
-    /// Group of the socket.
-    pub socket_group: SocketGroup,
-    /// TCP addresses, role execute.
-    pub listen: Vec<SocketAddr>,
+    /// The operator's Unix socket, role admin.
+    pub socket: SocketPlace,
+    /// The others.
+    pub listeners: Vec<Listening>,
     /// Host names accepted on TCP besides loopback names and IP addresses.
     pub hosts: Vec<String>,
-    /// Connections open at once.
+    /// Who says for whom a request is.
+    pub proxies: Proxies,
+    /// Whose web pages may use the API.
+    pub origins: Origins,
+    /// What may stand before every path.
+    pub prefix: String,
+    /// Connections open at once, of each listener.
     pub max_connections: usize,
     /// Time for the head of a request to arrive.
     pub header_timeout: Duration,
+    /// Time that a connection may be open without a request.
+    pub idle_timeout: Duration,
+    /// Bytes of the head of a request.
+    pub max_head: Bytes,
     /// Time for a body to arrive; for uploads, between two pieces of it.
     pub body_timeout: Duration,
     /// Bytes of a JSON body.
@@ -96,6 +104,14 @@ pub struct Server {
     pub max_upload: Bytes,
     /// How long jobs may go on after SIGTERM.
     pub drain_timeout: Duration,
+}
+
+impl Server {
+    /// Whether anything listens on TCP.
+    pub fn is_on_a_network(&self) -> bool {
+        let mut places = self.listeners.iter().map(|listener| &listener.place);
+        places.any(|place| matches!(place, Place::Tcp(_)))
+    }
 }
 
 /// Who besides the owner may use the socket.

@@ -55,6 +55,15 @@ impl Error {
         }
     }
 
+    /// The same, to be tried again after a while.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self {
+            retry_after: Some(time),
+            ..self
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         self.code
@@ -113,7 +122,8 @@ coded!(
     crate::job::JobError,
     crate::job::request::RequestError,
     crate::job::runners::RunnersError,
-    crate::packages::PackagesError
+    crate::packages::PackagesError,
+    crate::tokens::TokenError
 );
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The HTTP API over Unix and TCP listeners.
 //!
-//! Parts, outside in: [`listener`] (sockets), this file (connections: their number, time for a
-//! head, graceful end), [`edge`] (around every request: id, span, panic boundary, Host check, how
-//! errors look), [`route`] (the one table of v3 operations), the handlers by subject, [`v2`] (the
+//! Parts, outside in: [`listener`] (sockets), this file (connections: their number and end),
+//! `pace` (their time), `cors` (pages of other origins), [`edge`] (around every request: id, span,
+//! panic boundary, how errors look), `access` (who it is, what it may do), `quota` (how much of
+//! it), [`route`] (the one table of v3 operations), the handlers by subject, [`v2`] (the
 //! released Piston's API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
 //! parse, call `job` or `packages`, and answer.
 //!
@@ -10,11 +11,13 @@
 //! it, and with it the job that it waits for. What must go on without its client (installations)
 //! is spawned through [`App::detached`].
 
+mod access;
 pub mod app;
 mod batch;
 pub mod body;
 pub mod cache;
 mod connection;
+mod cors;
 pub mod edge;
 pub mod execute;
 mod hangup;
@@ -23,13 +26,16 @@ pub mod jobs;
 pub mod listener;
 pub mod make;
 mod metrics;
+mod pace;
 pub mod packages;
+mod quota;
 pub mod reply;
 pub mod repos;
 pub mod route;
 mod runners;
 pub mod status;
 mod stream;
+mod tokens;
 mod told;
 pub mod v2;
 mod ws;
@@ -42,6 +48,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,18 +59,19 @@ use tokio::sync::Semaphore;
 use tower::Service as _;
 
 use crate::shutdown::Shutdown;
+use access::Arrival;
 use app::App;
 use connection::Connection;
-use edge::Peer;
 use inplace::InPlace;
 use listener::Listener;
+use pace::{Heard, Pace, Paced, Slow};
 
 /// How long replies may take to leave once everything has to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until the shutdown drains; connections end by themselves after it.
 pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
-    let router = route::router(Arc::clone(&app));
+    let service = Service::new(&app);
     let shutdown = app.shutdown().clone();
     loop {
         let slot = tokio::select! {
@@ -75,7 +84,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
             accepted = listener.accept() => accepted,
             () = shutdown.draining() => return,
         };
-        let (stream, peer, hangup) = match accepted {
+        let (stream, arrival, hangup) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely. Those who wait in the backlog lose nothing.
@@ -84,33 +93,80 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
                 continue;
             }
         };
-        let facts = (peer, Connection::new(hangup, slot));
-        let connection = connection(stream, router.clone(), facts, Arc::clone(&app));
+        let facts = (arrival, Connection::new(hangup, slot));
+        let connection = connection(stream, service.clone(), facts, Arc::clone(&app));
         drop(shutdown.spawn(connection));
     }
 }
 
+/// What requests are routed by.
+#[derive(Clone)]
+struct Service {
+    /// Everything.
+    plain: Router,
+    /// The same for those that pages of other origins send.
+    shared: Router,
+    prefix: Arc<str>,
+}
+
+impl Service {
+    fn new(app: &Arc<App>) -> Self {
+        let plain = route::router(Arc::clone(app));
+        let server = &app.config().server;
+        let shared = match cors::layer(&server.origins) {
+            Some(layer) => plain.clone().layer(layer),
+            None => plain.clone(),
+        };
+        Self {
+            plain,
+            shared,
+            prefix: Arc::from(server.prefix.as_str()),
+        }
+    }
+
+    /// Calls the handler of a request, whose path begins after the prefix.
+    async fn call(mut self, mut request: Request<Incoming>) -> Response {
+        if let Some(below) = route::below(request.uri(), &self.prefix) {
+            *request.uri_mut() = below;
+        }
+        let router = if request.headers().contains_key(header::ORIGIN) {
+            &mut self.shared
+        } else {
+            &mut self.plain
+        };
+        let called = router.call(request.map(axum::body::Body::new)).await;
+        called.unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
 /// One connection, to its end.
-async fn connection<S>(stream: S, router: Router, (peer, facts): (Peer, Connection), app: Arc<App>)
-where
+async fn connection<S>(
+    stream: S,
+    service: Service,
+    (arrival, facts): (Arrival, Connection),
+    app: Arc<App>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let client = facts.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut router = router.clone();
-        let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(peer);
+    let (pace, server) = (Pace::new(), &app.config().server);
+    let stream = Heard::new(stream, pace.clone());
+    let asked = pace.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let replying = asked.asked();
+        request.extensions_mut().insert(arrival.clone());
         request.extensions_mut().insert(facts.clone());
+        let called = service.clone().call(request);
         async move {
-            router
-                .call(request)
-                .await
-                .map_err(|never: Infallible| match never {})
+            let response = called.await;
+            Ok::<_, Infallible>(response.map(|body| Paced::new(body, replying)))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.config().server.header_timeout)
+        .header_read_timeout(server.idle_timeout.max(server.header_timeout))
+        .max_header_size(server.max_head.as_usize())
+        .max_buf_size(server.max_head.as_usize())
         // Who has said all and waits for the reply is told from who went away by `client`.
         .half_close(client.knows_half_closed())
         .serve_connection(TokioIo::new(stream), service)
@@ -118,8 +174,15 @@ where
     let mut connection = pin!(connection);
     let shutdown: &Shutdown = app.shutdown();
     let polls = InPlace::new();
+    let mut slow = Slow::default();
     let ended = tokio::select! {
+        // What is read decides how long may be waited.
+        biased;
         ended = poll_fn(|task| polls.poll(connection.as_mut(), task)) => Some(ended),
+        () = poll_fn(|task| pace.poll_slow(&mut slow, server.header_timeout, task)) => {
+            tracing::debug!("a request did not come to its end");
+            return;
+        }
         () = client.gone() => return,
         () = shutdown.draining() => None,
     };

@@ -3,7 +3,7 @@
 //! [`packages`] installs language packages and publishes them in the filesystem of `piston-fs`;
 //! [`job`] runs submissions in [`sandbox`]es whose root is a package's view; [`http`] is the only
 //! way in. [`cache`] keeps what equal jobs need not do again. Dependencies point one way:
-//! `http -> job -> {cache, packages, sandbox}`, `{cache, packages} -> store`.
+//! `http -> job -> {cache, packages, sandbox}`, `{cache, packages, tokens} -> store`.
 //! [`serve`] puts them together; [`config`] says how, [`shutdown`] when it ends.
 
 pub mod cache;
@@ -20,3 +20,4 @@ pub mod serve;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;

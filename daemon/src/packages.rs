@@ -54,6 +54,7 @@ pub use recompress::recompress_image_main;
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
+use crate::store::Store;
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
@@ -149,6 +150,11 @@ impl Packages {
             verifier,
             installs: Flights::default(),
         }))
+    }
+
+    /// The database that holds the state, for others who keep something in it.
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.state.store)
     }
 
     /// Every installed package, by name, then version.

@@ -25,6 +25,7 @@ use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
 use crate::shutdown::{self, Shutdown, Signals};
 use crate::telemetry;
+use crate::tokens::Tokens;
 
 /// How often entries over their time are removed from the cache, and last uses written down.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -116,11 +117,13 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     let listeners = listeners(&config).await?;
     tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
 
-    let connections = Arc::new(Semaphore::new(config.server.max_connections));
+    let max_connections = config.server.max_connections;
     let app = Arc::new(App::new(config, runners, shutdown.clone()));
     for listener in listeners {
         tracing::info!(address = listener.name(), "listening");
-        let serving = crate::http::serve(listener, Arc::clone(&app), Arc::clone(&connections));
+        // Each has its own, so that a crowd on one leaves room on the operator's.
+        let connections = Arc::new(Semaphore::new(max_connections));
+        let serving = crate::http::serve(listener, Arc::clone(&app), connections);
         drop(shutdown.spawn(serving));
     }
     let mount = mount(app.config()).await?;
@@ -171,9 +174,9 @@ async fn finished(shutdown: &Shutdown) {
 }
 
 async fn listeners(config: &Config) -> Result<Vec<Listener>, ServeError> {
-    let mut listeners = vec![Listener::unix(&config.server, config.home).await?];
-    for address in &config.server.listen {
-        listeners.push(Listener::tcp(*address)?);
+    let mut listeners = vec![Listener::operators(&config.server, config.home).await?];
+    for listening in &config.server.listeners {
+        listeners.push(Listener::open(listening, config.home).await?);
     }
     Ok(listeners)
 }
@@ -230,6 +233,9 @@ async fn engine(
     if let Sandboxes::Refused(reason) = &sandboxes {
         tracing::warn!(reason, "no jobs can run on this host, see `pistond check`");
     }
+    let store = packages.store();
+    let tokens = tokio::task::spawn_blocking(|| Tokens::open(store)).await?;
+    let tokens = Arc::new(tokens.map_err(PackagesError::from).map_err(unopened)?);
     let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
     let cache = cache(config, &packages, shutdown).await?;
     let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone())
@@ -238,6 +244,7 @@ async fn engine(
         packages,
         runner,
         cache,
+        tokens,
         privilege,
         mechanisms,
     })
@@ -312,8 +319,9 @@ fn host_network(config: &Config, mechanisms: &[Mechanism]) -> HostNetwork {
             "the kernel can't keep jobs from others' abstract sockets (Landlock of Linux 6.12)"
                 .to_owned(),
         ),
-        Some(_) if !config.server.listen.is_empty() => HostNetwork::Refused(
-            "the daemon listens on TCP, where such jobs would be its clients: remove http.listen"
+        Some(_) if config.server.is_on_a_network() => HostNetwork::Refused(
+            "the daemon listens on TCP, where such jobs would be its clients: remove http.listen and the \
+             listeners with a TCP address"
                 .to_owned(),
         ),
         Some(_) => HostNetwork::Possible,

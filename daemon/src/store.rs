@@ -1,4 +1,5 @@
-//! The databases: [`Store`] (which packages are installed, which repositories are configured) and
+//! The databases: [`Store`] (which packages are installed, which repositories are configured, who
+//! holds a token) and
 //! [`cache`] (what is kept of jobs).
 //!
 //! Owns `state.redb` and `cache.redb`; the only room that knows redb. Invariants: a change is one
@@ -18,10 +19,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use piston_client::ids::PackageRef;
+use piston_client::ids::{PackageRef, TokenId};
 use redb::{Database, ReadableDatabase as _};
 
-use records::{PackageRecord, RepositoryRecord, RowError};
+use records::{PackageRecord, RepositoryRecord, RowError, TokenRecord};
 
 /// Memory that redb may use for pages; the state is small.
 const CACHE_BYTES: usize = 8 << 20;
@@ -162,6 +163,25 @@ impl Store {
                 None
             }
         }))
+    }
+
+    /// Every token, by id.
+    pub fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        let rows = self.0.read(tables::all_tokens)?;
+        let checked = |(key, row): &(String, Vec<u8>)| self.checked(key, records::decode(row));
+        rows.iter().map(checked).collect()
+    }
+
+    /// Adds a token.
+    pub fn put_token(&self, record: &TokenRecord) -> Result<(), StoreError> {
+        let (id, row) = (record.token.id.to_string(), records::encode(record));
+        self.0.write(|txn| tables::put_token(txn, &id, &row))
+    }
+
+    /// Removes a token; one that is not there is fine.
+    pub fn remove_token(&self, id: &TokenId) -> Result<(), StoreError> {
+        let id = id.to_string();
+        self.0.write(|txn| tables::remove_token(txn, &id))
     }
 
     fn checked<T>(&self, key: &str, row: Result<T, RowError>) -> Result<T, StoreError> {

@@ -22,6 +22,7 @@ mod cache_disk;
 mod cli;
 mod contract;
 mod execute;
+mod exposure;
 mod filesystem;
 mod grants;
 mod groups;

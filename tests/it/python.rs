@@ -7,18 +7,22 @@ use piston_tests::{Daemon, Who, free_port, packages};
 
 #[test]
 fn the_python_client_passes_its_tests_over_the_socket_and_over_tcp() {
-    let tcp = free_port().to_string();
-    let daemon = Daemon::start_with(Who::User, "", &["--listen", &tcp]);
+    let (tcp, asks) = (free_port().to_string(), free_port());
+    let listener = format!("[[http.listeners]]\naddress = \"{asks}\"\ntokens = true\n");
+    let daemon = Daemon::start_with(Who::User, &listener, &["--listen", &tcp]);
     packages::install(&daemon, &["bash"]);
-    check(&format!("unix://{}", daemon.socket().display()), &[]);
+    check(&format!("unix://{}", daemon.socket().display()), "", &[]);
     // Over TCP jobs can be executed, but not managed.
     let executes = [
         "-k", "program", "-k", "bytes", "-k", "events", "-k", "threads",
     ];
-    check(&format!("http://{tcp}"), &executes);
+    check(&format!("http://{tcp}"), "", &executes);
+    let token = daemon.cli(&["token", "create"], b"").stdout;
+    let token = String::from_utf8(token).expect("text");
+    check(&format!("http://{asks}"), token.trim(), &executes);
 }
 
-fn check(host: &str, which: &[&str]) {
+fn check(host: &str, token: &str, which: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/python");
     let output = Command::new("python3")
         .args(["-B", "-W", "error", "-m", "unittest", "discover"])
@@ -26,6 +30,7 @@ fn check(host: &str, which: &[&str]) {
         .args(which)
         .current_dir(folder)
         .env("PISTON_HOST", host)
+        .env("PISTON_TOKEN", token)
         .output()
         .expect("python3 starts");
     let text = String::from_utf8_lossy(&output.stderr);

@@ -1,12 +1,13 @@
 //! Batches: one program against many inputs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::execute::{
-    CacheLevel, CacheOutcome, InputFile, Limits, OutputEncoding, StageLimits, StageResult, Stdin,
-    Timings,
+    CacheLevel, CacheOutcome, InputFile, Limits, OutputEncoding, StageLimits, StageResult, Status,
+    Stdin, Timings,
 };
 use crate::ids::{JobId, Language, Version};
 
@@ -93,30 +94,16 @@ pub enum Verdict {
     /// The program does not compile.
     #[serde(rename = "CE")]
     CompileError,
-    /// Non-zero exit code.
-    #[serde(rename = "RE")]
-    RuntimeError,
-    /// Died of a signal.
-    #[serde(rename = "SG")]
-    Signalled,
-    /// Out of wall or CPU time.
-    #[serde(rename = "TO")]
-    TimedOut,
-    /// Standard output over its limit.
-    #[serde(rename = "OL")]
-    StdoutLimit,
-    /// Standard error over its limit.
-    #[serde(rename = "EL")]
-    StderrLimit,
-    /// Out of memory.
-    #[serde(rename = "ML")]
-    MemoryLimit,
-    /// Cancelled by a request, a disconnect or a shutdown.
-    #[serde(rename = "KL")]
-    Killed,
-    /// The daemon's own fault.
-    #[serde(rename = "XX")]
-    Internal,
+    /// It did not end well.
+    #[serde(untagged)]
+    Ended(Status),
+}
+
+/// As it is on the wire, `AC`.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Reply 200 of a batch. A program that fails is not a failed request.

@@ -16,7 +16,7 @@ pub struct Job {
     pub language: Language,
     /// Where it stands.
     pub state: JobState,
-    /// Who asked for it: `uid N` of this host, or a network address.
+    /// Who asked for it: `uid N` of this host, `token ID`, or a network address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub requester: String,
     /// Time since it was accepted.

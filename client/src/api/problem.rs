@@ -58,7 +58,9 @@ macro_rules! codes {
 codes! {
     /// The body or a parameter can't be read.
     MalformedRequest 400 "Malformed request",
-    /// The listener's role does not include the operation.
+    /// The listener asks for a token, and the request has none that is known.
+    Unauthorized 401 "Token required",
+    /// The listener's or token's role does not include the operation.
     Forbidden 403 "Not allowed on this listener",
     /// No such path.
     NotFound 404 "No such resource",
@@ -66,6 +68,8 @@ codes! {
     PackageNotFound 404 "Package not found",
     /// No repository lists such a package.
     PackageNotAvailable 404 "Package not available",
+    /// There is no such token.
+    TokenNotFound 404 "Token not found",
     /// No repository of that name is configured.
     RepositoryNotFound 404 "Repository not found",
     /// The path exists, the method does not.
@@ -100,6 +104,10 @@ codes! {
     UpgradeRequired 426 "WebSocket required",
     /// Too many jobs wait already.
     QueueFull 429 "Queue full",
+    /// More requests than the rate allows.
+    RateLimited 429 "Too many requests",
+    /// As many jobs at once as the token or the listener allows.
+    QuotaExceeded 429 "Too many jobs at once",
     /// A fault of the daemon.
     Internal 500 "Internal error",
     /// The index or package could not be downloaded.

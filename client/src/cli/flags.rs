@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::Host;
-use crate::api::{CacheLevel, Change};
-use crate::ids::{JobId, Language};
-use crate::units::{Bytes, InvalidUnit, Millis};
+use crate::api::{CacheLevel, Change, Role};
+use crate::ids::{JobId, Language, TokenId};
+use crate::units::{Bytes, InvalidUnit, Millis, Rate};
 
 use super::plan::{EnvVar, PackageWord};
 
@@ -72,6 +72,9 @@ pub(super) enum Command {
     /// See and set the operator's limits of languages (runners.toml)
     #[command(subcommand)]
     Runners(Runners),
+    /// Make, see and revoke tokens, which let clients in over the network
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(Token),
     /// Show whether the daemon is well, and what its host lacks
     Status,
 }
@@ -453,6 +456,51 @@ impl CacheSetting<Millis> {
             "default" => Ok(Self::Default),
             text => text.parse().map(Self::Is),
         }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Make a token; prints its secret, which is told only this once
+    #[command(after_help = "\
+A listener asks for a token where the daemon's configuration says `tokens = true`. Clients send
+`Authorization: Bearer SECRET`; `piston` takes it from $PISTON_TOKEN.
+
+Examples:
+  piston token create --name judge --rate 10/s --concurrency 4
+  piston token create --role admin > admin.token")]
+    Create(CreateToken),
+    /// List the tokens, without their secrets
+    #[command(visible_alias = "ls")]
+    List,
+    /// Let nobody in any more with a token; its jobs go on to their end
+    Revoke {
+        /// Its id
+        id: TokenId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateToken {
+    /// What it allows: `execute` (run jobs) or `admin` (everything)
+    #[arg(long, default_value = "execute", value_parser = role)]
+    pub(super) role: Role,
+    /// Whose it is, for the list
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) name: String,
+    /// Requests that it allows, e.g. 10/s, 600/m [default: any number]
+    #[arg(long)]
+    pub(super) rate: Option<Rate>,
+    /// Jobs that it may have at once, running or waiting [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) concurrency: Option<u32>,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "execute" => Ok(Role::Execute),
+        "admin" => Ok(Role::Admin),
+        _ => Err("a role is execute or admin".to_owned()),
     }
 }
 

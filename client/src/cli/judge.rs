@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::Client;
 use crate::api::{
     BatchCase, BatchRequest, BatchResponse, Code, Compare, InputFile, Limits, OutputEncoding,
-    StageLimits, Stdin, Verdict,
+    StageLimits, Status, Stdin, Verdict,
 };
 
 use super::exit::Exit;
@@ -191,7 +191,8 @@ fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit
             let message = run.and_then(|run| run.message.clone());
             table.row(&[
                 name.clone(),
-                case.verdict.map_or("-", word).to_owned(),
+                case.verdict
+                    .map_or("-".to_owned(), |verdict| verdict.to_string()),
                 run.map_or("-".to_owned(), |run| run.wall_time_ms.to_string()),
                 run.map_or("-".to_owned(), |run| run.memory_bytes.to_string()),
                 message.unwrap_or_default(),
@@ -210,31 +211,12 @@ fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit
         .filter(|verdict| *verdict == Verdict::Accepted)
         .count();
     let all = response.cases.len();
-    screen.note(format!(
-        "{}: {right} of {all} accepted",
-        word(response.verdict)
-    ));
+    screen.note(format!("{}: {right} of {all} accepted", response.verdict));
     Ok(match response.verdict {
         Verdict::Accepted => Exit::Done,
-        Verdict::Internal => Exit::Failed,
+        Verdict::Ended(Status::Internal) => Exit::Failed,
         _ => Exit::Program(1),
     })
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accepted => "AC",
-        Verdict::WrongAnswer => "WA",
-        Verdict::CompileError => "CE",
-        Verdict::RuntimeError => "RE",
-        Verdict::Signalled => "SG",
-        Verdict::TimedOut => "TO",
-        Verdict::StdoutLimit => "OL",
-        Verdict::StderrLimit => "EL",
-        Verdict::MemoryLimit => "ML",
-        Verdict::Killed => "KL",
-        Verdict::Internal => "XX",
-    }
 }
 
 #[cfg(test)]

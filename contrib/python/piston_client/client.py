@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Union
 from urllib.parse import quote, urlencode
@@ -24,11 +25,19 @@ class Piston:
 
     Holds no connection: it may be shared by threads and needs no closing. `timeout` is the seconds
     without a byte from the daemon after which a request is given up; a job's own limits make one
-    unnecessary where the daemon is trusted, so the default is to wait.
+    unnecessary where the daemon is trusted, so the default is to wait. `token` (default
+    `$PISTON_TOKEN`) is for listeners that ask for one.
     """
 
-    def __init__(self, host: str | None = None, *, timeout: float | None = None):
-        self._transport = Transport(host or default_host(), timeout)
+    def __init__(
+        self,
+        host: str | None = None,
+        *,
+        timeout: float | None = None,
+        token: str | None = None,
+    ):
+        token = token or os.environ.get("PISTON_TOKEN")
+        self._transport = Transport(host or default_host(), timeout, token)
 
     @property
     def host(self) -> str:

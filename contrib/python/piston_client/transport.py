@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Union
 from urllib.parse import urlsplit
 
@@ -44,6 +44,8 @@ class Transport:
     host: str
     #: Seconds without a byte from the daemon after which a request is given up.
     timeout: float | None
+    #: What is said to listeners that ask for a token.
+    token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._connection().close()
@@ -106,6 +108,8 @@ class Transport:
         body: Body,
         headers: dict[str, str],
     ) -> http.client.HTTPResponse:
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         connection.request(method, self._prefix() + path, body, headers)
         reply = connection.getresponse()
         if reply.status >= 400:

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use piston_client::api::CacheLevel;
-use piston_client::units::{Bytes, Millis};
+use piston_client::api::{CacheLevel, Role};
+use piston_client::units::{Bytes, Millis, Rate};
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -40,12 +40,31 @@ pub(crate) struct RawHttp {
     pub(crate) socket_group: Option<String>,
     pub(crate) listen: Option<Vec<SocketAddr>>,
     pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) listeners: Option<Vec<RawListener>>,
+    pub(crate) trusted_proxies: Option<Vec<String>>,
+    pub(crate) cors_origins: Option<Vec<String>>,
+    pub(crate) prefix: Option<String>,
     pub(crate) max_connections: Option<usize>,
     pub(crate) header_timeout: Option<Time>,
+    pub(crate) idle_timeout: Option<Time>,
+    pub(crate) max_head: Option<Size>,
     pub(crate) body_timeout: Option<Time>,
     pub(crate) max_body: Option<Size>,
     pub(crate) max_upload: Option<Size>,
     pub(crate) drain_timeout: Option<Time>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawListener {
+    pub(crate) address: String,
+    pub(crate) role: Option<Role>,
+    pub(crate) tokens: Option<bool>,
+    pub(crate) socket_mode: Option<Mode>,
+    pub(crate) socket_group: Option<String>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) concurrency: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

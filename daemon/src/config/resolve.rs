@@ -7,6 +7,7 @@ use std::time::Duration;
 use piston_client::ids::Language;
 use piston_client::units::{Bytes, Millis};
 
+use super::exposure::{self, SocketPlace};
 use super::paths::{Host, Paths};
 use super::raw::{
     Raw, RawCache, RawCacheRule, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time,
@@ -62,11 +63,7 @@ fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
     let second = Duration::from_secs(1);
     let hour = Duration::from_hours(1);
     let socket = absolute(&key("socket"), raw.socket, &paths.socket)?;
-    // The kernel's bound of a socket address, less the suffix of the name it is bound under first.
-    if socket.as_os_str().len() > 100 {
-        let message = format!("{} is longer than 100 bytes", socket.display());
-        return Err(BadValue::new(&key("socket"), message));
-    }
+    exposure::socket_length(&socket).map_err(|bad| BadValue::new(&key("socket"), bad))?;
     let socket_group = match (raw.socket_group, home) {
         (Some(group), _) if group.is_empty() => SocketGroup::Own,
         (Some(group), _) => SocketGroup::Required(group),
@@ -75,10 +72,18 @@ fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
     };
     let bodies = (Bytes::kib(1), Bytes(u64::MAX >> 16));
     Ok(Server {
-        socket,
-        socket_mode: raw.socket_mode.map_or(0o660, |mode| mode.0),
-        socket_group,
-        listen: raw.listen.unwrap_or_default(),
+        socket: SocketPlace {
+            path: socket,
+            mode: raw.socket_mode.map_or(0o660, |mode| mode.0),
+            group: socket_group,
+        },
+        listeners: exposure::listeners(
+            raw.listen.unwrap_or_default(),
+            raw.listeners.unwrap_or_default(),
+        )?,
+        proxies: exposure::proxies(&raw.trusted_proxies.unwrap_or_default())?,
+        origins: exposure::origins(raw.cors_origins.unwrap_or_default())?,
+        prefix: exposure::prefix(raw.prefix)?,
         hosts: raw
             .hosts
             .unwrap_or_default()
@@ -96,6 +101,18 @@ fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
             raw.header_timeout,
             Duration::from_secs(10),
             (second, hour),
+        )?,
+        idle_timeout: time(
+            &key("idle_timeout"),
+            raw.idle_timeout,
+            Duration::from_secs(75),
+            (second, hour),
+        )?,
+        max_head: size(
+            &key("max_head"),
+            raw.max_head,
+            Bytes::kib(64),
+            (Bytes::kib(8), Bytes::mib(1)),
         )?,
         body_timeout: time(
             &key("body_timeout"),

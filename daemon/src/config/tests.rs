@@ -2,8 +2,10 @@
 
 use std::io::Write as _;
 
+use super::exposure::TokenPolicy;
 use super::paths::Host;
 use super::*;
+use piston_client::api::Role;
 
 fn host(home: Home, variables: &[(&str, &str)]) -> Host {
     let variables = variables
@@ -53,10 +55,10 @@ fn the_default_file_says_what_the_built_in_defaults_are() {
     // With the host's keys as well all is the same, save that these were then asked for.
     let mut all = resolved(&everything()).expect("within bounds");
     assert_eq!(
-        all.server.socket_group,
+        all.server.socket.group,
         SocketGroup::Required("piston".to_owned())
     );
-    all.server.socket_group = built_in.server.socket_group.clone();
+    all.server.socket.group = built_in.server.socket.group.clone();
     all.limits.v2.memory = built_in.limits.v2.memory;
     assert_eq!(all, built_in);
 }
@@ -99,7 +101,7 @@ fn a_later_source_wins() {
     let config = load(&flags, &host(Home::System, &variables))
         .expect("loads")
         .config;
-    assert_eq!(config.server.socket, Path::new("/flag"));
+    assert_eq!(config.server.socket.path, Path::new("/flag"));
     assert_eq!(config.data, Path::new("/env"));
     assert_eq!(config.jobs.max_concurrent, 1);
 }
@@ -124,6 +126,16 @@ fn an_error_of_the_file_names_its_line() {
         "http.socket: `relative` is not an absolute path",
     );
     check("\n[jobs]\nmax_concurrent = 0", 3, "not between 1 and");
+    let listener = |line: &str| format!("\n[[http.listeners]]\naddress = \"[::]:1\"\n{line}\n");
+    check(&listener("role = \"admin\""), 4, "tokens = true");
+    check(&listener("role = \"root\""), 4, "root");
+    check(&listener("rate = \"10/d\""), 4, "10/d");
+    check(&listener("concurrency = 0"), 4, "concurrency");
+    check(&listener("socket_mode = \"0666\""), 3, "no mode");
+    check("[[http.listeners]]\naddress = \"nowhere\"", 2, "nowhere");
+    check("[http]\ntrusted_proxies = [\"x\"]", 2, "unix");
+    check("[http]\ncors_origins = [\"x\"]", 2, "no origin");
+    check("[http]\nprefix = \"x\"", 2, "/code");
     check("[limits.run]\nmemory = 0", 2, "limits.run.memory");
     check(
         "[limits.max]\nwall_time = \"1s\"\n[limits.run]\nwall_time = \"2s\"",
@@ -163,9 +175,13 @@ fn the_released_names_are_understood_and_others_are_warned_of() {
     let loaded = load_text("", &variables).expect("loads");
     let config = loaded.config;
     assert_eq!(config.log_level, "info");
+    let [listener] = &config.server.listeners[..] else {
+        panic!("{:?}", config.server.listeners)
+    };
+    let address = "127.0.0.1:2000".parse().expect("an address");
     assert_eq!(
-        config.server.listen,
-        ["127.0.0.1:2000".parse().expect("an address")]
+        (&listener.place, listener.role, listener.tokens),
+        (&Place::Tcp(address), Role::Execute, TokenPolicy::Ignored)
     );
     assert_eq!(config.limits.v2.output, Bytes(2048));
     assert_eq!(config.limits.defaults.compile.processes, 12);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use piston_client::api::Code;
 use tokio::sync::SetOnce;
 
+use super::quota::Quotas;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::job::runners::Runners;
 use crate::packages::Packages;
 use crate::sandbox::rootless::Privilege;
 use crate::shutdown::Shutdown;
+use crate::tokens::Tokens;
 
 /// How long a request waits for a daemon that is still starting.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +26,7 @@ pub struct App {
     config: Config,
     runners: Arc<Runners>,
     engine: SetOnce<Engine>,
+    quotas: Arc<Quotas>,
     shutdown: Shutdown,
     patience: Duration,
 }
@@ -38,6 +41,8 @@ pub struct Engine {
     pub runner: Runner,
     /// What is kept of jobs.
     pub cache: Arc<Cache>,
+    /// Who is let in where a listener asks.
+    pub tokens: Arc<Tokens>,
     /// With which rights the daemon runs.
     pub privilege: Privilege,
     /// What the host offers, examined at start.
@@ -51,6 +56,7 @@ impl App {
             config,
             runners,
             engine: SetOnce::new(),
+            quotas: Arc::default(),
             shutdown,
             patience: START_PATIENCE,
         }
@@ -84,6 +90,11 @@ impl App {
     /// The operator's settings of runtimes.
     pub fn runners(&self) -> &Arc<Runners> {
         &self.runners
+    }
+
+    /// What everybody has spent.
+    pub(super) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// The shutdown.

@@ -11,7 +11,8 @@ use super::body::{self, Json, Params};
 use super::edge::Peer;
 use super::execute;
 use super::reply::{self, Reply};
-use super::stream::{self, Form};
+use super::stream::{self, Form, Manner};
+use super::told::Words;
 use crate::job::batch::{BatchOutcome, CaseOutcome, Output};
 use crate::job::request;
 
@@ -32,11 +33,18 @@ pub(super) async fn batch(
     for case in &mut batch.cases {
         case.request.requester = peer.requester;
     }
-    if let Some(form) = Form::asked(&headers) {
-        return stream::batch(&app, batch, form, encoding).await;
-    }
-    let outcome = engine.runner.run_batch(batch, None).await?;
-    reply::json(&response(outcome, encoding))
+    let permit = peer.job(&app)?;
+    let Some(form) = Form::asked(&headers) else {
+        let outcome = engine.runner.run_batch(batch, None).await?;
+        return reply::json(&response(outcome, encoding));
+    };
+    let job = move |app: Arc<App>, live| async move {
+        let _permit = permit;
+        let runner = &app.engine().await?.runner;
+        Ok(runner.run_batch(batch, Some(live)).await?)
+    };
+    let manner = Manner { form, encoding };
+    stream::tell(&app, manner, job, Words::batch).await
 }
 
 /// The reply of a batch that ended.

@@ -118,7 +118,7 @@ async fn copy(
         };
         left = rest;
         if let Err(error) = file.write_all(&piece).await {
-            drain(pieces).await;
+            drain(pieces, DRAIN).await;
             return Err(unwritable(&error));
         }
     }
@@ -139,7 +139,7 @@ async fn too_large<E>(
     limit: units::Bytes,
     pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
 ) -> Error {
-    drain(pieces).await;
+    drain(pieces, DRAIN).await;
     Error::new(
         Code::BodyTooLarge,
         format!("the body is over its bound of {} bytes", limit.0),
@@ -148,8 +148,10 @@ async fn too_large<E>(
 
 /// Reads what is left of a refused body, within bounds. Whether it all came makes no difference
 /// to the answer: it is only read for politeness.
-async fn drain<E>(pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) {
-    let mut room = DRAIN;
+pub(super) async fn drain<E>(
+    pieces: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    mut room: usize,
+) {
     let rest = async {
         while let Some(Ok(piece)) = pieces.next().await {
             match room.checked_sub(piece.len()) {

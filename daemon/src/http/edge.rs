@@ -1,5 +1,5 @@
-//! Around every request: its id, its span, the Host check, the panic boundary, and what an error
-//! looks like in the API that was spoken to.
+//! Around every request: its id, its span, whether it is let in, the panic boundary, and what an
+//! error looks like in the API that was spoken to.
 //!
 //! Invariant: every reply carries `x-request-id`, and every error reply was logged once, here,
 //! under that id. Never the body of a request.
@@ -7,17 +7,22 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use piston_client::api::Code;
+use piston_client::api::{Code, Role};
 use tracing::Instrument as _;
 
+use super::access;
 use super::app::App;
+use super::body;
+use super::quota::Permit;
 use super::reply::{self, Dialect};
 use crate::error::Error;
 use crate::job::queue::Requester;
@@ -26,33 +31,18 @@ use crate::random;
 /// Names a request in replies and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a connection may do, by the listener it came through.
+/// Bytes that are read of a request that is not let in.
+const REFUSED: usize = 1 << 20;
+
+/// Who a request is from, once it is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// The listener's role.
+    /// What it may do.
     pub role: Role,
-    /// The kind of listener.
-    pub transport: Transport,
     /// Who it is.
     pub requester: Requester,
-}
-
-/// What a listener's clients may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Runtimes, execute, health, a reduced `info`.
-    Execute,
-    /// Everything.
-    Admin,
-}
-
-/// How a client reached the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// The Unix socket, which no browser can open.
-    Unix,
-    /// TCP.
-    Tcp,
+    /// Jobs that it may have at once.
+    pub concurrency: Option<u32>,
 }
 
 impl Peer {
@@ -69,10 +59,30 @@ impl Peer {
     fn in_extensions(extensions: &Extensions) -> Self {
         let least = Self {
             role: Role::Execute,
-            transport: Transport::Tcp,
             requester: Requester::Unknown,
+            concurrency: None,
         };
         extensions.get().copied().unwrap_or(least)
+    }
+
+    /// Refuses who may only execute.
+    pub(super) fn manages(self) -> Result<(), Error> {
+        match (self.role, self.requester) {
+            (Role::Admin, _) => Ok(()),
+            (Role::Execute, Requester::Token(_)) => {
+                let text = "this token or its listener only executes; management needs `admin`";
+                Err(Error::new(Code::Forbidden, text))
+            }
+            (Role::Execute, _) => {
+                let text = "this listener only executes; management needs the daemon's Unix socket";
+                Err(Error::new(Code::Forbidden, text))
+            }
+        }
+    }
+
+    /// Lets a job of its in; it counts until the permit is dropped.
+    pub(super) fn job(self, app: &App) -> Result<Permit, Error> {
+        app.quotas().job(self.requester, self.concurrency)
     }
 }
 
@@ -93,13 +103,7 @@ pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: 
         "request", req = %id, method = %request.method(), path = request.uri().path()
     );
     let inside = async move {
-        let mut response = match check_host(&app, &request) {
-            Err(error) => error.into_response(),
-            Ok(()) => AssertUnwindSafe(next.run(request))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| panicked().into_response()),
-        };
+        let mut response = answer(&app, request, next).await;
         if let Some(error) = response.extensions_mut().remove::<Error>() {
             log(&error);
             reply::render(&error, dialect, &id, &mut response);
@@ -111,6 +115,40 @@ pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: 
         response
     };
     inside.instrument(span).await
+}
+
+/// What a handler answers, or why it was not asked.
+async fn answer(app: &App, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let admitted = match access::admit(app, &head).await {
+        Ok(admitted) => admitted,
+        Err(error) => return refuse(body, error).await,
+    };
+    let who = admitted.peer.requester;
+    let standing = admitted
+        .quota
+        .rate
+        .map(|rate| app.quotas().spend(who, rate, Instant::now()));
+    let mut response = if let Some(error) = standing.and_then(|standing| standing.refusal()) {
+        refuse(body, error).await
+    } else {
+        head.extensions.insert(admitted.peer);
+        AssertUnwindSafe(next.run(Request::from_parts(head, body)))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| panicked().into_response())
+    };
+    if let Some(standing) = standing {
+        standing.tell(response.headers_mut());
+    }
+    response
+}
+
+/// Reads a little of what comes with a refused request: a client that sends first and reads then
+/// gets to see why.
+async fn refuse(body: Body, error: Error) -> Response {
+    body::drain(&mut body.into_data_stream(), REFUSED).await;
+    error.into_response()
 }
 
 /// The panic itself was printed by the panic hook.
@@ -141,62 +179,9 @@ fn request_id(headers: &HeaderMap) -> String {
     hex::encode(random::bytes::<8>().unwrap_or_default())
 }
 
-/// Refuses a name that an attacker's DNS may have given us: a browser that was told that
-/// `evil.example` is 127.0.0.1 sends that name here.
-fn check_host(app: &App, request: &Request) -> Result<(), Error> {
-    if Peer::of(request).transport == Transport::Unix {
-        return Ok(());
-    }
-    let header = request.headers().get(header::HOST);
-    let host = match (request.uri().authority(), header) {
-        (Some(authority), _) => authority.as_str().to_owned(),
-        (None, Some(host)) => String::from_utf8_lossy(host.as_bytes()).to_lowercase(),
-        (None, None) => return Ok(()),
-    };
-    if is_own_name(&host, &app.config().server.hosts) {
-        return Ok(());
-    }
-    let text = format!("`{host}` is not a name of this daemon; `http.hosts` lists those it has");
-    Err(Error::new(Code::Forbidden, text))
-}
-
-fn is_own_name(host: &str, configured: &[String]) -> bool {
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _port)) => return address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.rsplit_once(':').map_or(host, |(name, _port)| name),
-    };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse::<std::net::Ipv4Addr>().is_ok()
-        || configured.iter().any(|own| own == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_names_addresses_and_configured_names_are_own() {
-        let configured = ["piston.example".to_owned()];
-        for (host, own) in [
-            ("localhost", true),
-            ("localhost:2000", true),
-            ("app.localhost:80", true),
-            ("127.0.0.1:2000", true),
-            ("192.168.0.7", true),
-            ("[::1]:2000", true),
-            ("piston.example", true),
-            ("piston.example.:443", true),
-            ("evil.example", false),
-            ("localhost.evil.example", false),
-            ("127.0.0.1.evil.example", false),
-            ("[evil]", false),
-            ("", false),
-        ] {
-            assert_eq!(is_own_name(host, &configured), own, "{host}");
-        }
-    }
 
     #[test]
     fn a_plain_id_of_the_client_is_kept() {

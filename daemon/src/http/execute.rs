@@ -15,7 +15,8 @@ use super::app::App;
 use super::body::{self, Json, Params};
 use super::edge::Peer;
 use super::reply::{self, Reply};
-use super::stream::{self, Form};
+use super::stream::{self, Form, Manner};
+use super::told::Words;
 use crate::job::outcome::StageOutcome;
 use crate::job::{self, Outcome, request};
 
@@ -32,11 +33,18 @@ pub(super) async fn execute(
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
-    if let Some(form) = Form::asked(&headers) {
-        return Box::pin(stream::execute(&app, request, form, encoding)).await;
-    }
-    let outcome = engine.runner.run(request).await?;
-    reply::json(&response(outcome, encoding))
+    let permit = peer.job(&app)?;
+    let Some(form) = Form::asked(&headers) else {
+        let outcome = engine.runner.run(request).await?;
+        return reply::json(&response(outcome, encoding));
+    };
+    let job = move |app: Arc<App>, live| async move {
+        let _permit = permit;
+        let runner = &app.engine().await?.runner;
+        Ok(runner.run_live(request, live).await?)
+    };
+    let manner = Manner { form, encoding };
+    Box::pin(stream::tell(&app, manner, job, Words::result)).await
 }
 
 /// The reply of a job that ended.

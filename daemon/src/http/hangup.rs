@@ -10,10 +10,17 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 
-use super::edge::Transport;
-
 /// After so long a request is worth a watch over its client. Most replies are there before.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What a connection is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// A Unix socket.
+    Unix,
+    /// TCP.
+    Tcp,
+}
 
 /// The watch over one connection.
 #[derive(Debug)]

@@ -10,13 +10,15 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::Group;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
-use super::edge::{Peer, Role, Transport};
-use super::hangup::Hangup;
+use super::access::{Arrival, Door, Gate};
+use super::hangup::{Hangup, Transport};
+use crate::config::exposure::{Listening, Place, SocketPlace};
 use crate::config::{Home, Server, SocketGroup};
 use crate::job::queue::Requester;
 
@@ -47,7 +49,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The configured group does not exist.
-    #[error("there is no group `{group}`; create it, or change http.socket_group")]
+    #[error("there is no group `{group}`; create it, or change the `socket_group` that names it")]
     NoGroup {
         /// The group.
         group: String,
@@ -79,12 +81,16 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-/// A socket that clients connect to.
+/// A socket that clients connect to, and what it grants them.
 #[derive(Debug)]
-pub enum Listener {
-    /// The Unix socket.
+pub struct Listener {
+    socket: Socket,
+    door: Arc<Door>,
+}
+
+#[derive(Debug)]
+enum Socket {
     Unix(UnixListener, SocketFile),
-    /// A TCP address.
     Tcp(TcpListener),
 }
 
@@ -96,17 +102,79 @@ pub struct SocketFile {
 }
 
 impl Listener {
-    /// Listens on the Unix socket.
-    pub async fn unix(server: &Server, home: Home) -> Result<Self, ListenError> {
-        let path = &server.socket;
-        make_directory(path, home)?;
-        clear(path).await?;
-        let (listener, file) = bind(path, server)?;
+    /// Listens on the operator's Unix socket.
+    pub async fn operators(server: &Server, home: Home) -> Result<Self, ListenError> {
+        Ok(Self {
+            socket: Socket::unix(&server.socket, home).await?,
+            door: Arc::new(Door::operators()),
+        })
+    }
+
+    /// Listens on another one.
+    pub async fn open(listening: &Listening, home: Home) -> Result<Self, ListenError> {
+        let (socket, transport) = match &listening.place {
+            Place::Unix(place) => (Socket::unix(place, home).await?, Transport::Unix),
+            Place::Tcp(address) => (Socket::tcp(*address)?, Transport::Tcp),
+        };
+        let door = Door {
+            role: listening.role,
+            tokens: listening.tokens,
+            quota: listening.quota,
+            gate: match transport {
+                Transport::Unix => Gate::Socket,
+                Transport::Tcp => Gate::Network,
+            },
+        };
+        Ok(Self {
+            socket,
+            door: Arc::new(door),
+        })
+    }
+
+    /// Waits for the next connection, and says who it is.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Duplex>, Arrival, Hangup)> {
+        let arrival = |from| Arrival {
+            door: Arc::clone(&self.door),
+            from,
+        };
+        match &self.socket {
+            Socket::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().map(|peer| Requester::User(peer.uid()));
+                let hangup = Hangup::of(&stream, Transport::Unix)?;
+                let from = user.unwrap_or(Requester::Unknown);
+                Ok((Box::new(stream), arrival(from), hangup))
+            }
+            Socket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let hangup = Hangup::of(&stream, Transport::Tcp)?;
+                let from = Requester::Address(address.ip().to_canonical());
+                Ok((Box::new(stream), arrival(from), hangup))
+            }
+        }
+    }
+
+    /// Where it listens, in words.
+    pub fn name(&self) -> String {
+        match &self.socket {
+            Socket::Unix(_, file) => file.path.display().to_string(),
+            Socket::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| "tcp".to_owned(), |address| address.to_string()),
+        }
+    }
+}
+
+impl Socket {
+    async fn unix(place: &SocketPlace, home: Home) -> Result<Self, ListenError> {
+        make_directory(&place.path, home)?;
+        clear(&place.path).await?;
+        let (listener, file) = bind(place)?;
         Ok(Self::Unix(listener, file))
     }
 
-    /// Listens on a TCP address.
-    pub fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
+    fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
         let listen = || {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -119,44 +187,6 @@ impl Listener {
         listen()
             .map(Self::Tcp)
             .map_err(|source| ListenError::Tcp { address, source })
-    }
-
-    /// Waits for the next connection, and says who it is and what it may do.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Duplex>, Peer, Hangup)> {
-        match self {
-            Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                let user = stream.peer_cred().map(|peer| Requester::User(peer.uid()));
-                let peer = Peer {
-                    role: Role::Admin,
-                    transport: Transport::Unix,
-                    requester: user.unwrap_or(Requester::Unknown),
-                };
-                let hangup = Hangup::of(&stream, peer.transport)?;
-                Ok((Box::new(stream), peer, hangup))
-            }
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                let peer = Peer {
-                    role: Role::Execute,
-                    transport: Transport::Tcp,
-                    requester: Requester::Address(address.ip().to_canonical()),
-                };
-                let hangup = Hangup::of(&stream, peer.transport)?;
-                Ok((Box::new(stream), peer, hangup))
-            }
-        }
-    }
-
-    /// Where it listens, in words.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Unix(_, file) => file.path.display().to_string(),
-            Self::Tcp(listener) => listener
-                .local_addr()
-                .map_or_else(|_| "tcp".to_owned(), |address| address.to_string()),
-        }
     }
 }
 
@@ -219,7 +249,8 @@ async fn clear(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn bind(path: &Path, server: &Server) -> Result<(UnixListener, SocketFile), ListenError> {
+fn bind(place: &SocketPlace) -> Result<(UnixListener, SocketFile), ListenError> {
+    let path = &place.path;
     let mut unready = path.as_os_str().to_owned();
     unready.push(".new");
     let unready = PathBuf::from(unready);
@@ -234,9 +265,9 @@ fn bind(path: &Path, server: &Server) -> Result<(UnixListener, SocketFile), List
         socket.listen(BACKLOG)
     };
     let listener = listen().map_err(at("listen on", path))?;
-    let mode = std::fs::Permissions::from_mode(server.socket_mode);
+    let mode = std::fs::Permissions::from_mode(place.mode);
     std::fs::set_permissions(&unready, mode).map_err(at("set the mode of", path))?;
-    if let Some(group) = group(&server.socket_group)? {
+    if let Some(group) = group(&place.group)? {
         std::os::unix::fs::chown(&unready, None, Some(group))
             .map_err(at("set the group of", path))?;
     }
@@ -307,28 +338,32 @@ mod tests {
     async fn the_socket_has_its_mode_and_goes_with_its_listener() {
         let directory = tempfile::tempdir().expect("a directory");
         let server = server(directory.path().join("new/piston.sock"));
-        let listener = Listener::unix(&server, Home::User).await.expect("listens");
+        let listener = Listener::operators(&server, Home::User)
+            .await
+            .expect("listens");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
-        assert_eq!(mode(&server.socket), 0o660);
+        assert_eq!(mode(&server.socket.path), 0o660);
         assert_eq!(mode(&directory.path().join("new")), 0o700);
         drop(listener);
-        assert!(!server.socket.exists());
+        assert!(!server.socket.path.exists());
     }
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let server = server(directory.path().join("piston.sock"));
-        drop(std::os::unix::net::UnixListener::bind(&server.socket).expect("bound"));
-        let live = Listener::unix(&server, Home::User)
+        drop(std::os::unix::net::UnixListener::bind(&server.socket.path).expect("bound"));
+        let live = Listener::operators(&server, Home::User)
             .await
             .expect("replaces it");
-        let error = Listener::unix(&server, Home::User).await.expect_err("live");
+        let error = Listener::operators(&server, Home::User)
+            .await
+            .expect_err("live");
         assert!(matches!(error, ListenError::Live { .. }), "{error}");
-        assert!(server.socket.exists());
+        assert!(server.socket.path.exists());
         drop(live);
-        std::fs::write(&server.socket, "").expect("written");
-        let error = Listener::unix(&server, Home::User)
+        std::fs::write(&server.socket.path, "").expect("written");
+        let error = Listener::operators(&server, Home::User)
             .await
             .expect_err("a file");
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");

@@ -74,6 +74,9 @@ pub(super) fn render(error: &Error, dialect: Dialect, request: &str, response: &
         }
     };
     let headers = response.headers_mut();
+    if error.code() == Code::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.remove(header::CONTENT_LENGTH);
     if let Some(after) = error.retry_after() {

@@ -1,181 +1,172 @@
-//! The one table of v3 operations, and what is asked of everybody before a handler runs.
+//! The one table of v3 operations: where each is, who may ask for it, what answers.
+//!
+//! Routing, 404, 405 with `Allow` and the roles come from it.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
+use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use piston_client::api::{BASE_PATH, Code};
+use piston_client::api::Role::{Admin, Execute};
+use piston_client::api::{BASE_PATH, Code, Role};
 
 use super::app::App;
-use super::edge::{self, Peer, Role};
+use super::edge::{self, Peer};
 use super::reply::{Dialect, Reply};
-use super::{batch, cache, execute, jobs, make, metrics, packages, repos, runners, status, v2, ws};
+use super::{
+    batch, cache, execute, jobs, make, metrics, packages, repos, runners, status, tokens, v2, ws,
+};
 use crate::error::Error;
 
 type AppState = Arc<App>;
 
+/// A path with its operations.
+struct Path {
+    path: String,
+    operations: Vec<Operation>,
+}
+
 /// One operation.
-struct Route {
+struct Operation {
     role: Role,
     method: &'static str,
-    path: String,
     handler: MethodRouter<AppState>,
 }
 
-/// The table: who may, method, path below the base path, handler.
-fn table() -> Vec<Route> {
-    use Role::{Admin, Execute};
-    let mut table = of_jobs();
-    table.extend([
-        v3(Execute, "GET", "/version", status::version),
-        v3(Execute, "GET", "/info", status::info),
-        v3(Admin, "GET", "/repos", repos::list),
-        v3(Admin, "GET", "/repos/{repo}", repos::show),
-        v3(Admin, "PUT", "/repos/{repo}", repos::set),
-        v3(Admin, "DELETE", "/repos/{repo}", repos::remove),
-        v3(Admin, "GET", "/repos/{repo}/packages", repos::packages),
-        v3(
-            Admin,
-            "GET",
-            "/repos/{repo}/packages/{package}",
-            repos::versions,
-        ),
-        v3(
-            Admin,
-            "GET",
-            "/repos/{repo}/packages/{package}/{version}",
-            repos::version,
-        ),
-        v3(
-            Admin,
-            "POST",
-            "/repos/{repo}/packages/{package}/{version}/install",
-            repos::install,
-        ),
-        v3(Admin, "GET", "/packages", packages::list),
-        v3(Admin, "POST", "/packages", packages::upload),
-        v3(Admin, "POST", "/packages/gc", packages::gc),
-        v3(Admin, "GET", "/packages/{package}", packages::versions),
-        v3(
-            Admin,
-            "GET",
-            "/packages/{package}/{version}",
-            packages::show,
-        ),
-        v3(
-            Admin,
-            "PATCH",
-            "/packages/{package}/{version}",
-            packages::set,
-        ),
-        v3(
-            Admin,
-            "DELETE",
-            "/packages/{package}/{version}",
-            packages::uninstall,
-        ),
-        v3(Execute, "GET", "/runtimes", packages::runtimes),
-        v3(Admin, "GET", "/cache", cache::show),
-        v3(Admin, "DELETE", "/cache", cache::purge),
-        v3(
-            Admin,
-            "GET",
-            "/packages/{package}/{version}/cache",
-            cache::show_package,
-        ),
-        v3(
-            Admin,
-            "DELETE",
-            "/packages/{package}/{version}/cache",
-            cache::purge_package,
-        ),
-        v3(Admin, "GET", "/runners", runners::show),
-        v3(Admin, "PUT", "/runners", runners::set),
-        v3(Admin, "POST", "/make", make::make),
-        root(Execute, "GET", "/healthz", status::healthz),
-        root(Execute, "GET", "/readyz", status::readyz),
-        root(Admin, "GET", "/metrics", metrics::metrics),
-    ]);
-    table
+/// The table.
+fn table() -> Vec<Path> {
+    let v3 = [of_daemon(), of_packages(), of_jobs()];
+    let v3 = v3.into_iter().flatten().map(|row| Path {
+        path: format!("{BASE_PATH}{}", row.path),
+        ..row
+    });
+    v3.chain(of_collectors()).collect()
 }
 
-/// The part of it that is about jobs.
-fn of_jobs() -> Vec<Route> {
-    use Role::{Admin, Execute};
+fn of_daemon() -> Vec<Path> {
     vec![
-        v3(
-            Execute,
-            "POST",
-            "/packages/{package}/{version}/execute",
-            execute::execute,
-        ),
-        v3(
-            Execute,
-            "GET",
-            "/packages/{package}/{version}/execute",
-            ws::execute::connect,
-        ),
-        v3(
-            Execute,
-            "POST",
-            "/packages/{package}/{version}/batch",
-            batch::batch,
-        ),
-        v3(Admin, "GET", "/jobs", jobs::list),
-        v3(Execute, "GET", "/jobs/{id}", jobs::show),
-        v3(Execute, "DELETE", "/jobs/{id}", jobs::kill),
+        at("/version").get(Execute, status::version),
+        at("/info").get(Execute, status::info),
+        at("/runners")
+            .get(Admin, runners::show)
+            .put(Admin, runners::set),
+        at("/cache")
+            .get(Admin, cache::show)
+            .delete(Admin, cache::purge),
+        at("/make").post(Admin, make::make),
+        at("/tokens")
+            .get(Admin, tokens::list)
+            .post(Admin, tokens::create),
+        at("/tokens/{id}").delete(Admin, tokens::revoke),
     ]
 }
 
-fn v3<H, T>(role: Role, method: &'static str, path: &str, handler: H) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    root(role, method, &format!("{BASE_PATH}{path}"), handler)
+fn of_packages() -> Vec<Path> {
+    vec![
+        at("/repos").get(Admin, repos::list),
+        at("/repos/{repo}")
+            .get(Admin, repos::show)
+            .put(Admin, repos::set)
+            .delete(Admin, repos::remove),
+        at("/repos/{repo}/packages").get(Admin, repos::packages),
+        at("/repos/{repo}/packages/{package}").get(Admin, repos::versions),
+        at("/repos/{repo}/packages/{package}/{version}").get(Admin, repos::version),
+        at("/repos/{repo}/packages/{package}/{version}/install").post(Admin, repos::install),
+        at("/packages")
+            .get(Admin, packages::list)
+            .post(Admin, packages::upload),
+        at("/packages/gc").post(Admin, packages::gc),
+        at("/packages/{package}").get(Admin, packages::versions),
+        at("/packages/{package}/{version}")
+            .get(Admin, packages::show)
+            .patch(Admin, packages::set)
+            .delete(Admin, packages::uninstall),
+        at("/packages/{package}/{version}/cache")
+            .get(Admin, cache::show_package)
+            .delete(Admin, cache::purge_package),
+        at("/runtimes").get(Execute, packages::runtimes),
+    ]
 }
 
-fn root<H, T>(role: Role, method: &'static str, path: &str, handler: H) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    let filter = match method {
-        "GET" => MethodFilter::GET,
-        "PUT" => MethodFilter::PUT,
-        "POST" => MethodFilter::POST,
-        "PATCH" => MethodFilter::PATCH,
-        _ => MethodFilter::DELETE,
-    };
-    let handler = on(filter, handler);
-    let handler = match role {
-        Role::Execute => handler,
-        Role::Admin => handler.layer(middleware::from_fn(admin_only)),
-    };
-    Route {
-        role,
-        method,
+fn of_jobs() -> Vec<Path> {
+    vec![
+        at("/packages/{package}/{version}/execute")
+            .post(Execute, execute::execute)
+            .get(Execute, ws::execute::connect),
+        at("/packages/{package}/{version}/batch").post(Execute, batch::batch),
+        at("/jobs").get(Execute, jobs::list),
+        at("/jobs/{id}")
+            .get(Execute, jobs::show)
+            .delete(Execute, jobs::kill),
+    ]
+}
+
+/// What stands outside the base path, where those who watch look for it.
+fn of_collectors() -> Vec<Path> {
+    vec![
+        at("/healthz").get(Execute, status::healthz),
+        at("/readyz").get(Execute, status::readyz),
+        at("/metrics").get(Admin, metrics::metrics),
+    ]
+}
+
+fn at(path: &str) -> Path {
+    Path {
         path: path.to_owned(),
-        handler,
+        operations: Vec::new(),
     }
+}
+
+/// Generates a method of [`Path`] for each method of HTTP.
+macro_rules! methods {
+    ($($name:ident $method:ident,)*) => {
+        impl Path {
+            $(fn $name<H: Handler<T, AppState>, T: 'static>(mut self, role: Role, handler: H) -> Self {
+                let handler = on(MethodFilter::$method, handler);
+                let handler = match role {
+                    Execute => handler,
+                    Admin => handler.layer(middleware::from_fn(admin_only)),
+                };
+                let method = stringify!($method);
+                self.operations.push(Operation { role, method, handler });
+                self
+            })*
+        }
+    };
+}
+
+methods! {
+    get GET,
+    put PUT,
+    post POST,
+    patch PATCH,
+    delete DELETE,
 }
 
 /// Every operation: method, path with its parameters in braces, least role.
 pub fn operations() -> Vec<(&'static str, String, Role)> {
-    table()
-        .into_iter()
-        .map(|route| (route.method, route.path, route.role))
-        .collect()
+    let rows = table().into_iter().flat_map(|Path { path, operations }| {
+        let row = move |operation: Operation| (operation.method, path.clone(), operation.role);
+        operations.into_iter().map(row)
+    });
+    rows.collect()
 }
 
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = table().into_iter().fold(Router::new(), |router, route| {
-        router.route(&route.path, route.handler)
+    let routes = table().into_iter().fold(Router::new(), |router, row| {
+        let handlers = row
+            .operations
+            .into_iter()
+            .map(|operation| operation.handler);
+        router.route(
+            &row.path,
+            handlers.fold(MethodRouter::new(), MethodRouter::merge),
+        )
     });
     routes
         .fallback(elsewhere)
@@ -188,13 +179,27 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn admin_only(request: Request, next: Next) -> Response {
-    match Peer::of(&request).role {
-        Role::Admin => next.run(request).await,
-        Role::Execute => {
-            let text = "this listener only executes; management needs the daemon's Unix socket";
-            Error::new(Code::Forbidden, text).into_response()
-        }
+    match Peer::of(&request).manages() {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
+}
+
+/// Where a request goes whose path has the prefix that a proxy leaves on it; none for another.
+pub(super) fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let rest = uri
+        .path()
+        .strip_prefix(prefix)
+        .filter(|_| !prefix.is_empty())?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let slash = if rest.is_empty() { "/" } else { "" };
+    let query = uri.query().map(|query| format!("?{query}"));
+    let text = format!("{slash}{rest}{}", query.unwrap_or_default());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(text.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// v2 has routing of its own (any case, a slash at the end); all else is nowhere.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use piston_client::api::{Info, RunnersInfo, VersionInfo};
+use piston_client::api::{Info, Role, RunnersInfo, VersionInfo};
 use piston_client::units::Bytes;
 
 use super::app::App;
-use super::edge::{Peer, Role};
+use super::edge::Peer;
 use super::reply::{self, Reply};
 use crate::sandbox::rootless::Privilege;
 

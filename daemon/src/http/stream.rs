@@ -22,9 +22,7 @@ use super::reply::Reply;
 use super::told::Words;
 use crate::error::Error;
 use crate::job::Outcome;
-use crate::job::batch::Batch;
-use crate::job::live::{self, Event};
-use crate::job::request::Request;
+use crate::job::live::{self, Event, Live};
 
 /// How events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,42 +84,33 @@ impl Form {
     }
 }
 
-/// Runs a job and replies with its events.
-pub(super) async fn execute(
-    app: &Arc<App>,
-    request: Request,
-    form: Form,
-    encoding: OutputEncoding,
-) -> Reply {
-    let (live, events) = live::channel();
-    let runs = Arc::clone(app);
-    let job = Task::spawn(app, async move {
-        let engine = runs.engine().await?;
-        Ok(engine.runner.run_live(request, live).await?)
-    });
-    let writer = Writer::new(form, encoding);
-    Telling::new(events, job, writer, Words::result)
-        .reply()
-        .await
+/// How a client wants to hear of its job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) form: Form,
+    pub(super) encoding: OutputEncoding,
 }
 
-/// Runs a batch and replies with its events.
-pub(super) async fn batch(
+/// Runs what `job` begins and replies with its events, the last of which tells its `result`.
+pub(super) async fn tell<T, F>(
     app: &Arc<App>,
-    batch: Batch,
-    form: Form,
-    encoding: OutputEncoding,
-) -> Reply {
+    Manner { form, encoding }: Manner,
+    job: impl FnOnce(Arc<App>, Live) -> F,
+    result: fn(&Words, T) -> api::Event,
+) -> Reply
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
     let (live, events) = live::channel();
-    let runs = Arc::clone(app);
-    let job = Task::spawn(app, async move {
-        let engine = runs.engine().await?;
-        Ok(engine.runner.run_batch(batch, Some(live)).await?)
-    });
-    let writer = Writer::new(form, encoding);
-    Telling::new(events, job, writer, Words::batch)
-        .reply()
-        .await
+    let telling = Telling {
+        next: None,
+        events,
+        job: Some(Task::spawn(app, job(Arc::clone(app), live))),
+        writer: Writer::new(form, encoding),
+        result,
+    };
+    telling.reply().await
 }
 
 /// A job that ends when this is dropped.
@@ -161,21 +150,6 @@ struct Telling<T> {
 }
 
 impl<T: Send + 'static> Telling<T> {
-    fn new(
-        events: UnboundedReceiver<Event>,
-        job: Task<T>,
-        writer: Writer,
-        result: fn(&Words, T) -> api::Event,
-    ) -> Self {
-        Self {
-            next: None,
-            events,
-            job: Some(job),
-            writer,
-            result,
-        }
-    }
-
     async fn reply(mut self) -> Reply {
         let content_type = self.writer.form.content_type();
         self.next = self.events.recv().await;

@@ -1,12 +1,15 @@
 //! The router without an engine: everything that is decided before a job or a package is touched.
 
 use axum::body::Body;
-use axum::http::{Method, Request as HttpRequest, StatusCode, header};
+use axum::http::{Method, Request as HttpRequest, StatusCode};
+use piston_client::api::Role;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::edge::{Role, Transport};
+use super::access::{Door, Gate};
+use super::hangup::Transport;
 use super::*;
+use crate::config::exposure::{Quota, TokenPolicy};
 use crate::config::{self, Home, paths::Host};
 use crate::job::queue::Requester;
 use crate::job::runners::Runners;
@@ -30,19 +33,38 @@ fn app() -> Arc<App> {
     Arc::new(App::without_engine(config, Arc::new(runners), shutdown))
 }
 
-const ADMIN: Peer = Peer {
-    role: Role::Admin,
-    transport: Transport::Unix,
-    requester: Requester::User(0),
-};
-const REMOTE: Peer = Peer {
-    role: Role::Execute,
-    transport: Transport::Tcp,
-    requester: Requester::Unknown,
-};
+/// Through which door a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    Operator,
+    Network,
+}
+
+use Entrance::{Network, Operator};
+
+impl Entrance {
+    fn arrival(self) -> Arrival {
+        let (door, from) = match self {
+            Operator => (Door::operators(), Requester::User(0)),
+            Network => {
+                let door = Door {
+                    role: Role::Execute,
+                    tokens: TokenPolicy::Ignored,
+                    quota: Quota::default(),
+                    gate: Gate::Network,
+                };
+                (door, Requester::Unknown)
+            }
+        };
+        Arrival {
+            door: Arc::new(door),
+            from,
+        }
+    }
+}
 
 struct Ask {
-    peer: Peer,
+    through: Entrance,
     method: Method,
     path: &'static str,
     headers: Vec<(&'static str, &'static str)>,
@@ -51,7 +73,7 @@ struct Ask {
 
 fn ask(method: Method, path: &'static str) -> Ask {
     Ask {
-        peer: ADMIN,
+        through: Operator,
         method,
         path,
         headers: Vec::new(),
@@ -75,7 +97,7 @@ impl Ask {
             request = request.header(name, value);
         }
         let mut request = request.body(Body::from(self.body)).expect("a request");
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.through.arrival());
         let reply = route::router(app())
             .oneshot(request)
             .await
@@ -202,7 +224,7 @@ async fn a_listener_that_executes_manages_nothing() {
         let path: &'static str = path.replace(['{', '}'], "").leak();
         let method: Method = method.parse().expect("a method");
         let (status, _, _) = Ask {
-            peer: REMOTE,
+            through: Network,
             ..ask(method.clone(), path)
         }
         .send()
@@ -218,19 +240,35 @@ async fn a_listener_that_executes_manages_nothing() {
 
 #[tokio::test]
 async fn a_foreign_host_name_is_refused_on_tcp_alone() {
-    for (peer, host, status) in [
-        (REMOTE, "evil.example", StatusCode::FORBIDDEN),
-        (REMOTE, "localhost:2000", StatusCode::OK),
-        (ADMIN, "evil.example", StatusCode::OK),
+    for (through, host, status) in [
+        (Network, "evil.example", StatusCode::FORBIDDEN),
+        (Network, "localhost:2000", StatusCode::OK),
+        (Operator, "evil.example", StatusCode::OK),
     ] {
         let headers = vec![("host", host)];
         let ask = Ask {
-            peer,
+            through,
             headers,
             ..ask(Method::GET, "/api/v3/version")
         };
         assert_eq!(ask.send().await.0, status, "{host}");
     }
+}
+
+#[test]
+fn a_prefix_is_taken_off_where_it_stands_and_nowhere_else() {
+    for (path, below) in [
+        ("/code/api/v3/version", Some("/api/v3/version")),
+        ("/code/a?b=/code/c", Some("/a?b=/code/c")),
+        ("/code", Some("/")),
+        ("/code?x", Some("/?x")),
+        ("/codex/a", None),
+        ("/api/v3/version", None),
+    ] {
+        let uri = route::below(&path.parse().expect("a path"), "/code");
+        assert_eq!(uri.map(|uri| uri.to_string()).as_deref(), below, "{path}");
+    }
+    assert_eq!(route::below(&"/a".parse().expect("a path"), ""), None);
 }
 
 #[tokio::test]
@@ -291,7 +329,7 @@ async fn v2_packages_are_for_listeners_that_manage() {
     for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
         let path = "/api/v2/packages";
         let remote = Ask {
-            peer: REMOTE,
+            through: Network,
             ..ask(method.clone(), path)
         };
         assert_eq!(remote.send().await.0, StatusCode::FORBIDDEN, "{method}");
@@ -363,8 +401,13 @@ async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was
     let slots = Arc::new(Semaphore::new(1));
     let slot = slots.acquire_owned().await.expect("open");
     let hangup = hangup::Hangup::of(&server, Transport::Unix).expect("watched");
-    let facts = (ADMIN, Connection::new(hangup, slot));
-    let serving = tokio::spawn(connection(server, router, facts, app()));
+    let facts = (Operator.arrival(), Connection::new(hangup, slot));
+    let service = Service {
+        plain: router.clone(),
+        shared: router,
+        prefix: Arc::from(""),
+    };
+    let serving = tokio::spawn(connection(server, service, facts, app()));
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
     client.write_all(request).await.expect("written");
     assert_eq!(start.recv().await.expect("the handler runs"), "hi");
@@ -387,7 +430,8 @@ async fn a_handler_that_panics_is_an_internal_error_that_tells_nothing() {
     let router: Router = Router::new()
         .route("/api/v3/x", axum::routing::get(panics))
         .layer(axum::middleware::from_fn_with_state(app, edge::around));
-    let request = HttpRequest::get("http://localhost/api/v3/x").body(Body::empty());
+    let request = HttpRequest::get("http://localhost/api/v3/x").extension(Operator.arrival());
+    let request = request.body(Body::empty());
     let reply = router
         .oneshot(request.expect("a request"))
         .await

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 
 use super::app::App;
 use super::body;
+use super::edge::Peer;
 use super::reply::{self, Reply};
 use super::ws::Handshake;
 use crate::error::Error;
@@ -81,7 +82,7 @@ pub(super) async fn dispatch(app: &Arc<App>, request: Request) -> Reply {
         ("GET" | "HEAD", Some(("/runtimes", _))) => runtimes(app).await,
         ("POST", Some(("/execute", _))) => execute::execute(app, request).await,
         (method @ ("GET" | "HEAD" | "POST" | "DELETE"), Some(("/packages", _))) => {
-            packages::check_role(&request)?;
+            Peer::of(&request).manages()?;
             match method {
                 "POST" => packages::install(app, request).await,
                 "DELETE" => packages::uninstall(app, request).await,

@@ -17,8 +17,8 @@ use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -26,9 +26,10 @@ use piston_client::api::Code;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Instrument as _;
 
+use super::access::SUBPROTOCOL;
 use super::app::App;
 use super::connection::Connection;
-use super::edge::{Peer, Transport};
+use super::edge::Peer;
 use super::stream::Task;
 use crate::error::Error;
 use crate::job::Outcome;
@@ -78,11 +79,9 @@ impl Handshake {
 
     pub(super) async fn of(parts: &mut Parts) -> Result<Self, Error> {
         let peer = Peer::of_parts(parts);
-        if peer.transport == Transport::Tcp {
-            check_origin(parts)?;
-        }
         let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
         let upgrade = upgrade.map_err(|error| refused(&error))?;
+        let upgrade = upgrade.protocols([SUBPROTOCOL]);
         let connection = parts.extensions.remove::<Connection>().ok_or_else(|| {
             Error::new(
                 Code::UpgradeRequired,
@@ -129,25 +128,6 @@ impl FromRequestParts<Arc<App>> for Handshake {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Error> {
         Self::of(parts).await
-    }
-}
-
-/// Any web page can open a WebSocket to any server: its browser says whose page it is.
-fn check_origin(parts: &Parts) -> Result<(), Error> {
-    let Some(origin) = parts.headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let origin = origin.as_bytes();
-    let page = [&b"http://"[..], b"https://"]
-        .iter()
-        .find_map(|scheme| origin.strip_prefix(*scheme));
-    match (page, host) {
-        (Some(page), Some(host)) if page.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Error::new(
-            Code::Forbidden,
-            "a page of another origin may not open a WebSocket here",
-        )),
     }
 }
 
@@ -353,33 +333,4 @@ async fn send(
         sink.send(Message::Text(text.into())).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::Request;
-
-    use super::*;
-
-    #[test]
-    fn a_page_may_only_open_a_websocket_to_its_own_server() {
-        for (origin, host, fits) in [
-            ("http://piston.example", "piston.example", true),
-            ("https://Piston.example:8443", "piston.example:8443", true),
-            ("http://localhost:3000", "localhost:2000", false),
-            ("http://evil.example", "piston.example", false),
-            ("null", "piston.example", false),
-            ("piston.example", "piston.example", false),
-        ] {
-            let request = Request::builder()
-                .header("origin", origin)
-                .header("host", host)
-                .body(())
-                .expect("a request");
-            let (parts, ()) = request.into_parts();
-            assert_eq!(check_origin(&parts).is_ok(), fits, "{origin} {host}");
-        }
-        let (parts, ()) = Request::new(()).into_parts();
-        assert!(check_origin(&parts).is_ok(), "programs say no origin");
-    }
 }

@@ -161,7 +161,7 @@ impl Runner {
         let Some(files) = files else {
             let cases = (0..batch.cases.len()).map(CaseOutcome::not_run).collect();
             let verdict = match outcome.last().and_then(StageOutcome::status) {
-                Some(status @ (Status::Killed | Status::Internal)) => of_status(status),
+                Some(status @ (Status::Killed | Status::Internal)) => api::Verdict::Ended(status),
                 _ => api::Verdict::CompileError,
             };
             return Ok(BatchOutcome {
@@ -277,7 +277,7 @@ impl Cases<'_> {
         let verdict = verdict(&outcome, case.expected.as_ref());
         let failed = verdict != api::Verdict::Accepted && self.after_failure == AfterFailure::Stop;
         // Who killed one killed them all.
-        if failed || verdict == api::Verdict::Killed {
+        if failed || verdict == api::Verdict::Ended(Status::Killed) {
             self.failed.store(true, Ordering::Relaxed);
         }
         CaseOutcome {
@@ -290,22 +290,9 @@ impl Cases<'_> {
 
 fn verdict(outcome: &StageOutcome, expected: Option<&Expected>) -> api::Verdict {
     match (outcome.status(), expected) {
-        (Some(status), _) => of_status(status),
+        (Some(status), _) => api::Verdict::Ended(status),
         (None, Some(expected)) if !expected.is(&outcome.stdout) => api::Verdict::WrongAnswer,
         (None, _) => api::Verdict::Accepted,
-    }
-}
-
-fn of_status(status: Status) -> api::Verdict {
-    match status {
-        Status::RuntimeError => api::Verdict::RuntimeError,
-        Status::Signalled => api::Verdict::Signalled,
-        Status::TimedOut => api::Verdict::TimedOut,
-        Status::StdoutLimit => api::Verdict::StdoutLimit,
-        Status::StderrLimit => api::Verdict::StderrLimit,
-        Status::MemoryLimit => api::Verdict::MemoryLimit,
-        Status::Killed => api::Verdict::Killed,
-        Status::Internal => api::Verdict::Internal,
     }
 }
 
@@ -330,7 +317,7 @@ mod tests {
             (
                 StageOutcome::failed(Verdict::ExitCode(1)),
                 None,
-                api::Verdict::RuntimeError,
+                api::Verdict::Ended(Status::RuntimeError),
             ),
             (
                 StageOutcome {
@@ -338,7 +325,7 @@ mod tests {
                     ..printed("3\n")
                 },
                 Some(&expected),
-                api::Verdict::MemoryLimit,
+                api::Verdict::Ended(Status::MemoryLimit),
             ),
         ] {
             assert_eq!(verdict(&outcome, expected), given, "{outcome:?}");

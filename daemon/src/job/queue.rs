@@ -13,18 +13,21 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use piston_client::ids::TokenId;
 use tokio::sync::oneshot;
 
 use super::JobError;
 use crate::sandbox::Slot;
 
 /// On whose behalf a job runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Requester {
     /// A user of this host, as the daemon's user namespace knows it.
     User(u32),
     /// Somebody over the network.
     Address(IpAddr),
+    /// Whoever holds a token.
+    Token(TokenId),
     /// Somebody of whom nothing is known.
     Unknown,
 }
@@ -34,6 +37,7 @@ impl fmt::Display for Requester {
         match self {
             Self::User(uid) => write!(f, "uid {uid}"),
             Self::Address(address) => write!(f, "{address}"),
+            Self::Token(id) => write!(f, "token {id}"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

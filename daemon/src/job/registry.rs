@@ -44,6 +44,27 @@ impl Entry {
     }
 }
 
+/// Jobs that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// Those of one requester.
+    Of(Requester),
+    /// Those of requesters who can't be told apart by more than what they know: without a token.
+    Nobodys,
+}
+
+impl Whose {
+    fn has(self, requester: Requester) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(own) => own == requester,
+            Self::Nobodys => !matches!(requester, Requester::Token(_)),
+        }
+    }
+}
+
 /// Whether a job is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kill {
@@ -75,20 +96,24 @@ impl Registry {
         }
     }
 
-    /// Every job, by id.
-    pub fn list(&self) -> Vec<api::Job> {
-        self.lock().values().map(Entry::job).collect()
-    }
-
-    /// One job.
-    pub fn get(&self, id: &JobId) -> Option<api::Job> {
-        self.lock().get(id).map(Entry::job)
-    }
-
-    /// Ends a job; its caller gets what it printed so far. Tells which job it was.
-    pub fn kill(&self, id: &JobId) -> Option<api::Job> {
+    /// Every job that somebody may see, by id.
+    pub fn list(&self, whose: Whose) -> Vec<api::Job> {
         let jobs = self.lock();
-        let entry = jobs.get(id)?;
+        let seen = jobs.values().filter(|entry| whose.has(entry.requester));
+        seen.map(Entry::job).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: &JobId, whose: Whose) -> Option<api::Job> {
+        let jobs = self.lock();
+        let entry = jobs.get(id).filter(|entry| whose.has(entry.requester))?;
+        Some(entry.job())
+    }
+
+    /// Ends one of them; its caller gets what it printed so far. Tells which job it was.
+    pub fn kill(&self, id: &JobId, whose: Whose) -> Option<api::Job> {
+        let jobs = self.lock();
+        let entry = jobs.get(id).filter(|entry| whose.has(entry.requester))?;
         entry.kill.send_replace(Kill::Now);
         Some(entry.job())
     }

@@ -40,7 +40,7 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) data: DataDirectory,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) registry: Registry,
     layers: Layers,
     shown: Shown,
@@ -74,7 +74,7 @@ pub(crate) struct Changing<'a> {
 impl State {
     /// Opens the database in a prepared data directory; nothing is published yet.
     pub(crate) fn open(data: DataDirectory, shown: Shown) -> Result<Self, PackagesError> {
-        let store = Store::open(&data.database())?;
+        let store = Arc::new(Store::open(&data.database())?);
         Ok(Self {
             data,
             store,

@@ -4,7 +4,7 @@
 //! index). Invariant: a row that decodes is exactly a row that was written. A change of a
 //! record's meaning raises `VERSION` and adds a decoder for the one before.
 
-use piston_client::api::CacheLevel;
+use piston_client::api::{CacheLevel, Token};
 use piston_client::ids::{Digest, PackageRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,15 @@ impl RepositoryRecord {
             packages: 0,
         }
     }
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// What is told of it.
+    pub token: Token,
+    /// sha256 of its secret, which has as many random bits.
+    pub secret: Digest,
 }
 
 /// Why a row is not usable.

@@ -12,6 +12,9 @@ const REPOSITORIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rep
 /// Name of a repository -> its index as downloaded, framed.
 const INDEXES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("indexes");
 
+/// Id -> token row. Databases of before there were tokens have no such table.
+const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
+
 /// A key with its row.
 pub(super) type Row = (String, Vec<u8>);
 
@@ -29,6 +32,23 @@ pub(super) fn all_packages(txn: &ReadTransaction) -> Result<Vec<Row>, Error> {
 
 pub(super) fn all_repositories(txn: &ReadTransaction) -> Result<Vec<Row>, Error> {
     all(txn, REPOSITORIES)
+}
+
+pub(super) fn all_tokens(txn: &ReadTransaction) -> Result<Vec<Row>, Error> {
+    match all(txn, TOKENS) {
+        Err(Error::TableDoesNotExist(_)) => Ok(Vec::new()),
+        rows => rows,
+    }
+}
+
+pub(super) fn put_token(txn: &WriteTransaction, id: &str, row: &[u8]) -> Result<(), Error> {
+    txn.open_table(TOKENS)?.insert(id, row)?;
+    Ok(())
+}
+
+pub(super) fn remove_token(txn: &WriteTransaction, id: &str) -> Result<(), Error> {
+    txn.open_table(TOKENS)?.remove(id)?;
+    Ok(())
 }
 
 fn all(txn: &ReadTransaction, table: TableDefinition<'_, &str, &[u8]>) -> Result<Vec<Row>, Error> {

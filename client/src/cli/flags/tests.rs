@@ -114,6 +114,7 @@ fn the_help_is_this() {
       job      See and kill running jobs [alias: jobs]
       cache    See and purge what is kept of jobs
       runners  See and set the operator's limits of languages (runners.toml)
+      token    Make, see and revoke tokens, which let clients in over the network [alias: tokens]
       status   Show whether the daemon is well, and what its host lacks
       help     Print this message or the help of the given subcommand(s)
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::super::app::App;
 use super::super::body;
+use super::super::edge::Peer;
 use super::super::reply::Reply;
 use super::super::stream::Task;
 use super::super::told::Text;
@@ -22,7 +23,6 @@ use crate::error::Error;
 use crate::job::input::{self, Control};
 use crate::job::live::{self, Event};
 use crate::job::output::Name;
-use crate::job::queue::Requester;
 use crate::job::{Outcome, outcome};
 
 /// How long a client may take to say `init`.
@@ -71,16 +71,16 @@ impl Sent<'_> {
 pub(super) async fn connect(app: &Arc<App>, request: Request) -> Reply {
     let (mut parts, _) = request.into_parts();
     let handshake = Handshake::of(&mut parts).await?;
-    let requester = handshake.peer.requester;
+    let peer = handshake.peer;
     Ok(handshake.accept(app, async move |app, socket| {
-        session(&app, socket, requester).await;
+        session(&app, socket, peer).await;
     }))
 }
 
-async fn session(app: &Arc<App>, mut socket: Socket, requester: Requester) {
+async fn session(app: &Arc<App>, mut socket: Socket, peer: Peer) {
     let init = tokio::time::timeout(INIT_TIMEOUT, init(&mut socket)).await;
     let talk = match init.unwrap_or_else(|_| Err(close(INIT_TIMED_OUT))) {
-        Ok(message) => start(app, &message, requester)
+        Ok(message) => start(app, &message, peer)
             .await
             .map_err(|error| notified(&error)),
         Err(farewell) => Err(farewell),
@@ -104,8 +104,9 @@ async fn init(socket: &mut Socket) -> Result<Value, Farewell> {
 }
 
 /// Starts the job of an `init`.
-async fn start(app: &Arc<App>, init: &Value, requester: Requester) -> Result<Talk<V2>, Error> {
-    let mut request = checked(app, init).await?.of(requester);
+async fn start(app: &Arc<App>, init: &Value, peer: Peer) -> Result<Talk<V2>, Error> {
+    let mut request = checked(app, init).await?.of(peer.requester);
+    let permit = peer.job(app)?;
     // It comes by `data` here, and all that is printed goes out.
     request.stdin = Vec::new();
     request.limits.run.output = Bytes(u64::MAX);
@@ -122,6 +123,7 @@ async fn start(app: &Arc<App>, init: &Value, requester: Requester) -> Result<Tal
     let (live, events) = live::channel();
     let runs = Arc::clone(app);
     let job = Task::spawn(app, async move {
+        let _permit = permit;
         let engine = runs.engine().await?;
         Ok(engine.runner.run_interactive(request, live, input).await?)
     });

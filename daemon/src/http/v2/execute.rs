@@ -58,6 +58,7 @@ pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
     let peer = Peer::of(&request);
     let wire = super::body(app, request).await?;
     let request = checked(app, &wire).await?;
+    let _permit = peer.job(app)?;
     let runner = &app.engine().await?.runner;
     let outcome = runner.run(request.of(peer.requester)).await?;
     reply::json(&Reply2::from(outcome))

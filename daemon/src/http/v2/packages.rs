@@ -15,7 +15,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::app::App;
-use super::super::edge::{Peer, Role};
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::packages::{Packages, PackagesError, VersionRange};
@@ -37,17 +36,6 @@ struct Changed {
 
 /// Every known package, and whether it is installed.
 type Known = BTreeMap<PackageRef, bool>;
-
-/// Refuses clients of a listener that only executes.
-pub(super) fn check_role(request: &Request) -> Result<(), Error> {
-    match Peer::of(request).role {
-        Role::Admin => Ok(()),
-        Role::Execute => {
-            let text = "this listener only executes; packages need the daemon's Unix socket";
-            Err(Error::new(Code::Forbidden, text))
-        }
-    }
-}
 
 /// `GET packages`.
 pub(super) async fn list(app: &App) -> Reply {

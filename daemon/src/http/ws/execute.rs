@@ -13,6 +13,7 @@ use piston_client::api::{self, Code};
 
 use super::super::app::App;
 use super::super::body::{self, Params};
+use super::super::edge::Peer;
 use super::super::reply::Reply;
 use super::super::stream::Task;
 use super::super::told::Words;
@@ -20,7 +21,6 @@ use super::{Dialect, Farewell, Frame, Handshake, Said, Socket, Talk, code};
 use crate::error::Error;
 use crate::job::input::{self, Control};
 use crate::job::live::{self, Event};
-use crate::job::queue::Requester;
 use crate::job::request::{self, decode};
 use crate::job::{Outcome, outcome};
 use crate::packages::Lease;
@@ -37,16 +37,16 @@ pub(in super::super) async fn connect(
 ) -> Reply {
     let (package, range) = (body::id(&package)?, body::range(&version)?);
     let lease = app.engine().await?.packages.lease(&package, &range)?;
-    let requester = handshake.peer.requester;
+    let peer = handshake.peer;
     Ok(handshake.accept(&app, async move |app, socket| {
-        session(&app, socket, lease, requester).await;
+        session(&app, socket, lease, peer).await;
     }))
 }
 
-async fn session(app: &Arc<App>, mut socket: Socket, lease: Lease, requester: Requester) {
+async fn session(app: &Arc<App>, mut socket: Socket, lease: Lease, peer: Peer) {
     let started = tokio::time::timeout(START_TIMEOUT, socket.next()).await;
     let started = match started {
-        Ok(Ok(frame)) => start(app, &frame, lease, requester).map_err(|error| fault(&error)),
+        Ok(Ok(frame)) => start(app, &frame, lease, peer).map_err(|error| fault(&error)),
         Ok(Err(farewell)) => Err(farewell),
         Err(_) => Err(Farewell::new(code::POLICY, "Nothing was started in time")),
     };
@@ -57,12 +57,7 @@ async fn session(app: &Arc<App>, mut socket: Socket, lease: Lease, requester: Re
 }
 
 /// Starts what the first message asks for.
-fn start(
-    app: &Arc<App>,
-    frame: &Frame,
-    lease: Lease,
-    requester: Requester,
-) -> Result<Talk<V3>, Error> {
+fn start(app: &Arc<App>, frame: &Frame, lease: Lease, peer: Peer) -> Result<Talk<V3>, Error> {
     let first = match frame {
         Frame::Text(text) => body::parse(text)?,
         Frame::Binary(_) => {
@@ -77,11 +72,13 @@ fn start(
     let encoding = request.encoding;
     let (rules, jobs) = (app.runners().rules(), &app.config().jobs);
     let request = request::interactive_v3(*request, lease, &rules, jobs)?;
-    let request = request.of(requester);
+    let request = request.of(peer.requester);
+    let permit = peer.job(app)?;
     let (hand, input) = input::channel(terminal.map(Window::from));
     let (live, events) = live::channel();
     let runs = Arc::clone(app);
     let job = Task::spawn(app, async move {
+        let _permit = permit;
         let engine = runs.engine().await?;
         Ok(engine.runner.run_interactive(request, live, input).await?)
     });

@@ -1,0 +1,172 @@
+//! The pace of a connection's client: whether it says a request in time, once it has begun one.
+//!
+//! hyper has one time for both, saying a head and not saying anything. A client that says nothing
+//! between two requests is welcome for minutes (a proxy that keeps connections open), one that has
+//! begun a head and does not end it is not. So hyper has the longer time, and this watches the
+//! bytes: the first ones after a reply begin a head.
+//!
+//! What this does not do: bodies, whose time is [`super::body`]'s.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Nothing is said.
+const IDLE: u8 = 0;
+/// A head has begun.
+const HEAD: u8 = 1;
+/// It is a request, whose reply is not over.
+const ASKED: u8 = 2;
+
+/// What is known of a connection's pace; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Pace(Arc<AtomicU8>);
+
+impl Pace {
+    /// Of a new connection: whoever opens one has something to say.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(HEAD)))
+    }
+
+    /// A request was said; its reply is on its way as long as the guard lives.
+    pub(super) fn asked(&self) -> Replying {
+        self.0.store(ASKED, Ordering::Relaxed);
+        Replying(self.clone())
+    }
+
+    /// Whether a head takes longer than `time`. To be polled after the connection was.
+    pub(super) fn poll_slow(
+        &self,
+        slow: &mut Slow,
+        time: Duration,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        if self.0.load(Ordering::Relaxed) != HEAD {
+            slow.0 = None;
+            return Poll::Pending;
+        }
+        let new = || Box::pin(tokio::time::sleep_until(Instant::now() + time));
+        slow.0.get_or_insert_with(new).as_mut().poll(task)
+    }
+}
+
+/// When a head that has begun is too slow.
+#[derive(Debug, Default)]
+pub(super) struct Slow(Option<Pin<Box<Sleep>>>);
+
+/// A reply on its way.
+#[derive(Debug)]
+pub(super) struct Replying(Pace);
+
+impl Drop for Replying {
+    fn drop(&mut self) {
+        self.0.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+/// The body of a reply, which is over when this is dropped.
+#[derive(Debug)]
+pub(super) struct Paced {
+    body: Body,
+    _replying: Replying,
+}
+
+impl Paced {
+    pub(super) fn new(body: Body, replying: Replying) -> Self {
+        Self {
+            body,
+            _replying: replying,
+        }
+    }
+}
+
+impl hyper::body::Body for Paced {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection whose bytes are seen coming.
+#[derive(Debug)]
+pub(super) struct Heard<S> {
+    stream: S,
+    pace: Pace,
+}
+
+impl<S> Heard<S> {
+    pub(super) fn new(stream: S, pace: Pace) -> Self {
+        Self { stream, pace }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(task, buffer))?;
+        if buffer.filled().len() > before {
+            // Whichever other state it is in stays.
+            let (was, is) = (IDLE, HEAD);
+            let _ = self
+                .pace
+                .0
+                .compare_exchange(was, is, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
