@@ -29,6 +29,16 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 1
     fi
 fi
+# Recipes are built from what apt's lists name.
+if ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Getting apt's lists"
+        apt-get update -qq
+    else
+        export PISTON_TEST_ALLOW_SKIP="${PISTON_TEST_ALLOW_SKIP:+$PISTON_TEST_ALLOW_SKIP,}apt-lists"
+        say "No lists of apt: tests that build packages of Debian's are skipped (apt-get update gets them)"
+    fi
+fi
 if [ ! -c /dev/fuse ]; then
     if [ "$(id -u)" != 0 ] || ! modprobe fuse 2>/dev/null; then
         echo "The tests need /dev/fuse: load the kernel module with 'modprobe fuse'." >&2

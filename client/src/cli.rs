@@ -12,6 +12,7 @@ mod interact;
 mod jobs;
 mod judge;
 mod languages;
+mod make;
 mod packages;
 mod plan;
 mod render;

@@ -432,6 +432,59 @@ fn a_package_from_the_host_goes_to_a_file_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_recipe_is_sent_with_its_scripts_and_what_was_left_out_is_told() {
+    let made = json!({"package": {"language": "lua", "version": "5.4.4"},
+        "installed": [{"language": "debian-base", "version": "12.11.0"}, {"language": "lua", "version": "5.4.4"}],
+        "notes": ["lua5.4: something is not taken"]});
+    let daemon = Daemon::new(vec![ok("POST /api/v3/make", &made)]);
+    daemon.file("recipe.toml", b"language = \"lua\"");
+    daemon.file("run", b"#!/bin/sh");
+    daemon.file("notes.txt", b"not sent");
+    let folder = daemon.directory.path().to_str().expect("UTF-8");
+    let output = daemon.piston(&["package", "build", folder]);
+    assert_eq!(text(&output.stderr), "");
+    insta::assert_snapshot!(text(&output.stdout), @"
+    note: lua5.4: something is not taken
+    made and installed debian-base-12.11.0, lua-5.4.4
+    ");
+    let sent: Value = serde_json::from_slice(&daemon.sent("POST /api/v3/make")).unwrap();
+    let files = json!({"recipe.toml": "language = \"lua\"", "run": "#!/bin/sh"});
+    assert_eq!(
+        sent,
+        json!({"from": "recipe", "files": files, "install": true})
+    );
+    let output = daemon.piston(&["package", "build", "/nowhere"]);
+    let complaint = text(&output.stderr);
+    assert!(
+        complaint.contains("/nowhere") && complaint.contains("recipe.toml"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn debian_packages_are_asked_for_by_their_names() {
+    let made = json!({"package": {"language": "lua", "version": "5.4.4"},
+        "installed": [{"language": "lua", "version": "5.4.4"}]});
+    let daemon = Daemon::new(vec![ok("POST /api/v3/make", &made)]);
+    let output = daemon.piston(&[
+        "package",
+        "from-debian",
+        "lua5.4",
+        "lua-lpeg",
+        "--name",
+        "lua",
+        "--run",
+        "/usr/bin/lua {main}",
+    ]);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), "made and installed lua-5.4.4\n");
+    let sent: Value = serde_json::from_slice(&daemon.sent("POST /api/v3/make")).unwrap();
+    let expected = json!({"from": "debian", "packages": ["lua5.4", "lua-lpeg"], "name": "lua",
+        "run": "/usr/bin/lua {main}", "install": true});
+    assert_eq!(sent, expected);
+}
+
+#[test]
 fn a_repository_is_added_by_its_folder_and_looked_into() {
     let state = json!({"name": "local", "url": "file:///x", "packages": 2});
     let daemon = Daemon::new(vec![

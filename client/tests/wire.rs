@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use piston_client::api::{
     CacheLevel, CacheOutcome, Code, ExecuteRequest, ExecuteResponse, InputFile, Job, JobState,
-    Limits, MakeKind, MakeRequest, OutputEncoding, OutputFile, Problem, StageLimits, StageResult,
-    Status, Stdin, TextEncoding, Timings, Verdict,
+    Limits, MakeRequest, OutputEncoding, OutputFile, Problem, StageLimits, StageResult, Status,
+    Stdin, TextEncoding, Timings, Verdict,
 };
 use piston_client::ids::{JobId, PackageRef};
 use piston_client::units::{Bytes, Millis};
@@ -264,10 +264,9 @@ fn every_status_and_verdict_has_its_two_letters() {
 #[test]
 fn making_a_package_and_a_job_are_this() {
     let request = MakeRequest {
-        from: MakeKind::Host,
-        name: "python".parse().unwrap(),
         program: Some("/opt/python3".into()),
         install: false,
+        ..MakeRequest::host("python".parse().unwrap())
     };
     insta::assert_snapshot!(json(&request), @r#"
     {

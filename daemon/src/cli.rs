@@ -17,6 +17,7 @@ use crate::config::paths::Host;
 use crate::config::{self, Flags};
 use crate::job::runners::{self, Runners};
 use crate::packages;
+use crate::packages::make::{FromDebian, Made, MakeError};
 
 /// The engine of Piston: installs language packages and runs code in them, sandboxed.
 #[derive(Debug, Parser)]
@@ -100,13 +101,48 @@ enum MakeCommand {
         /// Take this interpreter or compiler, where the host has several.
         #[arg(long, value_name = "PROGRAM")]
         program: Option<PathBuf>,
-        /// Folder to write the package file to, or the file itself.
-        #[arg(short, long, value_name = "PATH", default_value = ".")]
-        output: PathBuf,
-        /// Bound this process's resources; used when the daemon calls.
-        #[arg(long, hide = true)]
-        limited: bool,
+        #[command(flatten)]
+        out: MakeOutput,
     },
+    /// From Debian's packages: a language that there is a recipe for (lua, perl, ...), any Debian
+    /// package by its name, or `base`, which they all depend on.
+    Debian {
+        /// A language, or Debian packages; the first gives the name and the version.
+        #[arg(value_name = "NAME", required = true)]
+        packages: Vec<String>,
+        /// What to call the package.
+        #[arg(long)]
+        name: Option<Language>,
+        /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'.
+        #[arg(long, value_name = "COMMAND")]
+        run: Option<String>,
+        /// The base package that it will stand on (its file), instead of today's.
+        #[arg(long, value_name = "FILE")]
+        base: Option<PathBuf>,
+        #[command(flatten)]
+        out: MakeOutput,
+    },
+    /// What a recipe describes.
+    Recipe {
+        /// The recipe's folder, or its recipe.toml.
+        #[arg(value_name = "DIR|FILE")]
+        recipe: PathBuf,
+        /// The base package that it will stand on (its file), instead of today's.
+        #[arg(long, value_name = "FILE")]
+        base: Option<PathBuf>,
+        #[command(flatten)]
+        out: MakeOutput,
+    },
+}
+
+#[derive(Debug, Args)]
+struct MakeOutput {
+    /// Folder to write the package file to, or the file itself.
+    #[arg(short, long, value_name = "PATH", default_value = ".")]
+    output: PathBuf,
+    /// Bound this process's resources; used when the daemon calls.
+    #[arg(long, hide = true)]
+    limited: bool,
 }
 
 /// Runs a command.
@@ -115,12 +151,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(flags) => serve(flags),
         Command::Check { json } => return check::run(json),
         Command::Config(command) => configuration(command),
-        Command::Make(MakeCommand::Host {
-            name,
-            program,
-            output,
-            limited,
-        }) => make(&name, program.as_deref(), &output, limited),
+        Command::Make(command) => make(command),
         Command::Index { directory } => index(&directory),
         Command::VerifyImage { image, index } => {
             return packages::verify_image_main(&image, &index);
@@ -193,35 +224,73 @@ fn check_runners(config: config::Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make(
-    name: &Language,
-    program: Option<&Path>,
-    output: &Path,
-    limited: bool,
-) -> anyhow::Result<()> {
-    if limited {
-        limit_this_process().context("cannot limit the maker")?;
-    }
-    let made = if output.is_dir() {
-        packages::make::from_host(name, program, output)?
-    } else {
-        make_file(name, program, output)?
+fn make(command: MakeCommand) -> anyhow::Result<()> {
+    let base = |file: Option<PathBuf>| {
+        let base = file.map(|file| packages::make::read_base(&file));
+        base.transpose()
     };
-    if !limited {
-        for note in &made.notes {
-            eprint_line(&format!("note: {note}"));
-        }
+    match command {
+        MakeCommand::Host { name, program, out } => out.make(|folder| {
+            let program = program.as_deref();
+            packages::make::from_host(&name, program, folder)
+        }),
+        MakeCommand::Debian {
+            packages,
+            name,
+            run,
+            base: file,
+            out,
+        } => out.make(|folder| {
+            let run = run.as_deref().map(words);
+            let what = FromDebian {
+                packages,
+                name,
+                run,
+                base: base(file)?,
+            };
+            packages::make::from_debian(what, folder)
+        }),
+        MakeCommand::Recipe {
+            recipe,
+            base: file,
+            out,
+        } => out.make(|folder| {
+            let base = base(file)?;
+            packages::make::from_recipe(&recipe, base.as_ref(), folder)
+        }),
     }
-    print_line(&made.file.display().to_string());
-    Ok(())
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+impl MakeOutput {
+    /// Has a package made where it is wanted, and says where it is.
+    fn make(self, maker: impl FnOnce(&Path) -> Result<Made, MakeError>) -> anyhow::Result<()> {
+        if self.limited {
+            limit_this_process().context("cannot limit the maker")?;
+        }
+        let made = if self.output.is_dir() {
+            maker(&self.output)?
+        } else {
+            make_file(&self.output, maker)?
+        };
+        if !self.limited {
+            for note in &made.notes {
+                eprint_line(&format!("note: {note}"));
+            }
+        }
+        print_line(&made.file.display().to_string());
+        Ok(())
+    }
 }
 
 /// Makes a package into a file of a given name, which appears when it is whole.
 fn make_file(
-    name: &Language,
-    program: Option<&Path>,
     file: &Path,
-) -> anyhow::Result<packages::make::Made> {
+    maker: impl FnOnce(&Path) -> Result<Made, MakeError>,
+) -> anyhow::Result<Made> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -229,11 +298,11 @@ fn make_file(
     let staging = folder.join(format!(".piston-make-{}", std::process::id()));
     std::fs::create_dir(&staging)
         .with_context(|| format!("cannot create {}", staging.display()))?;
-    let made = packages::make::from_host(name, program, &staging).map_err(anyhow::Error::from);
+    let made = maker(&staging).map_err(anyhow::Error::from);
     let moved = made.and_then(|made| {
         std::fs::rename(&made.file, file)
             .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(packages::make::Made {
+        Ok(Made {
             file: file.to_owned(),
             ..made
         })

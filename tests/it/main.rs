@@ -30,6 +30,7 @@ mod groups;
 mod interactive;
 mod isolation;
 mod limits;
+mod makers;
 mod packages;
 mod proxy;
 mod python;

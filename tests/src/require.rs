@@ -41,3 +41,15 @@ pub fn legacy_groups() -> bool {
 pub fn root() -> bool {
     that("root", geteuid().is_root(), "run the tests as root")
 }
+
+/// Apt's lists of packages are there; the servers that they name have to be reached as well.
+#[must_use]
+pub fn apt_lists() -> bool {
+    let lists = std::fs::read_dir("/var/lib/apt/lists")
+        .into_iter()
+        .flatten();
+    let met = lists
+        .filter_map(Result::ok)
+        .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
+    that("apt-lists", met, "run `apt-get update` on a Debian")
+}

@@ -1,5 +1,7 @@
 //! Installed packages, runtimes, making packages.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{Digest, Language, PackageRef, Version};
@@ -145,18 +147,31 @@ pub struct UninstallReply {
     pub removed: Vec<PackageRef>,
 }
 
-/// Body of `POST /make`: make packages from what the daemon's host has.
+/// Body of `POST /make`: make a package, of a kind that says which of the fields it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MakeRequest {
     /// What to make it from.
     pub from: MakeKind,
-    /// Language for [`MakeKind::Host`], e.g. `python`, `bash`, `gcc`, `base`.
-    pub name: Language,
-    /// Program to start from instead of the one on the daemon's `PATH`, e.g.
+    /// [`MakeKind::Host`]: the language, e.g. `python`, `bash`, `gcc`, `base`.
+    /// [`MakeKind::Debian`]: what to call the package, instead of what the first of `packages` is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Language>,
+    /// [`MakeKind::Host`]: program to start from instead of the one on the daemon's `PATH`, e.g.
     /// `/usr/bin/python3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// [`MakeKind::Debian`]: a language that the daemon has a recipe for, or names of Debian
+    /// packages, or `base`, which all of them depend on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// [`MakeKind::Debian`]: how the package runs a program, e.g. `/usr/bin/lua5.4 {main} {args}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// [`MakeKind::Recipe`]: the recipe's files by name: `recipe.toml`, and the scripts `run` and
+    /// `compile` where it has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Install what was made (the default), or reply with the package file itself
     /// (`application/gzip`), without what it depends on.
     #[serde(default = "yes")]
@@ -167,9 +182,35 @@ impl MakeRequest {
     /// Makes and installs `name` from what the daemon's host has.
     pub fn host(name: Language) -> Self {
         Self {
-            from: MakeKind::Host,
-            name,
+            name: Some(name),
+            ..Self::of(MakeKind::Host)
+        }
+    }
+
+    /// Makes and installs a package of Debian's packages, or a language that there is a recipe for.
+    pub fn debian(packages: Vec<String>) -> Self {
+        Self {
+            packages,
+            ..Self::of(MakeKind::Debian)
+        }
+    }
+
+    /// Makes and installs what a recipe describes, given its files by name.
+    pub fn recipe(files: BTreeMap<String, String>) -> Self {
+        Self {
+            files,
+            ..Self::of(MakeKind::Recipe)
+        }
+    }
+
+    fn of(from: MakeKind) -> Self {
+        Self {
+            from,
+            name: None,
             program: None,
+            packages: Vec::new(),
+            run: None,
+            files: BTreeMap::new(),
             install: true,
         }
     }
@@ -185,6 +226,10 @@ fn yes() -> bool {
 pub enum MakeKind {
     /// The interpreters and libraries of the daemon's host.
     Host,
+    /// Debian's packages, from the sources that the daemon's host has.
+    Debian,
+    /// Debian's packages as a recipe says.
+    Recipe,
 }
 
 /// Reply of `POST /make`, which installs what it made.
@@ -194,4 +239,7 @@ pub struct MakeReply {
     pub package: PackageRef,
     /// Every package that was made and installed for it, dependencies first, itself last.
     pub installed: Vec<PackageRef>,
+    /// What was left out of it and why, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }

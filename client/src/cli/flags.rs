@@ -222,6 +222,30 @@ Examples:
   piston package from-host python --program /opt/python3.13/bin/python3
   piston package from-host base -o packages/ && piston repo index packages/")]
     FromHost(FromHost),
+    /// Make a package of what Debian has packaged
+    #[command(after_help = "\
+The daemon's machine needs apt's lists (`apt-get update`) and reaches their servers. Packages are
+checked against the signed lists, unpacked without root, and nothing on the machine changes. Without
+-o the package is installed, and `debian-base`, which all of them depend on, when that is missing.
+
+There are recipes for bash, gcc (c and c++), go, java, javascript, lua, perl, php, python, ruby and
+rust. Any other Debian package works as well: a program that is called like it runs the files.
+
+Examples:
+  piston package from-debian lua
+  piston package from-debian python python3-numpy --name python-numpy
+  piston package from-debian gawk --run '/usr/bin/gawk -f {main} {args}'
+  piston package from-debian base -o packages/")]
+    FromDebian(FromDebian),
+    /// Make what a recipe describes
+    #[command(after_help = "\
+A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.
+Its format is explained in contrib/packages/README.md, and the recipes there are examples.
+
+Examples:
+  piston package build contrib/packages/lua
+  piston package build my-recipe/ -o packages/")]
+    Build(Build),
     /// Remove dependencies that nothing needs any more
     Gc,
 }
@@ -256,6 +280,36 @@ pub(super) struct FromHost {
     /// Start from this program rather than the one on the daemon's PATH
     #[arg(long, value_name = "PATH")]
     pub(super) program: Option<String>,
+    #[command(flatten)]
+    pub(super) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FromDebian {
+    /// A language, or Debian packages; the first gives the package its name and version
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) packages: Vec<String>,
+    /// Call the package this
+    #[arg(long)]
+    pub(super) name: Option<Language>,
+    /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// The recipe's folder, or its recipe.toml
+    #[arg(value_name = "DIR|FILE")]
+    pub(super) recipe: PathBuf,
+    #[command(flatten)]
+    pub(super) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MakeTo {
     /// Write the package file here (a file, or a directory) rather than installing it
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,

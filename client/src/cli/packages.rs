@@ -1,21 +1,17 @@
 //! `piston package`: what is installed, and how it gets there and away.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Result;
-use serde_json::json;
-use tokio::fs::File;
 
 use crate::api::{
-    AvailablePackage, Code, InstallReply, InstallState, InstalledPackage, MakeRequest,
-    UninstallReply,
+    AvailablePackage, Code, InstallReply, InstallState, InstalledPackage, UninstallReply,
 };
 use crate::ids::PackageRef;
 use crate::{Client, Error};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::flags::{FromHost, Install, Package, Remove};
+use super::flags::{Install, Package, Remove};
+use super::make;
 use super::plan::PackageWord;
 use super::render::{Screen, Table, Tone};
 
@@ -31,7 +27,9 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
             let reply = client.upload(&file).await?;
             screen.show(&reply, install_text)?;
         }
-        Package::FromHost(flags) => from_host(client, flags, screen).await?,
+        Package::FromHost(flags) => make::from_host(client, flags, screen).await?,
+        Package::FromDebian(flags) => make::from_debian(client, flags, screen).await?,
+        Package::Build(flags) => make::build(client, flags, screen).await?,
         Package::Gc => {
             let reply = client.gc().await?;
             screen.show(&reply, |reply| removed_text(reply, "nothing is left over"))?;
@@ -47,6 +45,7 @@ async fn list(client: &Client, screen: &Screen) -> Result<()> {
             return "no packages are installed\n\
                     make one of what this machine has: \
                     `piston package from-host python --install`\n\
+                    or of what Debian has packaged: `piston package from-debian lua`\n\
                     or see what repositories offer: `piston repo packages --sync`"
                 .to_owned();
         }
@@ -74,7 +73,7 @@ fn origin(package: &InstalledPackage) -> String {
 }
 
 /// Things with commas, or what stands for none of them.
-fn joined<T: ToString>(things: &[T], none: &str) -> String {
+pub(super) fn joined<T: ToString>(things: &[T], none: &str) -> String {
     if things.is_empty() {
         return none.to_owned();
     }
@@ -277,75 +276,6 @@ pub(super) fn available_table(packages: &[AvailablePackage], screen: &Screen) ->
         ]);
     }
     screen.table(&table)
-}
-
-async fn from_host(client: &Client, flags: FromHost, screen: &Screen) -> Result<()> {
-    let request = MakeRequest {
-        program: flags.program,
-        ..MakeRequest::host(flags.name)
-    };
-    screen.progress(format!(
-        "making {} of what the daemon's machine has ...",
-        request.name
-    ));
-    if let Some(output) = flags.output {
-        return make_file(client, &request, &output, screen).await;
-    }
-    let reply = client.make(&request).await?;
-    screen.show(&reply, |reply| {
-        format!(
-            "made and installed {}",
-            joined(&reply.installed, "nothing new")
-        )
-    })
-}
-
-/// Writes the package file under a name of its own first: nobody takes half a file for a package.
-async fn make_file(
-    client: &Client,
-    request: &MakeRequest,
-    output: &Path,
-    screen: &Screen,
-) -> Result<()> {
-    let unwritable =
-        |path: &Path, error| Failure::new(format!("can't write {}", path.display())).because(error);
-    let directory = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if directory {
-        std::fs::create_dir_all(output).map_err(|error| unwritable(output, error))?;
-    }
-    let part = if directory {
-        output.join(format!(".{}.part", request.name))
-    } else {
-        output.with_added_extension("part")
-    };
-    let mut file = File::create(&part)
-        .await
-        .map_err(|error| unwritable(&part, error))?;
-    let guard = RemoveOnDrop(part);
-    let made = client.make_file(request, &mut file).await?;
-    file.sync_all()
-        .await
-        .map_err(|error| unwritable(&guard.0, error))?;
-    let target = match (directory, made.name) {
-        (true, Some(name)) => output.join(name),
-        (true, None) => output.join(format!("{}.pkg.tar.gz", request.name)),
-        (false, _) => output.to_owned(),
-    };
-    std::fs::rename(&guard.0, &target).map_err(|error| unwritable(&target, error))?;
-    let result = json!({ "file": target, "bytes": made.length });
-    screen.show(&result, |_| {
-        format!("wrote {} ({})", target.display(), made.length)
-    })
-}
-
-/// Takes a half-written file away, unless it was renamed.
-struct RemoveOnDrop(PathBuf);
-
-impl Drop for RemoveOnDrop {
-    fn drop(&mut self) {
-        // It is not there when all went well.
-        let _gone = std::fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

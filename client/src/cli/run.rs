@@ -30,6 +30,21 @@ const FROM_HOST: [(&str, &[&str]); 3] = [
     ("gcc", &["gcc", "c", "c++", "cpp"]),
 ];
 
+/// Languages that the daemon has recipes for, with the other names that they run by.
+const FROM_DEBIAN: [(&str, &[&str]); 11] = [
+    ("bash", &["sh"]),
+    ("gcc", &["c", "c++", "cpp"]),
+    ("go", &["golang"]),
+    ("java", &["jdk"]),
+    ("javascript", &["js", "node", "nodejs"]),
+    ("lua", &[]),
+    ("perl", &["pl"]),
+    ("php", &[]),
+    ("python", &["python3", "py"]),
+    ("ruby", &["rb"]),
+    ("rust", &["rs"]),
+];
+
 /// Longest wait for what repositories offer, which only betters an error's text.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -278,7 +293,15 @@ fn missing_language(wanted: &[&str], runtimes: &[Runtime], offered: Option<&Lang
             "make it of what this machine has: `piston package from-host {maker} --install`"
         ));
     }
-    if offered.is_none() && maker.is_none() {
+    let recipe = FROM_DEBIAN
+        .iter()
+        .find(|(recipe, names)| wanted.iter().any(|w| w == recipe || names.contains(w)));
+    if let Some((recipe, _)) = recipe {
+        failure = failure.next(format!(
+            "make it of what Debian has packaged: `piston package from-debian {recipe}`"
+        ));
+    }
+    if offered.is_none() && maker.is_none() && recipe.is_none() {
         failure = failure.next("see what can be installed: `piston repo packages --sync`");
     }
     let installed: BTreeSet<&str> = runtimes.iter().map(|r| r.language.as_str()).collect();

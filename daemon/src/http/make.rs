@@ -1,206 +1,113 @@
-//! `POST /make`: a package from what the host has.
+//! `POST /make`: a package from what the host has, from Debian's packages, or by a recipe.
 //!
-//! Making runs in a child process (this program's own `make`) with limits and a time bound: it
-//! reads whatever the host has. It dies with its request; the installation that follows does not.
-//! A package that needs `base` gets it made and installed first when no fitting one is there.
+//! Making dies with its request; the installation that follows does not. A package that needs a
+//! base gets it made and installed first when no fitting one is there.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use piston_client::api::{Code, InstallReply, MakeKind, MakeReply, MakeRequest};
-use piston_client::ids::Language;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt as _;
 
 use super::app::App;
 use super::body::Json;
 use super::reply::{self, Reply};
 use crate::error::Error;
-use crate::packages::{Packages, Staging};
+use crate::packages::{MadeFile, Making, RECIPE_FILES};
 
-/// What is kept of what the child says.
-const MAX_WORDS: u64 = 16 * 1024;
-
-/// The name of the package that others are made to depend on.
-const BASE: &str = "base";
+/// Most Debian packages of one request.
+const MOST_PACKAGES: usize = 1000;
 
 /// Makes, and installs or returns the file.
 pub(super) async fn make(State(app): State<Arc<App>>, Json(request): Json<MakeRequest>) -> Reply {
-    let MakeRequest {
-        from: MakeKind::Host,
-        name,
-        program,
-        install,
-    } = request;
+    let install = request.install;
+    let what = making(request)?;
     let packages = Arc::clone(&app.engine().await?.packages);
-    let made = run(
-        &packages,
-        &name,
-        program.as_deref(),
-        app.config().make_timeout,
-    )
-    .await?;
+    let time = app.config().make_timeout;
+    let made = packages.make(&what, time).await?;
     if !install {
         return file(made).await;
     }
-    let (again, time) = (Again::of(&made)?, app.config().make_timeout);
-    match app
-        .detached(made.install(Arc::clone(&packages), Requested::ByName))
-        .await
-    {
-        Err(error) if error.code() == Code::DependencyUnresolved && name.as_str() != BASE => {
-            let base: Language = super::body::id(BASE)?;
-            let base = run(&packages, &base, None, time).await?;
-            let below = base.install(Arc::clone(&packages), Requested::AsDependency);
-            let below = app.detached(below).await?;
-            let made = again.0.install(packages, Requested::ByName);
-            reply::json(&summary(&[below, app.detached(made).await?]))
+    let notes = made.notes.clone();
+    let work = async move { packages.install_made(made, &what, time).await };
+    reply::json(&summary(&app.detached(work).await?, notes))
+}
+
+/// What a request asks for; a field that means nothing to its kind is refused.
+fn making(request: MakeRequest) -> Result<Making, Error> {
+    let MakeRequest {
+        from,
+        name,
+        program,
+        packages,
+        run,
+        files,
+        install: _,
+    } = request;
+    let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
+    let unfit = match from {
+        MakeKind::Host if !packages.is_empty() => Some("packages"),
+        MakeKind::Host | MakeKind::Recipe if run.is_some() => Some("run"),
+        MakeKind::Host | MakeKind::Debian if !files.is_empty() => Some("files"),
+        MakeKind::Debian | MakeKind::Recipe if program.is_some() => Some("program"),
+        MakeKind::Recipe if !packages.is_empty() => Some("packages"),
+        MakeKind::Recipe if name.is_some() => Some("name"),
+        _ => None,
+    };
+    if let Some(field) = unfit {
+        return wrong(&format!(
+            "`{field}` means nothing to a package made like this"
+        ));
+    }
+    match (from, name) {
+        (MakeKind::Host, Some(name)) => Ok(Making::Host { name, program }),
+        (MakeKind::Host, None) => wrong("`name` is missing: what to make, e.g. `python`"),
+        (MakeKind::Debian, name) => match packages.len() {
+            0 => wrong("`packages` is empty: name a language or Debian packages"),
+            1..=MOST_PACKAGES => Ok(Making::Debian {
+                packages,
+                name,
+                run,
+            }),
+            _ => wrong("`packages` names too many"),
+        },
+        (MakeKind::Recipe, _) => {
+            let odd = files
+                .keys()
+                .find(|name| !RECIPE_FILES.contains(&name.as_str()));
+            match odd {
+                Some(name) => wrong(&format!(
+                    "`files` holds `{name}`; a recipe consists of {}",
+                    RECIPE_FILES.join(", ")
+                )),
+                None if !files.contains_key(RECIPE_FILES[0]) => {
+                    wrong("`files` holds no `recipe.toml`")
+                }
+                None => Ok(Making::Recipe(files)),
+            }
         }
-        done => reply::json(&summary(&[done?])),
     }
 }
 
 /// What was installed, dependencies first; the last one was asked for.
-fn summary(installed: &[InstallReply]) -> Option<MakeReply> {
+fn summary(installed: &[InstallReply], notes: Vec<String>) -> Option<MakeReply> {
     let package = installed.last()?.package.clone();
     let with_dependencies =
         |reply: &InstallReply| [reply.dependencies.clone(), vec![reply.package.clone()]].concat();
     let installed = installed.iter().flat_map(with_dependencies).collect();
-    Some(MakeReply { package, installed })
-}
-
-/// Who asked for a package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Requested {
-    ByName,
-    AsDependency,
-}
-
-/// A package file in a directory of its own.
-#[derive(Debug)]
-struct Made {
-    file: PathBuf,
-    staging: Arc<Staging>,
-}
-
-/// The same file under a second name: installing takes the first one away.
-struct Again(Made);
-
-impl Again {
-    fn of(made: &Made) -> Result<Self, Error> {
-        let file = made.staging.path.join("again");
-        std::fs::hard_link(&made.file, &file)
-            .map_err(|error| Error::caused_by(Code::Internal, &error))?;
-        Ok(Self(Made {
-            file,
-            staging: Arc::clone(&made.staging),
-        }))
-    }
-}
-
-impl Made {
-    async fn install(
-        self,
-        packages: Arc<Packages>,
-        requested: Requested,
-    ) -> Result<InstallReply, crate::packages::PackagesError> {
-        packages
-            .install_file(self.file.clone(), requested == Requested::ByName)
-            .await
-    }
-}
-
-/// Runs the maker.
-async fn run(
-    packages: &Packages,
-    name: &Language,
-    program: Option<&str>,
-    time: Duration,
-) -> Result<Made, Error> {
-    let staging = Arc::new(packages.staging()?);
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .args(["make", "host", name.as_str(), "--limited", "--output"])
-        .arg(&staging.path);
-    if let Some(program) = program {
-        command.args(["--program", program]);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let internal = |error: std::io::Error| Error::caused_by(Code::Internal, &error);
-    let mut child = command.spawn().map_err(internal)?;
-    let _group = Group::of(&child);
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let all = async { tokio::join!(words(out), words(err), child.wait()) };
-    let cannot = |text: String| Error::new(Code::CannotMake, text);
-    let Ok((out, err, status)) = tokio::time::timeout(time, all).await else {
-        let text = format!("making {name} took longer than {} s", time.as_secs());
-        return Err(cannot(text));
-    };
-    if !status.map_err(internal)?.success() {
-        let reason = err.trim().trim_start_matches("error: ");
-        return Err(cannot(match reason {
-            "" => format!("the maker of {name} died without a word"),
-            reason => reason.to_owned(),
-        }));
-    }
-    let file = PathBuf::from(out.trim());
-    // The child said where; nothing outside its directory is taken, whatever it says.
-    if file.parent() != Some(&*staging.path) {
-        return Err(internal(std::io::Error::other(format!(
-            "the maker said `{}`",
-            out.trim()
-        ))));
-    }
-    Ok(Made { file, staging })
-}
-
-/// The first words of a stream; the rest is not read.
-async fn words(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        // What was read before an error is worth as much.
-        drop(stream.take(MAX_WORDS).read_to_end(&mut bytes).await);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The child's process group, killed on drop with all that it started.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .map(Pid::from_raw),
-        )
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Mostly it is gone already.
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-    }
+    Some(MakeReply {
+        package,
+        installed,
+        notes,
+    })
 }
 
 /// Replies with the file. Its directory is kept until the last byte has left.
-async fn file(made: Made) -> Reply {
+async fn file(made: MadeFile) -> Reply {
     let internal = |error: std::io::Error| Error::caused_by(Code::Internal, &error);
     let file = tokio::fs::File::open(&made.file).await.map_err(internal)?;
     let length = file.metadata().await.map_err(internal)?.len();
@@ -233,4 +140,82 @@ fn file_name(path: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(request: serde_json::Value) -> Result<Making, String> {
+        let request: MakeRequest = serde_json::from_value(request).expect("a request");
+        making(request).map_err(|error| error.outside().to_owned())
+    }
+
+    #[test]
+    fn each_kind_takes_its_own_fields() {
+        let host = parsed(json!({"from": "host", "name": "python", "program": "python3.12"}));
+        assert!(
+            matches!(
+                host,
+                Ok(Making::Host {
+                    program: Some(_),
+                    ..
+                })
+            ),
+            "{host:?}"
+        );
+        let debian = parsed(
+            json!({"from": "debian", "packages": ["lua5.4"], "name": "lua", "run": "/usr/bin/lua {main}"}),
+        );
+        assert!(
+            matches!(debian, Ok(Making::Debian { run: Some(_), .. })),
+            "{debian:?}"
+        );
+        let recipe = parsed(json!({"from": "recipe", "files": {"recipe.toml": "", "compile": ""}}));
+        assert!(matches!(recipe, Ok(Making::Recipe(files)) if files.len() == 2));
+    }
+
+    #[test]
+    fn what_is_missing_or_means_nothing_is_named() {
+        let rows = [
+            (json!({"from": "host"}), "name"),
+            (
+                json!({"from": "host", "name": "a", "packages": ["b"]}),
+                "packages",
+            ),
+            (json!({"from": "host", "name": "a", "run": "b"}), "run"),
+            (
+                json!({"from": "host", "name": "a", "files": {"b": ""}}),
+                "files",
+            ),
+            (json!({"from": "debian"}), "packages"),
+            (
+                json!({"from": "debian", "packages": ["a"], "program": "b"}),
+                "program",
+            ),
+            (
+                json!({"from": "debian", "packages": vec!["a"; 1001]}),
+                "too many",
+            ),
+            (json!({"from": "recipe"}), "recipe.toml"),
+            (
+                json!({"from": "recipe", "files": {"run": ""}}),
+                "recipe.toml",
+            ),
+            (
+                json!({"from": "recipe", "files": {"../x": "", "recipe.toml": ""}}),
+                "../x",
+            ),
+            (
+                json!({"from": "recipe", "name": "a", "files": {"recipe.toml": ""}}),
+                "name",
+            ),
+        ];
+        for (request, expected) in rows {
+            let text = parsed(request.clone()).expect_err("not acceptable");
+            assert!(text.contains(expected), "{request}: {text}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub enum PackagesError {
         similar: Vec<String>,
     },
     /// No repository lists such a package.
-    #[error("{reason}{}; repositories asked: {}", did_you_mean(.similar), or_none(.repositories))]
+    #[error("{reason}{}; repositories asked: {}{}", did_you_mean(.similar), or_none(.repositories), or_made(.reason))]
     NotListed {
         /// What is not listed, and what there is of it.
         reason: Box<ResolveError>,
@@ -148,6 +148,9 @@ pub enum PackagesError {
         /// Why.
         reason: String,
     },
+    /// A package can't be made, in the maker's words.
+    #[error("{0}")]
+    CannotMake(String),
     /// There is no space for it.
     #[error("{} are needed in {path}, {} are free: remove packages or make space", Bytes(*.needed), Bytes(*.free))]
     NoSpace {
@@ -199,6 +202,7 @@ impl PackagesError {
                     Code::Internal
                 }
             }
+            Self::CannotMake(_) => Code::CannotMake,
             Self::Archive(_) | Self::Refused { .. } => Code::InvalidPackage,
             Self::NoSpace { .. } | Self::Store(StoreError::Write { no_space: true, .. }) => {
                 Code::NoSpace
@@ -268,7 +272,28 @@ fn not_installed(name: &str, range: &str, installed: &[Version], similar: &[Stri
     }
     write!(text, "; `piston package install {name}` installs it from a repository, `piston package from-host {name}` from this machine")
         .unwrap_or_default();
+    if let Some(recipe) = super::make::recipe_of(name) {
+        write!(
+            text,
+            ", `piston package from-debian {recipe}` from Debian's packages"
+        )
+        .unwrap_or_default();
+    }
     text
+}
+
+/// Another way to a package that no repository lists.
+fn or_made(reason: &ResolveError) -> String {
+    let name = match reason {
+        ResolveError::NotListed {
+            language, versions, ..
+        } if versions.is_empty() => language.as_str(),
+        _ => "",
+    };
+    match super::make::recipe_of(name) {
+        Some(recipe) => format!("; `piston package from-debian {recipe}` makes it"),
+        None => String::new(),
+    }
 }
 
 fn did_you_mean(similar: &[String]) -> String {

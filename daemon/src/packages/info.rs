@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use piston_client::api::CacheLevel;
 use piston_client::ids::{Language, PackageRef, Version};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::version::VersionRange;
 
@@ -56,8 +56,22 @@ pub struct PackageInfo {
     pub run: Option<Vec<String>>,
     /// Argv that compiles, instead of a script.
     pub compile: Option<Vec<String>>,
+    /// Packages of a distribution that it was made of.
+    pub built_from: Option<BuiltFrom>,
     /// Things that were ignored, e.g. a limit of an unknown name.
     pub notes: Vec<String>,
+}
+
+/// Packages of a distribution that a package was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltFrom {
+    /// The distribution, e.g. `debian`.
+    pub distribution: String,
+    /// Its version, e.g. `12.11`; empty for one that rolls.
+    #[serde(default)]
+    pub release: String,
+    /// Its packages with their versions.
+    pub packages: BTreeMap<String, String>,
 }
 
 /// One language of several that a package provides.
@@ -116,6 +130,7 @@ struct Raw {
     artifacts: Option<Vec<String>>,
     run: Option<RawCommand>,
     compile: Option<RawCommand>,
+    built_from: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +178,10 @@ impl PackageInfo {
                 .compile
                 .map(|compile| compile.check("compile.command"))
                 .transpose()?,
+            // For people, and for makers that build on it: nothing is refused for it.
+            built_from: raw
+                .built_from
+                .and_then(|built_from| serde_json::from_value(built_from).ok()),
             notes,
             package,
         })

@@ -1,26 +1,31 @@
-//! Makers: package files from what the machine has.
+//! Makers: package files from what the machine has, or can get.
 //!
-//! [`from_host`] takes a language from the host's own programs, without root and without any tool
-//! but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the image, which
+//! [`from_host`] takes a language from the host's own programs, [`from_debian`] and [`from_recipe`]
+//! download what Debian has packaged; without root and without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the image, which
 //! is all that most tests look at), then the draft is written by `package`. A language package
 //! holds only what the `base` package of the same host lacks; its view merges the two.
 //! Installing what was made, and running this in a limited child, are the caller's.
 
+mod debian;
 mod elf;
 mod error;
 mod host;
 mod package;
 mod plan;
+mod recipe;
 
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::{Language, PackageRef};
 
+pub use self::debian::{Base, DebianError};
 pub use self::elf::ElfError;
 pub use self::error::MakeError;
 use self::host::{Host, base, bash, gcc, python};
 use self::package::Draft;
+use self::recipe::Recipe;
 use super::error::distance;
+use super::info::PackageInfo;
 
 /// A package file that was made.
 #[derive(Debug, Clone)]
@@ -32,6 +37,9 @@ pub struct Made {
     /// What was left out of it and why, a sentence each.
     pub notes: Vec<String>,
 }
+
+/// The name by which the base of packages made of Debian's is asked for.
+pub const DEBIAN_BASE: &str = "base";
 
 /// What can be made from the host, each with words that people may use for it.
 const KNOWN: [(&str, &[&str]); 4] = [
@@ -50,6 +58,79 @@ const KNOWN: [(&str, &[&str]); 4] = [
 /// package file; what it depends on is named in its `pkg-info.json` and made by a call of its own.
 pub fn from_host(name: &Language, program: Option<&Path>, out: &Path) -> Result<Made, MakeError> {
     draft(name, program)?.write(out)
+}
+
+/// What to make of Debian's packages.
+#[derive(Debug, Clone, Default)]
+pub struct FromDebian {
+    /// Debian's packages, or a language that there is a recipe for.
+    pub packages: Vec<String>,
+    /// What to call the package, instead of what the recipe, or the first of the packages, is called.
+    pub name: Option<Language>,
+    /// Argv that runs a program, instead of what the recipe says.
+    pub run: Option<Vec<String>>,
+    /// The base package that there is already.
+    pub base: Option<Base>,
+}
+
+/// Makes a package of Debian's packages into the directory `out`. A recipe of ours says how it
+/// runs, where there is one; the base package is asked for by the name [`DEBIAN_BASE`].
+pub fn from_debian(what: FromDebian, out: &Path) -> Result<Made, MakeError> {
+    let FromDebian {
+        packages,
+        name,
+        run,
+        base,
+    } = what;
+    let [first, others @ ..] = packages.as_slice() else {
+        return Err(MakeError::Unknown {
+            name: String::new(),
+            hint: "name at least one Debian package".to_owned(),
+        });
+    };
+    if packages == [DEBIAN_BASE] {
+        return debian::make_base(out);
+    }
+    let recipe = if let Some(recipe) = recipe::builtin_for(first) {
+        recipe?.with_packages(others).with(name, run)
+    } else {
+        let named = name.map_or_else(|| first.parse(), Ok);
+        let named = named.map_err(|_| MakeError::Unknown {
+            name: first.clone(),
+            hint: "that is no name of a Debian package".to_owned(),
+        })?;
+        Recipe::plain(named, packages, run)
+    };
+    debian::make(&recipe, base.as_ref(), out)
+}
+
+/// The name by which [`from_debian`] makes a language, when a recipe of ours is for it.
+pub fn recipe_of(language: &str) -> Option<Language> {
+    let named = recipe::builtin_for(language).and_then(Result::ok);
+    let recipe = named.or_else(|| recipe::providing(language))?;
+    Some(recipe.language)
+}
+
+/// Makes the package that a recipe describes (its folder, or the `recipe.toml`) into the
+/// directory `out`.
+pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
+    debian::make(&Recipe::read(path)?, base, out)
+}
+
+/// The base that a package file is, or that a `pkg-info.json` describes.
+pub fn read_base(path: &Path) -> Result<Base, MakeError> {
+    let wrong = |reason: String| MakeError::Base {
+        path: path.to_owned(),
+        reason,
+    };
+    let info = if path.extension().is_some_and(|end| end == "json") {
+        let bytes = super::files::read_bounded(path, super::info::MAX_INFO_BYTES);
+        let bytes = bytes.map_err(|error| wrong(crate::error::chain(&error)))?;
+        PackageInfo::parse(&bytes)?
+    } else {
+        super::archive::read_info(path)?.0
+    };
+    Base::of(&info).ok_or_else(|| wrong("it does not say what it was made of".to_owned()))
 }
 
 fn draft(name: &Language, program: Option<&Path>) -> Result<Draft, MakeError> {

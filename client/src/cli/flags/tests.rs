@@ -185,14 +185,16 @@ fn the_help_of_package_is_this() {
     Usage: piston package [OPTIONS] <COMMAND>
 
     Commands:
-      list       List what is installed [alias: ls]
-      install    Install a package from a repository, with what it depends on
-      remove     Remove a package [alias: rm]
-      info       Show a package: what it runs, what it is made of, who needs it
-      upload     Install a package file
-      from-host  Make a package of what the daemon's own machine has
-      gc         Remove dependencies that nothing needs any more
-      help       Print this message or the help of the given subcommand(s)
+      list         List what is installed [alias: ls]
+      install      Install a package from a repository, with what it depends on
+      remove       Remove a package [alias: rm]
+      info         Show a package: what it runs, what it is made of, who needs it
+      upload       Install a package file
+      from-host    Make a package of what the daemon's own machine has
+      from-debian  Make a package of what Debian has packaged
+      build        Make what a recipe describes
+      gc           Remove dependencies that nothing needs any more
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help
@@ -236,6 +238,8 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["package", "install"][..],
         &["package", "remove"],
         &["package", "from-host"],
+        &["package", "from-debian"],
+        &["package", "build"],
         &["repo", "add"],
         &["repo", "packages"],
         &["job", "kill"],

@@ -67,11 +67,17 @@ fn a_missing_language_gets_the_likeliest_advice_first() {
     insta::assert_snapshot!(text(&["python"], &[], None), @"
     language `python` is not installed
     make it of what this machine has: `piston package from-host python --install`
+    make it of what Debian has packaged: `piston package from-debian python`
+    ");
+    insta::assert_snapshot!(text(&["js"], &[], None), @"
+    language `js` is not installed
+    make it of what Debian has packaged: `piston package from-debian javascript`
     ");
     insta::assert_snapshot!(text(&["c++"], &[], Some("gcc")), @"
     language `c++` is not installed
     install it: `piston package install gcc`
     make it of what this machine has: `piston package from-host gcc --install`
+    make it of what Debian has packaged: `piston package from-debian gcc`
     ");
     insta::assert_snapshot!(text(&["cobol"], &[], None), @"
     language `cobol` is not installed

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use piston_fs::image::pack::PackError;
 
 use super::super::archive::ArchiveError;
+use super::super::info::InfoError;
+use super::debian::DebianError;
 use super::elf::ElfError;
 
 /// Why a package can't be made.
@@ -68,6 +70,28 @@ pub enum MakeError {
         /// Why.
         reason: &'static str,
     },
+    /// A recipe can't be read or followed.
+    #[error("{recipe} is refused: {reason}")]
+    Recipe {
+        /// Which recipe.
+        recipe: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file that was named as the base is none.
+    #[error("{path} is no base package made of a distribution's packages: {reason}")]
+    Base {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// What was made is nothing that could be installed.
+    #[error(transparent)]
+    Info(#[from] InfoError),
+    /// Debian's packages.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
     /// The package file can't be written.
     #[error("cannot write {path}")]
     Write {

@@ -200,7 +200,7 @@ fn ask<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Result<(String, String), 
 
 /// The leading dotted numbers of a version as semver: `12` is 12.0.0, `5.2.15(1)-release` is
 /// 5.2.15.
-fn semver(what: &str, text: &str) -> Result<Version, MakeError> {
+pub(super) fn semver(what: &str, text: &str) -> Result<Version, MakeError> {
     let wrong = || MakeError::Version {
         what: what.to_owned(),
         text: text.to_owned(),

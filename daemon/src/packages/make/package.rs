@@ -13,6 +13,7 @@ use piston_fs::image::pack::Compressor;
 use serde_json::{Map, Value, json};
 
 use super::super::archive;
+use super::super::info::{BuiltFrom, PackageInfo};
 use super::Made;
 use super::error::MakeError;
 use super::host::{Host, base};
@@ -34,19 +35,37 @@ pub(super) struct Description {
     /// What its binaries run on.
     pub(super) platform: String,
     /// Exact versions of what its view needs.
-    pub(super) dependencies: BTreeMap<&'static str, Version>,
+    pub(super) dependencies: BTreeMap<String, Version>,
     /// Other names of the language.
     pub(super) aliases: Vec<String>,
     /// Languages and their aliases, when there are several.
-    pub(super) provides: Vec<(&'static str, Vec<&'static str>)>,
+    pub(super) provides: Vec<(String, Vec<String>)>,
     /// What compilation leaves for the run.
-    pub(super) artifacts: Vec<&'static str>,
-    /// Argv that runs a program.
-    pub(super) run: Option<Vec<String>>,
-    /// Script that compiles one.
-    pub(super) compile: Option<String>,
+    pub(super) artifacts: Vec<String>,
+    /// Limits that its jobs need other than the general ones, by the names of package files.
+    pub(super) limits: BTreeMap<String, i64>,
+    /// Runs a program.
+    pub(super) run: Option<Step>,
+    /// Compiles one.
+    pub(super) compile: Option<Step>,
     /// `export NAME=value` lines.
     pub(super) environment: String,
+    /// Packages of a distribution that it was made of.
+    pub(super) built_from: Option<BuiltFrom>,
+}
+
+/// How a stage is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// By this argv.
+    Command(Vec<String>),
+    /// By a script of the package.
+    Script(String),
+}
+
+/// Strings of a table of constants.
+pub(super) fn owned<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
 }
 
 /// Everything about a package before it is written.
@@ -70,15 +89,25 @@ impl Description {
     pub(super) fn new(name: &'static str, version: Version, host: &Host) -> Self {
         let name: Language = name.parse().expect("makers have valid names");
         Self {
-            package: PackageRef::new(name, version),
             platform: host.platform(),
+            ..Self::of(PackageRef::new(name, version))
+        }
+    }
+
+    /// A package of no platform in particular that has nothing but its name.
+    pub(super) fn of(package: PackageRef) -> Self {
+        Self {
+            package,
+            platform: String::new(),
             dependencies: BTreeMap::new(),
             aliases: Vec::new(),
             provides: Vec::new(),
             artifacts: Vec::new(),
+            limits: BTreeMap::new(),
             run: None,
             compile: None,
             environment: String::new(),
+            built_from: None,
         }
     }
 
@@ -88,7 +117,7 @@ impl Description {
         version: Version,
         host: &Host,
     ) -> Result<Self, MakeError> {
-        let dependencies = BTreeMap::from([(base::NAME, host.base_version()?)]);
+        let dependencies = BTreeMap::from([(base::NAME.to_owned(), host.base_version()?)]);
         Ok(Self {
             dependencies,
             ..Self::new(name, version, host)
@@ -118,8 +147,16 @@ impl Description {
         if !self.artifacts.is_empty() {
             set("artifacts", json!(self.artifacts));
         }
-        if let Some(run) = &self.run {
-            set("run", json!({ "command": run }));
+        if !self.limits.is_empty() {
+            set("limit_overrides", json!(self.limits));
+        }
+        for (key, step) in [("run", &self.run), ("compile", &self.compile)] {
+            if let Some(Step::Command(argv)) = step {
+                set(key, json!({ "command": argv }));
+            }
+        }
+        if let Some(built_from) = &self.built_from {
+            set("built_from", json!(built_from));
         }
         Value::Object(info)
     }
@@ -142,14 +179,19 @@ impl Draft {
         tree.write(image_file, COMPRESSOR)?;
         let json = serde_json::to_vec_pretty(&self.description.to_json());
         let json = json.map_err(|error| writing(error.into()))?;
+        // What an installation would refuse is better told here.
+        PackageInfo::parse(&json)?;
         let Description {
+            run,
             compile,
             environment,
             ..
         } = &self.description;
         let mut scripts: Vec<(&str, u32, &[u8])> = Vec::new();
-        if let Some(compile) = compile {
-            scripts.push((archive::COMPILE, 0o755, compile.as_bytes()));
+        for (name, step) in [(archive::RUN, run), (archive::COMPILE, compile)] {
+            if let Some(Step::Script(text)) = step {
+                scripts.push((name, 0o755, text.as_bytes()));
+            }
         }
         if !environment.is_empty() {
             scripts.push((archive::ENVIRONMENT, 0o644, environment.as_bytes()));
@@ -186,7 +228,6 @@ impl Drop for Temporary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::info::PackageInfo;
     use super::*;
 
     fn description() -> Description {
@@ -194,9 +235,18 @@ mod tests {
         let host = Host::read();
         Description {
             aliases: vec!["py".to_owned()],
-            provides: vec![("c", vec!["gcc"]), ("c++", vec!["cpp", "g++"])],
-            artifacts: vec!["a.out"],
-            run: Some(vec!["/usr/bin/python3".to_owned(), "{main}".to_owned()]),
+            provides: vec![
+                ("c".to_owned(), owned(["gcc"])),
+                ("c++".to_owned(), owned(["cpp", "g++"])),
+            ],
+            artifacts: owned(["a.out"]),
+            limits: BTreeMap::from([("run_timeout".to_owned(), 5000)]),
+            run: Some(Step::Command(owned(["/usr/bin/python3", "{main}"]))),
+            built_from: Some(BuiltFrom {
+                distribution: "debian".to_owned(),
+                release: "12.11".to_owned(),
+                packages: BTreeMap::from([("libc6".to_owned(), "2.36-9".to_owned())]),
+            }),
             ..Description::on_base("python", version, &host).expect("a host with a version")
         }
     }
@@ -208,7 +258,9 @@ mod tests {
         let info = PackageInfo::parse(&json).expect("valid metadata");
         assert_eq!(info.package, description.package);
         assert_eq!(info.mount, "/");
-        assert_eq!(info.run, description.run);
+        assert_eq!(info.run.map(Step::Command), description.run);
+        assert_eq!(info.limits, description.limits);
+        assert_eq!(info.built_from, description.built_from);
         assert_eq!(info.aliases, ["py"]);
         assert_eq!(info.artifacts, ["a.out"]);
         let provided: Vec<_> = info
@@ -236,7 +288,15 @@ mod tests {
     fn a_base_package_says_nothing_that_it_has_not() {
         let version = "12.0.0".parse().expect("a version");
         let json = Description::new("base", version, &Host::read()).to_json();
-        for key in ["run", "aliases", "provides", "artifacts"] {
+        for key in [
+            "run",
+            "compile",
+            "aliases",
+            "provides",
+            "artifacts",
+            "limit_overrides",
+            "built_from",
+        ] {
             assert!(json.get(key).is_none(), "{key}");
         }
         assert_eq!(json["author"], AUTHOR);

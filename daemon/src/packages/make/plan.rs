@@ -47,6 +47,11 @@ impl Plan {
         self.items.iter().map(|(path, item)| (path.as_str(), item))
     }
 
+    /// The entry of that path.
+    pub(super) fn item(&self, path: &str) -> Option<&Item> {
+        self.items.get(path)
+    }
+
     /// Whether there is an entry of that path.
     pub(super) fn contains(&self, path: &str) -> bool {
         self.items.contains_key(path)
@@ -89,6 +94,21 @@ impl Plan {
                 executable: false,
             },
         );
+    }
+
+    /// The same, in the place of whatever else was planned there.
+    pub(super) fn replace_bytes(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.items.remove(path);
+        self.bytes(path, bytes);
+    }
+
+    /// Takes out everything whose path, or that of a directory above it, is one of these.
+    pub(super) fn remove(&mut self, which: impl Fn(&str) -> bool) {
+        let above = |path: &str| {
+            let ends = path.match_indices('/').skip(1).map(|(end, _)| end);
+            ends.chain([path.len()]).any(|end| which(&path[..end]))
+        };
+        self.items.retain(|path, _| !above(path));
     }
 
     /// Adds a file of the host, which was last changed at `mtime`.
@@ -219,6 +239,24 @@ mod tests {
         plan.bytes("/usr/lib/x", "upper");
         plan.subtract(&lower);
         assert!(plan.contains("/usr/lib/x"));
+    }
+
+    #[test]
+    fn what_is_removed_goes_with_all_below_it() {
+        let mut plan = Plan::default();
+        for path in ["/usr/share/doc/x/y", "/usr/share/docs", "/usr/share/a.txt"] {
+            plan.bytes(path, "x");
+        }
+        plan.remove(|path| path == "/usr/share/doc" || path == "/usr/share/a.txt");
+        assert_eq!(paths(&plan), ["/usr", "/usr/share", "/usr/share/docs"]);
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_another() {
+        let mut plan = Plan::default();
+        plan.symlink("/etc/os", "x");
+        plan.replace_bytes("/etc/os", "new");
+        assert!(matches!(plan.item("/etc/os"), Some(Item::File { .. })));
     }
 
     #[test]

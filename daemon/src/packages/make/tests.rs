@@ -94,7 +94,18 @@ impl View {
 
 /// The command that a draft runs a program with.
 fn run_of(draft: &Draft) -> String {
-    draft.description.run.as_ref().expect("it runs programs")[0].clone()
+    match draft.description.run.as_ref().expect("it runs programs") {
+        package::Step::Command(argv) => argv[0].clone(),
+        package::Step::Script(text) => panic!("a script: {text}"),
+    }
+}
+
+/// The script that a draft compiles with.
+fn script_of(draft: &Draft) -> String {
+    match draft.description.compile.as_ref().expect("it compiles") {
+        package::Step::Script(text) => text.clone(),
+        package::Step::Command(argv) => panic!("a command: {argv:?}"),
+    }
 }
 
 /// Asserts that nothing private of the host is in a plan, and nothing of its users' directories
@@ -330,7 +341,7 @@ fn gcc_compiles_and_links_c_and_cpp() {
     let (base, gcc) = (drafted("base", None), drafted("gcc", None));
     assert_nothing_private(&gcc.plan, None);
     let view = View::of(&[&base.plan, &gcc.plan]);
-    let compile = gcc.description.compile.as_ref().expect("it compiles");
+    let compile = script_of(&gcc);
     fs::write(view.0.path().join("piston/compile"), compile).expect("written");
     view.write("part.h", "double half(double x);\n");
     view.write(
@@ -365,11 +376,7 @@ fn gcc_compiles_and_links_c_and_cpp() {
 fn a_compile_error_is_the_compilers() {
     let (base, gcc) = (drafted("base", None), drafted("gcc", None));
     let view = View::of(&[&base.plan, &gcc.plan]);
-    fs::write(
-        view.0.path().join("piston/compile"),
-        gcc.description.compile.expect("a script"),
-    )
-    .expect("written");
+    fs::write(view.0.path().join("piston/compile"), script_of(&gcc)).expect("written");
     view.write("main.c", "int main( { }\n");
     let output = view.shell("PISTON_LANGUAGE=c bash /piston/compile main.c");
     assert_eq!(output.status.code(), Some(1));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::super::error::MakeError;
-use super::super::package::{Description, Draft, home};
+use super::super::package::{Description, Draft, Step, home, owned};
 use super::collect::{Collector, Relocation, reading};
 use super::{Host, Needs, ask, base, semver};
 
@@ -46,7 +46,7 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     collector.plan.subtract(&base::plan(host)?);
     let description = Description {
         aliases: vec!["sh".to_owned()],
-        run: Some(vec![run, "{main}".to_owned(), "{args}".to_owned()]),
+        run: Some(Step::Command(owned([&run, "{main}", "{args}"]))),
         ..Description::on_base(NAME, version, host)?
     };
     Ok(Draft {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use self::parts::{BINUTILS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
 use super::super::error::MakeError;
-use super::super::package::{Description, Draft, home};
+use super::super::package::{Description, Draft, Step, home, owned};
 use super::collect::{Collector, reading};
 use super::{Host, Needs, ask, base, semver};
 
@@ -65,10 +65,13 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     collector.plan.directory(&home(NAME, &version));
     collector.plan.subtract(&base::plan(host)?);
     let description = Description {
-        provides: vec![("c", vec!["gcc"]), ("c++", vec!["cpp", "g++"])],
-        artifacts: vec!["a.out"],
-        compile: Some(compile_script(version.semver().major)),
-        run: Some(vec!["/piston/job/a.out".to_owned(), "{args}".to_owned()]),
+        provides: vec![
+            ("c".to_owned(), owned(["gcc"])),
+            ("c++".to_owned(), owned(["cpp", "g++"])),
+        ],
+        artifacts: owned(["a.out"]),
+        compile: Some(Step::Script(compile_script(version.semver().major))),
+        run: Some(Step::Command(owned(["/piston/job/a.out", "{args}"]))),
         ..Description::on_base(NAME, version, host)?
     };
     Ok(Draft {

@@ -6,7 +6,7 @@
 //! package's own directory, which it finds its library from. Installed modules (`site-packages`),
 //! tests, and what needs a screen are left out.
 
-mod bytecode;
+pub(in super::super) mod bytecode;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use piston_client::ids::Version;
 use serde::Deserialize;
 
 use super::super::error::MakeError;
-use super::super::package::{Description, Draft, home};
+use super::super::package::{Description, Draft, Step, home, owned};
 use super::super::plan::Plan;
 use super::collect::{Collector, Relocation};
 use super::{Host, Needs, ask, base};
@@ -96,7 +96,7 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     let description = Description {
         aliases: aliases(answer.major),
         environment: environment(&run),
-        run: Some(vec![run, "{main}".to_owned(), "{args}".to_owned()]),
+        run: Some(Step::Command(owned([&run, "{main}", "{args}"]))),
         ..Description::on_base(NAME, answer.version, host)?
     };
     Ok(Draft {

@@ -32,7 +32,7 @@ struct Module {
 
 /// Adds a `.pyc` file for each planned module; returns the modules that do not compile. Nothing
 /// of the host may be added to the plan afterwards: old interpreters' files hold its time.
-pub(super) fn add(
+pub(in crate::packages::make) fn add(
     plan: &mut Plan,
     interpreter: &Path,
     tag: Option<&str>,

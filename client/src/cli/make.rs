@@ -1,0 +1,151 @@
+//! `piston package from-host`, `from-debian`, `build`: packages that the daemon makes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::fs::File;
+
+use crate::Client;
+use crate::api::MakeRequest;
+
+use super::failure::Failure;
+use super::flags::{Build, FromDebian, FromHost, MakeTo};
+use super::packages::joined;
+use super::render::Screen;
+
+/// The recipe in its folder, and the scripts that may stand beside it.
+const RECIPE: &str = "recipe.toml";
+const SCRIPTS: [&str; 2] = ["run", "compile"];
+
+/// Makes a package of what the daemon's machine has.
+pub(super) async fn from_host(client: &Client, flags: FromHost, screen: &Screen) -> Result<()> {
+    let name = flags.name.to_string();
+    let request = MakeRequest {
+        program: flags.program,
+        ..MakeRequest::host(flags.name)
+    };
+    screen.progress(format!(
+        "making {name} of what the daemon's machine has ..."
+    ));
+    make(client, request, &name, flags.to, screen).await
+}
+
+/// Makes a package of Debian's packages.
+pub(super) async fn from_debian(client: &Client, flags: FromDebian, screen: &Screen) -> Result<()> {
+    let name = flags.packages.join(", ");
+    screen.progress(format!("making {name} of Debian's packages ..."));
+    let file = flags.name.as_ref().map(ToString::to_string);
+    let file = file.or_else(|| flags.packages.first().cloned());
+    let request = MakeRequest {
+        name: flags.name,
+        run: flags.run,
+        ..MakeRequest::debian(flags.packages)
+    };
+    make(client, request, &file.unwrap_or_default(), flags.to, screen).await
+}
+
+/// Makes what a recipe describes.
+pub(super) async fn build(client: &Client, flags: Build, screen: &Screen) -> Result<()> {
+    let files = recipe(&flags.recipe)?;
+    let shown = flags.recipe.display().to_string();
+    screen.progress(format!("building {shown} ..."));
+    let name = flags
+        .recipe
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    make(client, MakeRequest::recipe(files), &name, flags.to, screen).await
+}
+
+/// The files of a recipe: its folder, or the `recipe.toml` itself.
+fn recipe(path: &Path) -> Result<BTreeMap<String, String>> {
+    let unreadable =
+        |path: &Path, error| Failure::new(format!("can't read {}", path.display())).because(error);
+    let file = if path.is_dir() {
+        path.join(RECIPE)
+    } else {
+        path.to_owned()
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        unreadable(&file, error).next(format!("a recipe is a folder with a `{RECIPE}` in it"))
+    })?;
+    let mut files = BTreeMap::from([(RECIPE.to_owned(), text)]);
+    for script in SCRIPTS {
+        let path = file.with_file_name(script);
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            files.insert(script.to_owned(), text);
+        }
+    }
+    Ok(files)
+}
+
+/// Has it made, and installed or written to a file.
+async fn make(
+    client: &Client,
+    request: MakeRequest,
+    name: &str,
+    to: MakeTo,
+    screen: &Screen,
+) -> Result<()> {
+    if let Some(output) = to.output {
+        return make_file(client, &request, name, &output, screen).await;
+    }
+    let reply = client.make(&request).await?;
+    screen.show(&reply, |reply| {
+        let notes = reply.notes.iter().map(|note| format!("note: {note}\n"));
+        let made = joined(&reply.installed, "nothing new");
+        format!("{}made and installed {made}", notes.collect::<String>())
+    })
+}
+
+/// Writes the package file under a name of its own first: nobody takes half a file for a package.
+async fn make_file(
+    client: &Client,
+    request: &MakeRequest,
+    name: &str,
+    output: &Path,
+    screen: &Screen,
+) -> Result<()> {
+    let unwritable =
+        |path: &Path, error| Failure::new(format!("can't write {}", path.display())).because(error);
+    let directory = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if directory {
+        std::fs::create_dir_all(output).map_err(|error| unwritable(output, error))?;
+    }
+    let part = if directory {
+        output.join(format!(".{name}.part"))
+    } else {
+        output.with_added_extension("part")
+    };
+    let mut file = File::create(&part)
+        .await
+        .map_err(|error| unwritable(&part, error))?;
+    let guard = RemoveOnDrop(part);
+    let made = client.make_file(request, &mut file).await?;
+    file.sync_all()
+        .await
+        .map_err(|error| unwritable(&guard.0, error))?;
+    let target = match (directory, made.name) {
+        (true, Some(name)) => output.join(name),
+        (true, None) => output.join(format!("{name}.pkg.tar.gz")),
+        (false, _) => output.to_owned(),
+    };
+    std::fs::rename(&guard.0, &target).map_err(|error| unwritable(&target, error))?;
+    let result = json!({ "file": target, "bytes": made.length });
+    screen.show(&result, |_| {
+        format!("wrote {} ({})", target.display(), made.length)
+    })
+}
+
+/// Takes a half-written file away, unless it was renamed.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        // It is not there when all went well.
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}

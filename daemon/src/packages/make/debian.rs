@@ -1,0 +1,309 @@
+//! Makers that build on Debian's packages: downloaded, checked, unpacked by us, put together.
+//!
+//! The way: `lists` (apt's, checked against their releases) -> `universe` (what is needed) ->
+//! `download` (checked against the lists) -> `deb` (unpacked, hostile entries refused) ->
+//! `assemble` and `scripts` (what dpkg would have left) -> a draft. What every language needs is
+//! a package of its own, `debian-base`: packages of its versions are left out of the others.
+//! Needs no root, runs no program of a package, and changes nothing of the host's.
+
+mod assemble;
+mod base;
+mod compressed;
+mod control;
+mod deb;
+mod download;
+mod error;
+mod lists;
+mod relation;
+mod scripts;
+mod sources;
+mod universe;
+mod version;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use piston_client::ids::{Language, PackageRef, Version};
+
+pub use self::error::DebianError;
+use self::lists::{Apt, List};
+use self::universe::{Chosen, Package, Universe};
+pub(super) use self::version::upstream;
+use super::super::files::AtPath as _;
+use super::super::info::{BuiltFrom, PackageInfo};
+use super::Made;
+use super::error::MakeError;
+use super::host::python::bytecode;
+use super::host::{Host, semver};
+use super::package::{Description, Draft, Step, home, owned};
+use super::plan::Plan;
+use super::recipe::{Recipe, Run};
+
+/// What packages name that is not needed to run programs: how Debian administers a system.
+const NEVER: [&str; 22] = [
+    "adduser",
+    "ca-certificates-java",
+    "cdebconf",
+    "dbus",
+    "debconf",
+    "debconf-2.0",
+    "default-dbus-session-bus",
+    "dpkg",
+    "dpkg-dev",
+    "init-system-helpers",
+    "install-info",
+    "login",
+    "lsb-base",
+    "man-db",
+    "mount",
+    "passwd",
+    "shared-mime-info",
+    "systemd",
+    "sysvinit-utils",
+    "ucf",
+    "udev",
+    "update-inetd",
+];
+
+/// A base package that is there already.
+#[derive(Debug, Clone)]
+pub struct Base {
+    package: PackageRef,
+    holds: BuiltFrom,
+}
+
+impl Base {
+    /// Takes the metadata of a base package that was made here; none when it is another one.
+    pub fn of(info: &PackageInfo) -> Option<Self> {
+        Some(Self {
+            package: info.package.clone(),
+            holds: info.built_from.clone()?,
+        })
+    }
+}
+
+/// Makes the base package that the others stand on.
+pub(super) fn make_base(out: &Path) -> Result<Made, MakeError> {
+    let lists = Apt::default().read()?;
+    let machine = Machine::of(&lists)?;
+    let work = Work::new(out)?;
+    base::draft(&machine, &work)?.write(out)
+}
+
+/// Makes what a recipe says.
+pub(super) fn make(recipe: &Recipe, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
+    let lists = Apt::default().read()?;
+    let machine = Machine::of(&lists)?;
+    let work = Work::new(out)?;
+    machine.draft(recipe, base, &work)?.write(out)
+}
+
+/// What Debian offers this machine.
+struct Machine<'a> {
+    lists: &'a [List],
+    universe: Universe<'a>,
+    distribution: String,
+    release: String,
+    day: u64,
+}
+
+impl<'a> Machine<'a> {
+    fn of(lists: &'a [List]) -> Result<Self, MakeError> {
+        let universe = Universe::of(lists.iter().map(|list| list.text.as_str()));
+        // What every system of the distribution has tells which one it is.
+        let everywhere = universe.closure(&["base-files"], &BTreeSet::from(NEVER))?;
+        let own = &lists[everywhere["base-files"].list].release;
+        let distribution: String = own
+            .origin
+            .to_ascii_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        let siblings = || {
+            lists
+                .iter()
+                .map(|list| &list.release)
+                .filter(|release| release.origin == own.origin)
+        };
+        let versions = siblings().filter_map(|release| release.version.as_deref());
+        let release = versions.max_by(|a, b| version::compare(a, b));
+        Ok(Self {
+            distribution,
+            release: release.unwrap_or_default().to_owned(),
+            day: siblings().map(|release| release.day).max().unwrap_or(0),
+            universe,
+            lists,
+        })
+    }
+
+    /// The base package's name: `debian-base`.
+    fn base_name(&self) -> Result<Language, MakeError> {
+        let name = format!("{}-base", self.distribution);
+        name.parse().map_err(|_| MakeError::Version {
+            what: "the distribution".to_owned(),
+            text: self.distribution.clone(),
+        })
+    }
+
+    /// The base package's version: the release, then the day of the lists, because packages of a
+    /// release are updated.
+    fn base_version(&self) -> Result<Version, MakeError> {
+        let release = semver("the distribution", &format!("0{}", self.release))?;
+        let release = release.semver();
+        let text = format!("{}.{}.{}", release.major, release.minor, self.day);
+        text.parse().map_err(|_| MakeError::Version {
+            what: "the distribution".to_owned(),
+            text,
+        })
+    }
+
+    /// The base that is there, when it is of this distribution's release.
+    fn fitting<'b>(&self, base: Option<&'b Base>) -> Result<Option<&'b Base>, MakeError> {
+        let (name, own) = (self.base_name()?, self.base_version()?);
+        Ok(base.filter(|base| {
+            base.package.language == name
+                && base.package.version.semver().major == own.semver().major
+        }))
+    }
+
+    fn draft(&self, recipe: &Recipe, base: Option<&Base>, work: &Work) -> Result<Draft, MakeError> {
+        let wanted: Vec<&str> = recipe.debian.packages.iter().map(String::as_str).collect();
+        let without: BTreeSet<&str> = recipe.debian.without.iter().map(String::as_str).collect();
+        let without = without.into_iter().chain(NEVER).collect();
+        let chosen = self.universe.closure(&wanted, &without)?;
+        let version = recipe.version(&chosen.iter().map(|(n, p)| (*n, p.version)).collect())?;
+        let (below, base) = match self.fitting(base)? {
+            Some(base) => (base.holds.packages.clone(), base.package.version.clone()),
+            None => (
+                versions(&base::chosen(&self.universe)?),
+                self.base_version()?,
+            ),
+        };
+        let own = chosen
+            .into_iter()
+            .filter(|(name, package)| below.get(*name).is_none_or(|v| v != package.version))
+            .collect();
+        let package = PackageRef::new(recipe.language.clone(), version);
+        let (mut plan, mut notes) = self.plan(&own, work)?;
+        recipe.finish(&mut plan);
+        compile_python(&mut plan, &mut notes)?;
+        plan.directory(&home(package.language.as_str(), &package.version));
+        let mut description = recipe.describe(package);
+        self.fill(&mut description, &own);
+        if recipe.run == Run::Guessed {
+            description.run = guessed_run(&plan, &wanted);
+            notes.extend(description.run.as_ref().map(guessed_note));
+        }
+        let exact = BTreeMap::from([(self.base_name()?.to_string(), base)]);
+        description.dependencies = exact;
+        Ok(Draft {
+            description,
+            plan,
+            notes,
+        })
+    }
+
+    fn fill(&self, description: &mut Description, own: &Chosen<'_>) {
+        description.platform = format!("{}-{}", self.distribution, std::env::consts::ARCH);
+        description.built_from = Some(BuiltFrom {
+            distribution: self.distribution.clone(),
+            release: self.release.clone(),
+            packages: versions(own),
+        });
+    }
+
+    /// Downloads and unpacks packages, and puts them together.
+    fn plan(&self, packages: &Chosen<'_>, work: &Work) -> Result<(Plan, Vec<String>), MakeError> {
+        let files = download::all(packages.values(), self.lists, &work.downloads)?;
+        let mut spool = deb::Spool::new(work.spool.clone());
+        let mut unpacked = Vec::new();
+        for (name, file) in files {
+            let contents = deb::unpack(&name, &file, &mut spool, &assemble::wanted)?;
+            // Its space may be needed.
+            fs::remove_file(&file)
+                .at("remove", &file)
+                .map_err(DebianError::from)?;
+            unpacked.push((name, contents));
+        }
+        let mut plan = assemble::plan(&unpacked)?;
+        let notes = scripts::apply(&mut plan, &unpacked);
+        Ok((plan, notes))
+    }
+}
+
+fn versions(chosen: &Chosen<'_>) -> BTreeMap<String, String> {
+    let version = |package: &Package<'_>| (package.name.to_owned(), package.version.to_owned());
+    chosen.values().map(version).collect()
+}
+
+/// A program that is called as one of the packages runs the file it is given, as most do.
+fn guessed_run(plan: &Plan, packages: &[&str]) -> Option<Step> {
+    let places = packages
+        .iter()
+        .flat_map(|name| ["bin", "games"].map(|folder| format!("/usr/{folder}/{name}")));
+    let program = places.into_iter().find(|path| plan.contains(path))?;
+    Some(Step::Command(owned([&program, "{main}", "{args}"])))
+}
+
+fn guessed_note(step: &Step) -> String {
+    let program = match step {
+        Step::Command(argv) => argv.first().map_or("", String::as_str),
+        Step::Script(_) => "",
+    };
+    format!("no recipe says how it runs programs: it runs them with {program}")
+}
+
+/// Bytecode for Python's modules, where this machine has an interpreter of that version: imports
+/// without it take half a second. No interpreter of a package is run for it.
+fn compile_python(plan: &mut Plan, notes: &mut Vec<String>) -> Result<(), MakeError> {
+    let libraries: BTreeSet<String> = plan
+        .items()
+        .filter_map(|(path, _)| path.strip_prefix("/usr/lib/python3."))
+        .filter_map(|rest| rest.strip_suffix("/os.py").map(ToOwned::to_owned))
+        .collect();
+    let Some(minor) = libraries.first() else {
+        return Ok(());
+    };
+    let needs = super::host::python::NEEDS;
+    let name = format!("python3.{minor}");
+    let Ok(interpreter) = Host::read().program(Some(Path::new(&name)), &needs) else {
+        notes.push(format!(
+            "this machine has no {name}: the package has no bytecode, and imports take longer"
+        ));
+        return Ok(());
+    };
+    let failed = bytecode::add(plan, &interpreter, Some(&format!("cpython-3{minor}")))?;
+    let note = |module| format!("{module} does not compile: it has no .pyc");
+    notes.extend(failed.into_iter().map(note));
+    Ok(())
+}
+
+/// A directory for what is downloaded and unpacked; gone when this is dropped.
+struct Work {
+    directory: PathBuf,
+    downloads: PathBuf,
+    spool: PathBuf,
+}
+
+impl Work {
+    fn new(out: &Path) -> Result<Self, DebianError> {
+        let directory = out.join(format!(".piston-debian-{}", std::process::id()));
+        let (downloads, spool) = (directory.join("downloads"), directory.join("spool"));
+        for directory in [out, &directory, &downloads, &spool] {
+            fs::create_dir_all(directory).at("create", directory)?;
+        }
+        Ok(Self {
+            directory,
+            downloads,
+            spool,
+        })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What can't be removed says nothing about what was made.
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}

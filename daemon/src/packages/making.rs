@@ -1,0 +1,271 @@
+//! Makers in a limited child: what to make, its base when that is missing, what came of it.
+//!
+//! The child is this program's own `make`, with limits and a time bound: it reads whatever the host
+//! has and unpacks what strangers have packed. Invariants: it ends with whoever waits for it, with all
+//! that it started; only a file of its own directory is taken. Knows no HTTP.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use piston_client::api::InstallReply;
+use piston_client::ids::{Language, PackageRef};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use super::Packages;
+use super::data::Staging;
+use super::error::PackagesError;
+use super::files::AtPath as _;
+use super::make::{Base, DEBIAN_BASE};
+use super::resolve::ResolveError;
+
+/// What is kept of what the child says.
+const MAX_WORDS: u64 = 64 * 1024;
+/// How the child begins a line about what it left out.
+const NOTE: &str = "note: ";
+/// The files that a recipe may consist of.
+pub const RECIPE_FILES: [&str; 3] = ["recipe.toml", "run", "compile"];
+
+/// What to make a package from.
+#[derive(Debug, Clone)]
+pub enum Making {
+    /// What the host has.
+    Host {
+        /// The language.
+        name: Language,
+        /// The program to start from.
+        program: Option<String>,
+    },
+    /// Debian's packages.
+    Debian {
+        /// A language with a recipe of ours, or names of packages.
+        packages: Vec<String>,
+        /// What to call it.
+        name: Option<Language>,
+        /// Argv that runs a program, as words.
+        run: Option<String>,
+    },
+    /// A recipe: its files by name, of [`RECIPE_FILES`].
+    Recipe(BTreeMap<String, String>),
+}
+
+/// A package file in a directory of its own.
+#[derive(Debug)]
+pub struct MadeFile {
+    /// The file.
+    pub file: PathBuf,
+    /// What was left out, a sentence each.
+    pub notes: Vec<String>,
+    staging: Arc<Staging>,
+}
+
+impl Making {
+    /// What others of its kind depend on.
+    fn base(&self) -> Self {
+        let base: Result<Language, _> = DEBIAN_BASE.parse();
+        match (self, base) {
+            (Self::Host { .. }, Ok(name)) => Self::Host {
+                name,
+                program: None,
+            },
+            _ => Self::Debian {
+                packages: vec![DEBIAN_BASE.to_owned()],
+                name: None,
+                run: None,
+            },
+        }
+    }
+
+    fn is_base(&self) -> bool {
+        match self {
+            Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
+            Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
+            Self::Recipe(_) => false,
+        }
+    }
+
+    /// What it is called in a message.
+    fn subject(&self) -> &str {
+        match self {
+            Self::Host { name, .. } => name.as_str(),
+            Self::Debian { packages, .. } => packages.first().map_or("nothing", String::as_str),
+            Self::Recipe(_) => "the recipe",
+        }
+    }
+
+    /// The child's arguments: which maker, and what for. Writes the files that it will read.
+    fn arguments(&self, staging: &Path) -> Result<(&'static str, Vec<OsString>), PackagesError> {
+        let mut rest: Vec<OsString> = Vec::new();
+        match self {
+            Self::Host { name, program } => {
+                if let Some(program) = program {
+                    rest.extend(["--program".into(), program.into()]);
+                }
+                rest.extend(["--".into(), name.as_str().into()]);
+                Ok(("host", rest))
+            }
+            Self::Debian {
+                packages,
+                name,
+                run,
+            } => {
+                if let Some(name) = name {
+                    rest.extend(["--name".into(), name.as_str().into()]);
+                }
+                if let Some(run) = run {
+                    rest.extend(["--run".into(), run.into()]);
+                }
+                rest.push("--".into());
+                rest.extend(packages.iter().map(OsString::from));
+                Ok(("debian", rest))
+            }
+            Self::Recipe(files) => {
+                let folder = staging.join("recipe");
+                std::fs::create_dir(&folder).at("create", &folder)?;
+                for name in RECIPE_FILES {
+                    if let Some(text) = files.get(name) {
+                        let file = folder.join(name);
+                        std::fs::write(&file, text).at("write", &file)?;
+                    }
+                }
+                Ok(("recipe", vec!["--".into(), folder.into()]))
+            }
+        }
+    }
+}
+
+impl Packages {
+    /// Makes a package file; it is removed when it is dropped.
+    pub async fn make(&self, what: &Making, time: Duration) -> Result<MadeFile, PackagesError> {
+        let staging = Arc::new(self.staging()?);
+        let (maker, rest) = what.arguments(&staging.path)?;
+        let mut arguments: Vec<OsString> = ["make", maker, "--limited", "--output"]
+            .map(OsString::from)
+            .to_vec();
+        arguments.push(staging.path.clone().into());
+        if !matches!(what, Making::Host { .. })
+            && !what.is_base()
+            && let Some(base) = self.installed_base(&staging.path)?
+        {
+            arguments.extend(["--base".into(), base.into()]);
+        }
+        arguments.extend(rest);
+        let (out, err) = Child::run(what.subject(), &arguments, time).await?;
+        let file = PathBuf::from(out.trim());
+        // The child said where; nothing outside its directory is taken, whatever it says.
+        if file.parent() != Some(&*staging.path) {
+            let text = format!("the maker said `{}`", out.trim());
+            return Err(PackagesError::Internal(text));
+        }
+        let notes = err.lines().filter_map(|line| line.strip_prefix(NOTE));
+        Ok(MadeFile {
+            file,
+            notes: notes.map(ToOwned::to_owned).collect(),
+            staging,
+        })
+    }
+
+    /// Installs what was made, with its base when that is not there; the answer is what was
+    /// installed, dependencies first.
+    pub async fn install_made(
+        &self,
+        made: MadeFile,
+        what: &Making,
+        time: Duration,
+    ) -> Result<Vec<InstallReply>, PackagesError> {
+        // The same file under a second name: installing takes the first one away.
+        let again = made.staging.path.join("again");
+        std::fs::hard_link(&made.file, &again).at("link", &again)?;
+        match self.install_file(made.file.clone(), true).await {
+            Err(PackagesError::Resolve(reason))
+                if matches!(*reason, ResolveError::Missing { .. }) && !what.is_base() =>
+            {
+                let base = self.make(&what.base(), time).await?;
+                let below = self.install_file(base.file.clone(), false).await?;
+                Ok(vec![below, self.install_file(again, true).await?])
+            }
+            done => Ok(vec![done?]),
+        }
+    }
+
+    /// The metadata of the newest base package made of a distribution's packages, as a file.
+    fn installed_base(&self, staging: &Path) -> Result<Option<PathBuf>, PackagesError> {
+        let slots = self.state.registry.all();
+        let bases = slots.iter().filter(|slot| {
+            slot.installed.run.is_none()
+                && Base::of(&slot.info).is_some()
+                && slot.record.package.language.as_str().ends_with("-base")
+        });
+        let key = |package: &PackageRef| package.version.clone();
+        let Some(newest) = bases.max_by_key(|slot| key(&slot.record.package)) else {
+            return Ok(None);
+        };
+        let file = staging.join("base.json");
+        std::fs::write(&file, &newest.record.info).at("write", &file)?;
+        Ok(Some(file))
+    }
+}
+
+/// The child's process group, killed on drop with all that it started.
+struct Child(Option<Pid>);
+
+impl Child {
+    /// Runs it to its end; what it printed to its two outputs.
+    async fn run(
+        subject: &str,
+        arguments: &[OsString],
+        time: Duration,
+    ) -> Result<(String, String), PackagesError> {
+        let internal = |error: std::io::Error| PackagesError::Internal(error.to_string());
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().map_err(internal)?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let _group = Self(id.map(Pid::from_raw));
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let all = async { tokio::join!(words(out), words(err), child.wait()) };
+        let Ok((out, err, status)) = tokio::time::timeout(time, all).await else {
+            let text = format!("making {subject} took longer than {} s", time.as_secs());
+            return Err(PackagesError::CannotMake(text));
+        };
+        if status.map_err(internal)?.success() {
+            return Ok((out, err));
+        }
+        let reason = err.trim().trim_start_matches("error: ");
+        Err(PackagesError::CannotMake(match reason {
+            "" => format!("the maker of {subject} died without a word"),
+            reason => reason.to_owned(),
+        }))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Mostly it is gone already.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The first words of a stream; the rest is read and forgotten, so that nobody blocks on it.
+async fn words(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        // What was read before an error is worth as much.
+        drop((&mut stream).take(MAX_WORDS).read_to_end(&mut bytes).await);
+        drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
