@@ -9,6 +9,7 @@ use super::{CacheLevel, StageLimits};
 
 /// One entry of `GET /packages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstalledPackage {
     /// Its name.
     pub language: Language,
@@ -54,6 +55,7 @@ pub struct InstalledPackage {
 /// Body of `PATCH /packages/{package}/{version}`: what the operator sets for a package. It wins over
 /// the configuration and over what the package says, and goes with the package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PackagePatch {
     /// Cache level of jobs that say none.
@@ -83,6 +85,22 @@ impl<T> Change<T> {
     }
 }
 
+/// A value, or null.
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Change<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Change_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        <Option<T>>::json_schema(generator)
+    }
+}
+
 impl<T: Serialize> Serialize for Change<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -101,6 +119,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
 
 /// One entry of `GET /runtimes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Runtime {
     /// The language.
     pub language: Language,
@@ -119,6 +138,7 @@ pub struct Runtime {
 
 /// Whether an installation did something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InstallState {
     /// It is new (201).
@@ -129,6 +149,7 @@ pub enum InstallState {
 
 /// Reply of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstallReply {
     /// The package that was asked for.
     pub package: PackageRef,
@@ -140,6 +161,7 @@ pub struct InstallReply {
 
 /// Reply of `DELETE /packages/{package}/{version}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UninstallReply {
     /// What was removed, dependents first.
     pub removed: Vec<PackageRef>,
@@ -147,6 +169,7 @@ pub struct UninstallReply {
 
 /// Body of `POST /make`: make packages from what the daemon's host has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MakeRequest {
     /// What to make it from.
@@ -181,6 +204,7 @@ fn yes() -> bool {
 
 /// A source that packages are made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MakeKind {
     /// The interpreters and libraries of the daemon's host.
@@ -189,6 +213,7 @@ pub enum MakeKind {
 
 /// Reply of `POST /make`, which installs what it made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MakeReply {
     /// The package that was asked for.
     pub package: PackageRef,

@@ -14,9 +14,9 @@ use piston_client::units::Bytes;
 use super::app::App;
 use super::body::{self, Json, Params};
 use super::edge::Peer;
-use super::reply::{self, Reply};
-use super::stream::{self, Form, Manner};
+use super::stream::{self, Form, Manner, Told};
 use super::told::Words;
+use crate::error::Error;
 use crate::job::outcome::StageOutcome;
 use crate::job::{self, Outcome, request};
 
@@ -27,7 +27,7 @@ pub(super) async fn execute(
     peer: Peer,
     headers: HeaderMap,
     Json(wire): Json<ExecuteRequest>,
-) -> Reply {
+) -> Result<Told<ExecuteResponse>, Error> {
     let (package, range) = (body::id(&package)?, body::range(&version)?);
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
@@ -36,7 +36,7 @@ pub(super) async fn execute(
     let permit = peer.job(&app)?;
     let Some(form) = Form::asked(&headers) else {
         let outcome = engine.runner.run(request).await?;
-        return reply::json(&response(outcome, encoding));
+        return Ok(Told::Whole(Json(response(outcome, encoding))));
     };
     let job = move |app: Arc<App>, live| async move {
         let _permit = permit;
