@@ -100,7 +100,7 @@ impl App {
         &self.quotas
     }
 
-    /// The OpenAPI document, made when it is first asked for.
+    /// The `OpenAPI` document, made when it is first asked for.
     pub(super) fn document(&self, make: impl FnOnce() -> Bytes) -> Bytes {
         self.document.get_or_init(make).clone()
     }

@@ -1,4 +1,4 @@
-//! The OpenAPI document of v3, made of the table in [`super::route`] and of what the handlers take
+//! The `OpenAPI` document of v3, made of the table in [`super::route`] and of what the handlers take
 //! and give.
 //!
 //! Invariant: nothing is said twice. Paths, methods and roles are the table's; bodies, parameters

@@ -1,6 +1,6 @@
 //! The one table of v3 operations: where each is, who may ask for it, what answers.
 //!
-//! Routing, 404, 405 with `Allow`, the roles and the OpenAPI document come from it.
+//! Routing, 404, 405 with `Allow`, the roles and the `OpenAPI` document come from it.
 
 use std::sync::Arc;
 
