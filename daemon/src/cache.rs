@@ -60,6 +60,17 @@ pub struct Settings {
     pub memory: Bytes,
 }
 
+impl Settings {
+    /// The part of the memory that is for replies to requests that come again, which are not kept
+    /// here.
+    pub fn repeats(&self) -> Bytes {
+        match self.size.0 {
+            0 => Bytes(0),
+            _ => Bytes(self.memory.0 / 8),
+        }
+    }
+}
+
 /// How jobs that could be cached fared since the daemon's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -127,7 +138,7 @@ impl Cache {
         let cache = Self {
             settings,
             shelf,
-            hot: Hot::new(Bytes(settings.memory.0 / 2)),
+            hot: Hot::new(Bytes(settings.memory.0 / 2 - settings.repeats().0)),
             writer,
             flights: Arc::default(),
             counters: Mutex::default(),

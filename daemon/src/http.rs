@@ -30,6 +30,7 @@ mod openapi;
 mod pace;
 pub mod packages;
 mod quota;
+pub mod repeat;
 pub mod reply;
 pub mod repos;
 pub mod route;

@@ -19,6 +19,7 @@
 //!
 //! What this does not do: HTTP.
 
+mod again;
 pub mod batch;
 pub mod command;
 pub mod input;
@@ -45,6 +46,7 @@ use crate::cache::flight::{Leader, Seat};
 use crate::cache::key::{Key, Keys};
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
+pub use again::Again;
 use input::Input;
 use live::{Event, Live};
 use outcome::{StageOutcome, Verdict};
@@ -106,6 +108,9 @@ pub struct Outcome {
     pub cache: api::CacheOutcome,
     /// What the daemon's own steps took.
     pub timings: Timings,
+    /// What to ask the cache for when the same request comes again; only of whole results that came
+    /// out of it.
+    pub again: Option<Again>,
 }
 
 /// What the daemon's own steps took.
@@ -235,11 +240,14 @@ impl Runner {
         keys: Keys,
         live: Option<&Live>,
     ) -> Option<Outcome> {
-        let lasts = request.installed().time_to_live;
-        let kept = self.cache.find(keys.result?, lasts).await?;
+        let (key, lasts) = (keys.result?, request.installed().time_to_live);
+        let kept = self.cache.find(key, lasts).await?;
         self.cache
             .count(request.package(), api::CacheOutcome::Output);
-        let outcome = Outcome::restored(request, &kept);
+        let outcome = Outcome {
+            again: Some(Again::new(key, request, &kept)),
+            ..Outcome::restored(request, &kept)
+        };
         if let Some(live) = live {
             outcome.tell(live);
         }
@@ -519,6 +527,7 @@ impl Outcome {
             files: Vec::new(),
             cache: api::CacheOutcome::Miss,
             timings: Timings::default(),
+            again: None,
         }
     }
 

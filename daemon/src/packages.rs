@@ -56,7 +56,7 @@ use crate::store::Store;
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
-pub use installed::{CacheRule, CacheRules};
+pub use installed::{CacheRule, CacheRules, Changes};
 use recompress::Recompressor;
 use repo::Repositories;
 use state::{Found, Shown, State};
@@ -167,6 +167,11 @@ impl Packages {
             .iter()
             .map(|slot| (slot.record.package.clone(), slot.installed.time_to_live))
             .collect()
+    }
+
+    /// How often what is installed, or is set for it, changed so far.
+    pub fn changes(&self) -> Changes {
+        self.state.registry.changes()
     }
 
     /// Changes what the operator set for a package; jobs from now on see it.

@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::config::{self, Config, ConfigError, Flags, WithoutSandbox, paths::Host};
 use crate::http::app::{App, Engine};
 use crate::http::listener::{ListenError, Listener};
+use crate::http::repeat::Repeats;
 use crate::job::queue::Queue;
 use crate::job::runners::{Runners, RunnersError};
 use crate::job::{HostNetwork, Runner, Sandboxes};
@@ -241,6 +242,7 @@ async fn engine(
     let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone())
         .with_host_network(host_network(config, &mechanisms));
     Ok(Engine {
+        repeats: Repeats::new(cache.settings().repeats()),
         packages,
         runner,
         cache,

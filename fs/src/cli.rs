@@ -99,7 +99,7 @@ struct Mount {
     /// Where to mount; created when missing
     mountpoint: PathBuf,
     /// Threads that answer the kernel
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=256))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(3..=256))]
     threads: u16,
     /// Block cache in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]

@@ -2,13 +2,14 @@
 //!
 //! The threads that read requests from the kernel do the work themselves as long as one of them
 //! is left to read on; what comes beyond that waits in a queue of its requester, and whoever ends
-//! a job takes the next one, a requester at a time. So there is no handing over where there is no
-//! crowd, and in a crowd each requester gets the same share, however much it asks for.
+//! a step takes the next one, a requester at a time. So there is no handing over where there is no
+//! crowd, and in a crowd each requester gets the same share, however much it asks for, and however
+//! long its jobs are: a task does a block at a time and goes to the end of the line after it.
 //!
 //! Invariants: at most `slots` jobs are under way, those given up not counted; no requester has
-//! more than all slots but one, so that another finds one free at once; at least one reader is not
-//! at work, whatever the jobs do. A job that hangs is given up by the watchdog: its thread is lost
-//! until it comes back by itself, and a spare one takes its place.
+//! more than all slots but one (there are two at least), so that another finds one free at once; at
+//! least one reader is not at work, whatever the jobs do. A job that hangs is given up by the
+//! watchdog: its thread is lost until it comes back by itself, and a spare one takes its place.
 //!
 //! Knows neither FUSE nor files. The tasks answer for themselves.
 
@@ -20,8 +21,17 @@ use std::thread;
 /// Threads that stand in for those that hang, at most.
 const SPARES: usize = 64;
 
-/// Something to do.
-pub(crate) type Task = Box<dyn FnOnce() + Send>;
+/// Something to do, a step at a time; it is not called again after its last.
+pub(crate) type Task = Box<dyn FnMut() -> Step + Send>;
+
+/// How far a task is after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has more to do, when it is its requester's turn again.
+    More,
+    /// That was the last.
+    Last,
+}
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,9 +117,9 @@ impl Drop for Idle<'_> {
 }
 
 impl Crew {
-    /// A crew of so many threads that read requests, at least two.
+    /// A crew of so many threads that read requests, at least three.
     pub(crate) fn new(readers: usize, cores: usize) -> Self {
-        let readers = readers.max(2);
+        let readers = readers.max(3);
         Self {
             readers,
             slots: readers - 1,
@@ -117,6 +127,11 @@ impl Crew {
             state: Mutex::default(),
             calmer: Condvar::new(),
         }
+    }
+
+    /// How many threads have to read requests: all slots can be used, and one reads on.
+    pub(crate) fn readers(&self) -> usize {
+        self.readers
     }
 
     /// Has a task done: here and now, or when its requester's turn comes. To be called by the
@@ -131,7 +146,7 @@ impl Crew {
             self.work(job);
             self.lock().readers_at_work -= 1;
         } else {
-            state.enqueue(job);
+            state.enqueue(job, VecDeque::push_back);
             self.call_spares(state);
         }
     }
@@ -194,23 +209,25 @@ impl Crew {
         }
     }
 
-    /// Does a job, and then others that wait.
+    /// Does a step of a job, and then what comes next: of this one or of others.
     fn work(&self, mut job: Job) {
         loop {
-            let ticket = job.ticket;
             // Tasks contain their panics; this is for what they forgot.
-            drop(catch_unwind(AssertUnwindSafe(job.task)));
-            match self.after(ticket) {
+            let step = catch_unwind(AssertUnwindSafe(&mut job.task));
+            match self.after(job, step.unwrap_or(Step::Last)) {
                 Some(next) => job = next,
                 None => return,
             }
         }
     }
 
-    /// Ends a job; the answer is the next one, unless this one was given up meanwhile.
-    fn after(&self, ticket: Ticket) -> Option<Job> {
+    /// Ends a step of a job; the answer is what to do next, unless this one was given up meanwhile.
+    fn after(&self, job: Job, step: Step) -> Option<Job> {
         let mut state = self.lock();
-        state.stand_up(ticket)?;
+        state.stand_up(job.ticket)?;
+        if step == Step::More {
+            state.enqueue(job, VecDeque::push_front);
+        }
         let next = state.next(self.slots);
         if next.is_none() {
             self.calmer.notify_one();
@@ -227,8 +244,7 @@ impl Crew {
 impl State {
     /// Whether a slot is free, and one that this requester may have.
     fn may_start(&self, who: Requester, slots: usize) -> bool {
-        let share = (slots - 1).max(1);
-        self.seats.len() < slots && self.held.get(&who).is_none_or(|held| *held < share)
+        self.seats.len() < slots && self.held.get(&who).is_none_or(|held| *held < slots - 1)
     }
 
     fn sit(&mut self, job: &Job) {
@@ -247,12 +263,13 @@ impl State {
         Some(())
     }
 
-    fn enqueue(&mut self, job: Job) {
+    /// Has a job wait at one end of its requester's queue.
+    fn enqueue(&mut self, job: Job, at: fn(&mut VecDeque<Job>, Job)) {
         let queue = self.queues.entry(job.who).or_default();
         if queue.is_empty() {
             self.turns.push_back(job.who);
         }
-        queue.push_back(job);
+        at(queue, job);
     }
 
     /// The next job that may start, with its slot.

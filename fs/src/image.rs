@@ -17,6 +17,7 @@ pub mod pack;
 pub mod verify;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -199,7 +200,7 @@ impl Image {
         let (size, content) = self.lengths(record);
         let attributes = self.xattr_set(node).map_or(0, |set| u64::from(set.size));
         Attr {
-            kind: self.kind(record),
+            kind: self.kind_of(record),
             mode: record.permissions(),
             uid: owner(record.user),
             gid: owner(record.group),
@@ -222,6 +223,37 @@ impl Image {
                 let name = self.tables.text(entry.name())?;
                 Some((name, ImageNode(entry.node)))
             })
+    }
+
+    /// Positions of a directory's entries in the table of all; none for anything else.
+    pub(crate) fn entry_range(&self, dir: ImageNode) -> Range<u32> {
+        self.payload(dir, Tag::Directory)
+            .and_then(|position| self.tables.directories.get(position))
+            .map_or(0..0, |directory| {
+                directory.first..directory.first + directory.count
+            })
+    }
+
+    /// The entry at a position of the table of all.
+    pub(crate) fn entry(&self, position: u32) -> (&[u8], ImageNode) {
+        let entry = self.tables.entries[to_usize(position)];
+        let name = self.tables.text(entry.name()).unwrap_or_default();
+        (name, ImageNode(entry.node))
+    }
+
+    /// How many directories come before a directory, breadth first; none for anything else.
+    pub(crate) fn directory(&self, node: ImageNode) -> Option<u32> {
+        let record = self.node(node)?;
+        (record.tag() == Some(Tag::Directory)).then_some(record.payload)
+    }
+
+    /// Kind of a node.
+    ///
+    /// # Panics
+    /// When the node is not one of this image.
+    pub(crate) fn kind(&self, node: ImageNode) -> Kind {
+        let record = self.node(node);
+        self.kind_of(record.expect("Invariant: nodes stay with their image"))
     }
 
     /// Target of a symlink; empty for anything else.
@@ -317,7 +349,7 @@ impl Image {
         self.tables.files.get(self.payload(node, Tag::File)?)
     }
 
-    fn kind(&self, node: &Node) -> Kind {
+    fn kind_of(&self, node: &Node) -> Kind {
         let tag = node.tag().expect("Invariant: kinds are checked at load");
         let rdev = node.payload;
         match tag {

@@ -6,10 +6,11 @@
 mod flat;
 pub mod memory;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::image::{Image, ImageNode};
-use crate::node::Attr;
+use crate::node::{Attr, Kind};
 use flat::FlatTree;
 
 /// The contents of one layer.
@@ -32,11 +33,18 @@ pub struct Placed {
 
 /// A tree of numbered nodes, 0 its root, that can be merged into a view.
 pub(crate) trait Listing {
-    /// Attributes of a node.
-    fn attr(&self, node: ImageNode) -> Attr;
+    /// Kind of a node.
+    fn kind(&self, node: ImageNode) -> Kind;
 
-    /// Appends the entries of a directory to `out`, sorted by name bytes.
-    fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>);
+    /// Positions of a directory's entries, by name bytes; none for anything else.
+    fn entries(&self, dir: ImageNode) -> Range<u32>;
+
+    /// Name and node of the entry at a position.
+    fn entry(&self, position: u32) -> (&[u8], ImageNode);
+
+    /// How many directories come before a directory, breadth first, entries by name bytes. None
+    /// for anything else, and in a tree that nobody counts because it is small.
+    fn directory(&self, node: ImageNode) -> Option<u32>;
 
     /// Whether its directories say nothing but that they are there, so that another layer's
     /// owner and mode go before theirs.
@@ -69,6 +77,14 @@ impl Contents {
             }
             (Self::Memory(_, mine), Layer::Memory(other)) => Arc::ptr_eq(mine, other),
             (Self::Image(_), Layer::Memory(_)) | (Self::Memory(..), Layer::Image(_)) => false,
+        }
+    }
+
+    /// Attributes of a node.
+    pub(crate) fn attr(&self, node: ImageNode) -> Attr {
+        match self {
+            Self::Image(image) => image.attr(node),
+            Self::Memory(tree, _) => tree.attr(node),
         }
     }
 
@@ -113,17 +129,31 @@ impl Contents {
 }
 
 impl Listing for Contents {
-    fn attr(&self, node: ImageNode) -> Attr {
+    fn kind(&self, node: ImageNode) -> Kind {
         match self {
-            Self::Image(image) => image.attr(node),
-            Self::Memory(tree, _) => tree.attr(node),
+            Self::Image(image) => image.kind(node),
+            Self::Memory(tree, _) => tree.attr(node).kind,
         }
     }
 
-    fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
+    fn entries(&self, dir: ImageNode) -> Range<u32> {
         match self {
-            Self::Image(image) => out.extend(image.entries(dir)),
-            Self::Memory(tree, _) => tree.entries(dir, out),
+            Self::Image(image) => image.entry_range(dir),
+            Self::Memory(tree, _) => tree.entries(dir),
+        }
+    }
+
+    fn entry(&self, position: u32) -> (&[u8], ImageNode) {
+        match self {
+            Self::Image(image) => image.entry(position),
+            Self::Memory(tree, _) => tree.entry(position),
+        }
+    }
+
+    fn directory(&self, node: ImageNode) -> Option<u32> {
+        match self {
+            Self::Image(image) => image.directory(node),
+            Self::Memory(..) => None,
         }
     }
 

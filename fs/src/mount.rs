@@ -48,7 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct MountOptions {
     /// Directory to mount on; created when missing. A stale mount of a dead server is detached.
     pub path: PathBuf,
-    /// Threads that read requests, at least two: one of them reads on whatever the others do.
+    /// Threads that read requests, at least three: one reads on whatever the others do, and of
+    /// those no requester has all.
     pub threads: usize,
     /// Bound of the block cache in bytes.
     pub cache_bytes: usize,
@@ -122,7 +123,7 @@ impl Server {
         let service = Service::new(options);
         mount_device(&path, &device)?;
         let mounted = point::Mounted::find(&path);
-        let config = config(options, SessionACL::All);
+        let config = config(&service, SessionACL::All);
         let fuse = Fuse::new(Arc::clone(&service.desk));
         let session = Session::from_fd(fuse, OwnedFd::from(device), SessionACL::All, config)
             .map_err(|error| {
@@ -137,7 +138,7 @@ impl Server {
     pub fn mount_as_user(options: &MountOptions) -> Result<Self, MountError> {
         let path = point::prepare(&options.path)?;
         let service = Service::new(options);
-        let mut config = config(options, SessionACL::Owner);
+        let mut config = config(&service, SessionACL::Owner);
         config.mount_options = vec![
             MountOption::RO,
             MountOption::NoSuid,
@@ -306,10 +307,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread.spawn(work).map(drop)
 }
 
-fn config(options: &MountOptions, acl: SessionACL) -> Config {
+fn config(service: &Service, acl: SessionACL) -> Config {
     let mut config = Config::default();
     config.acl = acl;
-    config.n_threads = Some(options.threads.max(2));
+    config.n_threads = Some(service.crew.readers());
     config.clone_fd = true;
     config
 }

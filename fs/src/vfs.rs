@@ -25,7 +25,7 @@ mod trail;
 
 pub(crate) use hot::HotList;
 pub(crate) use names::{Change, NameError, ViewPath};
-pub(crate) use read::Scratch;
+pub(crate) use read::{Reading, Scratch};
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::cache::BlockCache;
 use crate::error::FsError;
 use crate::ino::{Ino, Numbers};
-use crate::layer::{Listing as _, Placed};
+use crate::layer::Placed;
 use crate::node::{Attr, Kind};
 use crate::num::to_u64;
 use crate::owners::Owners;
@@ -145,7 +145,6 @@ impl Vfs {
             root: if path.is_root() { Ino::ROOT } else { first },
             parent: parent.ino,
             view: merged.view,
-            sources,
         });
         let change = names.add_view(path, parent, &published);
         self.swap(old.with_view(names, &published));
@@ -232,7 +231,7 @@ impl Vfs {
                 }
             }
             Found::Directory(view, dir) => {
-                let skip = usize::try_from(from.saturating_sub(2)).unwrap_or(usize::MAX);
+                let skip = u32::try_from(from.saturating_sub(2)).unwrap_or(u32::MAX);
                 let mut next = from.max(2);
                 for (name, child) in view.view.list(dir, skip) {
                     next += 1;
@@ -349,10 +348,10 @@ impl Vfs {
 }
 
 /// Merges layers as they are placed.
-fn merge(layers: &[Placed], sources: &[Arc<Source>]) -> Result<view::Merged, PublishError> {
+fn merge(layers: &[Placed], sources: &[Arc<Source>]) -> Result<view::Merged<Source>, PublishError> {
     let placed = layers.iter().zip(sources).map(|(placed, source)| {
         Ok(PlacedListing {
-            listing: &source.contents,
+            listing: Arc::clone(source),
             at: place(&placed.at)?,
         })
     });
@@ -376,10 +375,10 @@ fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
 
 /// What the size of a directory that no image has would be in squashfs, if it was stored in one place: a header for every
 /// 256 entries, 8 bytes and the name for each, and 3 for `.` and `..`.
-fn directory_size(view: &View, dir: view::DirIndex) -> u64 {
-    let info = view.dir(dir);
-    let entries = u64::from(info.entries);
-    3 + 12 * entries.div_ceil(256) + 8 * entries + u64::from(info.name_bytes)
+fn directory_size(view: &View<Source>, dir: view::DirIndex) -> u64 {
+    let sizes = view.list(dir, 0).map(|(name, _)| 8 + to_u64(name.len()));
+    let (entries, bytes) = sizes.fold((0_u64, 0), |(count, sum), size| (count + 1, sum + size));
+    3 + 12 * entries.div_ceil(256) + bytes
 }
 
 /// Nothing behind these locks is left half done by a panic.

@@ -7,9 +7,13 @@
 //! are not seen themselves. The directories on the way to where a layer sits are made up when no
 //! layer brings them. A layer alone at `/` is shown as it is, whiteouts included.
 //!
-//! Invariant: directories are numbered breadth first, 0 the root, and the entries of all
-//! directories lie in that order in one table, sorted by name bytes within each. So a directory
-//! needs to know only where its entries start, and an entry only where its name starts.
+//! Most directories of a view come from one layer alone: such a one has no entries here, it is
+//! listed from its layer's. Only a directory that several layers bring, or that a whiteout leaves
+//! its mark in, has rows of its own, and those say where in which layer an entry is and no name.
+//! So a view takes 20 bytes a directory, and 12 for each entry of those few.
+//!
+//! Invariant: directories are numbered breadth first, 0 the root, subdirectories by name bytes. So
+//! those of one directory stand together, here as in each layer's own count.
 
 mod merge;
 #[cfg(test)]
@@ -17,7 +21,12 @@ mod tests;
 
 pub(crate) use merge::{Merged, PlacedListing, ViewError, merge};
 
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::image::ImageNode;
+use crate::layer::Listing;
 use crate::num::to_usize;
 
 /// A directory of a view.
@@ -47,51 +56,56 @@ pub(crate) enum Child {
     Leaf(LayerNode),
 }
 
-/// What a view knows of one of its directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DirInfo {
-    /// The directory that holds it; the root holds itself.
-    pub(crate) parent: DirIndex,
-    /// The layer's directory that gives owner, mode and attributes; none when it was made up.
-    pub(crate) origin: Option<LayerNode>,
-    /// 2 + subdirectories.
-    pub(crate) nlink: u32,
-    /// Number of entries.
-    pub(crate) entries: u32,
-    /// Bytes of the entries' names.
-    pub(crate) name_bytes: u32,
-}
-
-/// Marks "no layer" in [`DirRow`] and "a directory of the view" in [`EntryRow`].
+/// Marks "no layer" in [`DirRow`] and [`EntryRow`].
 const NO_LAYER: u32 = u32::MAX;
+
+/// Marks "no directory" in [`EntryRow`].
+const NO_DIRECTORY: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct DirRow {
-    parent: u32,
-    /// Its own row in the entry table, for its name; unused for the root.
-    entry: u32,
-    first: u32,
-    nlink: u32,
+    /// The layer's directory that gives owner, mode and attributes, if one does.
     layer: u32,
     node: u32,
+    /// The first of its subdirectories, or where it would be.
+    first: u32,
+    rows: Rows,
 }
 
+/// Where a directory's entries are.
+#[derive(Debug, Clone, Copy)]
+enum Rows {
+    /// They are those of the layer's directory, whose first subdirectory has this place among the
+    /// directories of the layer.
+    Shared(u32),
+    /// They are from here on in the view's own rows, to where the next such directory's start.
+    Own(u32),
+}
+
+/// An entry of a directory that has rows of its own.
 #[derive(Debug, Clone, Copy)]
 struct EntryRow {
-    name: u32,
+    /// The layer whose entry it is; none when a directory was made up.
     layer: u32,
-    node: u32,
+    /// Position of the entry in the layer, or of the name among those made up.
+    entry: u32,
+    /// The directory of the view that it leads to; none for anything else.
+    directory: u32,
 }
 
 /// The merged tree.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct View<L> {
+    layers: Box<[Arc<L>]>,
     dirs: Box<[DirRow]>,
+    /// Where the rows of each directory start that has its own, and where the last ends.
+    starts: Box<[u32]>,
     entries: Box<[EntryRow]>,
-    names: Box<[u8]>,
+    /// Names of directories that no layer has.
+    made_up: Box<[Box<[u8]>]>,
 }
 
-impl View {
+impl<L: Listing> View<L> {
     /// Number of directories.
     pub(crate) fn dir_count(&self) -> u32 {
         count(self.dirs.len())
@@ -99,36 +113,63 @@ impl View {
 
     /// Bytes that the tables take.
     pub(crate) fn table_bytes(&self) -> usize {
-        size_of_val(&*self.dirs) + size_of_val(&*self.entries) + self.names.len()
+        let names = self
+            .made_up
+            .iter()
+            .map(|name| size_of_val(name) + name.len());
+        size_of_val(&*self.dirs)
+            + size_of_val(&*self.starts)
+            + size_of_val(&*self.entries)
+            + names.sum::<usize>()
     }
 
-    /// What is known of a directory.
-    pub(crate) fn dir(&self, dir: DirIndex) -> DirInfo {
-        let row = &self.dirs[to_usize(dir.0)];
-        let (first, end) = self.range(dir);
-        let name_bytes = self.name_start(end) - self.name_start(first);
-        DirInfo {
-            parent: DirIndex(row.parent),
-            origin: (row.layer != NO_LAYER).then_some(LayerNode {
-                layer: row.layer,
-                node: ImageNode(row.node),
-            }),
-            nlink: row.nlink,
-            entries: count(end - first),
-            name_bytes: count(name_bytes),
+    /// The layers that it was merged from, the lowest first.
+    pub(crate) fn layers(&self) -> &[Arc<L>] {
+        &self.layers
+    }
+
+    /// One of the layers.
+    pub(crate) fn layer(&self, number: u32) -> &Arc<L> {
+        &self.layers[to_usize(number)]
+    }
+
+    /// The layer's directory that gives a directory its owner, mode and attributes; none when it
+    /// was made up.
+    pub(crate) fn origin(&self, dir: DirIndex) -> Option<LayerNode> {
+        let row = self.row(dir);
+        (row.layer != NO_LAYER).then_some(LayerNode {
+            layer: row.layer,
+            node: ImageNode(row.node),
+        })
+    }
+
+    /// The directory that holds a directory; the root holds itself.
+    pub(crate) fn parent(&self, dir: DirIndex) -> DirIndex {
+        let before = self.dirs.partition_point(|row| row.first <= dir.0);
+        match dir {
+            DirIndex::ROOT => dir,
+            _ => DirIndex(count(before.saturating_sub(1))),
         }
+    }
+
+    /// Its links: 2 + subdirectories.
+    pub(crate) fn nlink(&self, dir: DirIndex) -> u32 {
+        let next = self.dirs.get(to_usize(dir.0) + 1);
+        let end = next.map_or(self.dir_count(), |next| next.first);
+        2 + (end - self.row(dir).first)
     }
 
     /// What `name` is in a directory.
     pub(crate) fn find(&self, dir: DirIndex, name: &[u8]) -> Option<Child> {
-        let (first, end) = self.range(dir);
-        let (mut low, mut high) = (first, end);
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.name(middle).cmp(name) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(self.child(middle)),
+        let row = self.row(dir);
+        let Range { mut start, mut end } = self.range(row);
+        while start < end {
+            let middle = start.midpoint(end);
+            let (found, child) = self.entry(row, middle);
+            match found.cmp(name) {
+                Ordering::Less => start = middle + 1,
+                Ordering::Greater => end = middle,
+                Ordering::Equal => return Some(child),
             }
         }
         None
@@ -138,73 +179,91 @@ impl View {
     pub(crate) fn list(
         &self,
         dir: DirIndex,
-        skip: usize,
+        skip: u32,
     ) -> impl Iterator<Item = (&[u8], Child)> + '_ {
-        let (first, end) = self.range(dir);
-        let from = first.saturating_add(skip).min(end);
-        (from..end).map(|entry| (self.name(entry), self.child(entry)))
+        let row = self.row(dir);
+        let Range { start, end } = self.range(row);
+        let from = start.saturating_add(skip).min(end);
+        (from..end).map(|position| self.entry(row, position))
     }
 
-    /// Path of a directory below the view's root, without a leading slash.
+    /// Path of a directory below the view's root, without a leading slash. Slow: for reports.
     pub(crate) fn path(&self, dir: DirIndex) -> String {
         let mut names = Vec::new();
         let mut at = dir;
         while at != DirIndex::ROOT {
-            let row = &self.dirs[to_usize(at.0)];
-            names.push(String::from_utf8_lossy(self.name(to_usize(row.entry))));
-            at = DirIndex(row.parent);
+            let parent = self.parent(at);
+            let mut entries = self.list(parent, 0);
+            let name = entries.find_map(|(name, child)| {
+                (child == Child::Directory(at)).then(|| String::from_utf8_lossy(name))
+            });
+            names.push(name.unwrap_or_default());
+            at = parent;
         }
         names.reverse();
         names.join("/")
     }
 
-    /// Path of some entry that leads to a leaf. Slow (reads the whole table): for reports.
+    /// Path of some entry that leads to a leaf. Slow (reads all directories): for reports.
     pub(crate) fn path_of(&self, leaf: LayerNode) -> Option<String> {
-        let found = |entry: &usize| self.child(*entry) == Child::Leaf(leaf);
-        let entry = (0..self.entries.len().saturating_sub(1)).find(found)?;
-        let dir = self
-            .dirs
-            .partition_point(|row| to_usize(row.first) <= entry)
-            .checked_sub(1)?;
-        let parent = self.path(DirIndex(count(dir)));
-        let name = String::from_utf8_lossy(self.name(entry));
-        Some(if parent.is_empty() {
-            name.into_owned()
-        } else {
-            format!("{parent}/{name}")
+        (0..self.dir_count()).map(DirIndex).find_map(|dir| {
+            let mut entries = self.list(dir, 0);
+            let (name, _) = entries.find(|(_, child)| *child == Child::Leaf(leaf))?;
+            let (parent, name) = (self.path(dir), String::from_utf8_lossy(name));
+            Some(if parent.is_empty() {
+                name.into_owned()
+            } else {
+                format!("{parent}/{name}")
+            })
         })
     }
 
-    /// The rows of a directory's entries: from the first to before the next directory's first.
-    fn range(&self, dir: DirIndex) -> (usize, usize) {
-        let dir = to_usize(dir.0);
-        let first = to_usize(self.dirs[dir].first);
-        let end = match self.dirs.get(dir + 1) {
-            Some(next) => to_usize(next.first),
-            None => self.entries.len() - 1,
-        };
-        (first, end)
+    fn row(&self, dir: DirIndex) -> &DirRow {
+        &self.dirs[to_usize(dir.0)]
     }
 
-    /// Where an entry's name starts; the table ends with a row that only says where the last ends.
-    fn name_start(&self, entry: usize) -> usize {
-        to_usize(self.entries[entry].name)
-    }
-
-    fn name(&self, entry: usize) -> &[u8] {
-        &self.names[self.name_start(entry)..self.name_start(entry + 1)]
-    }
-
-    fn child(&self, entry: usize) -> Child {
-        let row = &self.entries[entry];
-        if row.layer == NO_LAYER {
-            Child::Directory(DirIndex(row.node))
-        } else {
-            Child::Leaf(LayerNode {
-                layer: row.layer,
-                node: ImageNode(row.node),
-            })
+    /// Positions of a directory's entries, in its layer's table or in the view's own.
+    fn range(&self, row: &DirRow) -> Range<u32> {
+        match row.rows {
+            Rows::Shared(_) => self.layer(row.layer).entries(ImageNode(row.node)),
+            Rows::Own(number) => {
+                let number = to_usize(number);
+                self.starts[number]..self.starts[number + 1]
+            }
         }
+    }
+
+    /// The entry of a directory at one of these positions.
+    fn entry(&self, row: &DirRow, position: u32) -> (&[u8], Child) {
+        match row.rows {
+            Rows::Shared(first) => {
+                let layer = self.layer(row.layer);
+                let (name, node) = layer.entry(position);
+                let child = match layer.directory(node) {
+                    Some(place) => Child::Directory(DirIndex(row.first + (place - first))),
+                    None => Child::Leaf(LayerNode {
+                        layer: row.layer,
+                        node,
+                    }),
+                };
+                (name, child)
+            }
+            Rows::Own(_) => self.own_entry(&self.entries[to_usize(position)]),
+        }
+    }
+
+    fn own_entry(&self, row: &EntryRow) -> (&[u8], Child) {
+        let directory = Child::Directory(DirIndex(row.directory));
+        if row.layer == NO_LAYER {
+            return (&self.made_up[to_usize(row.entry)], directory);
+        }
+        let (name, node) = self.layer(row.layer).entry(row.entry);
+        let leaf = Child::Leaf(LayerNode {
+            layer: row.layer,
+            node,
+        });
+        let is_leaf = row.directory == NO_DIRECTORY;
+        (name, if is_leaf { leaf } else { directory })
     }
 }
 

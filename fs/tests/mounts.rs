@@ -11,14 +11,11 @@ mod contents;
 mod counted;
 #[path = "mounts/deadlines.rs"]
 mod deadlines;
-// `cfg(test)` always holds here; it tells clippy that helpers in these modules are test code.
-#[cfg(test)]
-#[path = "mounts/figures.rs"]
-mod figures;
 #[path = "mounts/kernel.rs"]
 mod kernel;
 #[path = "mounts/life.rs"]
 mod life;
+// `cfg(test)` always holds here; it tells clippy that helpers in these modules are test code.
 #[cfg(test)]
 #[path = "mounts/overlay.rs"]
 mod overlay;

@@ -19,6 +19,7 @@ as_root_and_user!(
     a_hit_is_quicker_than_a_miss,
     what_an_operator_sets_for_a_package_holds_until_it_is_taken_back,
     how_output_is_encoded_is_no_part_of_what_is_kept,
+    a_request_that_comes_again_is_answered_by_what_holds_now,
     jobs_that_wait_for_another_ones_compile_hold_no_slot,
 );
 
@@ -139,6 +140,53 @@ fn a_result_is_repeated_only_where_it_was_asked_for(who: Who) {
             );
         }
     }
+}
+
+fn a_request_that_comes_again_is_answered_by_what_holds_now(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let body = json!({"code": "cat /proc/sys/kernel/random/uuid", "cache": "output"});
+    let run = || daemon.execute("bash", &body);
+    // Once for the result, once for the request, and then twice from both.
+    let all = || {
+        let replies = [(); 4].map(|()| run());
+        assert_eq!(replies[0]["cache"], "miss");
+        let hits = replies[1..].iter().map(|reply| {
+            let mut reply = reply.clone();
+            reply["id"].take();
+            reply
+        });
+        let hits: Vec<Value> = hits.collect();
+        assert_eq!(hits[0]["cache"], "output");
+        assert!(hits.iter().all(|hit| *hit == hits[0]), "{hits:?}");
+        assert_eq!(hits[0]["run"], replies[0]["run"]);
+        let mut ids: Vec<&str> = replies.iter().filter_map(|r| r["id"].as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 4, "every job has an id of its own");
+        hits[0]["run"]["stdout"].clone()
+    };
+    let first = all();
+    assert_eq!(usage(&daemon, "/cache")["output_hits"], 3);
+    let purged = daemon.send("DELETE", "/api/v3/cache", &Value::Null);
+    assert!(purged.status < 300, "{purged:?}");
+    let second = all();
+    assert_ne!(first, second, "what was purged is gone");
+    let rules = json!({"runners": [
+        {"language": "bash", "limits": {"run": {"wall_time_ms": 2000}}},
+    ]});
+    assert_eq!(daemon.send("PUT", "/api/v3/runners", &rules).status, 200);
+    let third = all();
+    assert_ne!(
+        second, third,
+        "the operator's rules are part of what a request means"
+    );
+    let found = daemon.get("/api/v3/packages/bash").json();
+    let version = found[0]["version"].as_str().expect("text");
+    let path = format!("/api/v3/packages/bash/{version}");
+    assert!(daemon.send("DELETE", &path, &Value::Null).status < 300);
+    let reply = daemon.send("POST", "/api/v3/packages/bash/*/execute", &body);
+    assert_eq!(reply.status, 404);
 }
 
 fn equal_compiles_at_once_are_done_once_also_when_the_first_client_goes_away(who: Who) {

@@ -139,8 +139,8 @@ fn filesystem(raw: RawFilesystem, cpus: usize, paths: &Paths) -> Result<Filesyst
         threads: number(
             &key("threads"),
             raw.threads,
-            (cpus + 2).clamp(4, 18),
-            (2, 256),
+            (cpus + 1).clamp(3, 17),
+            (3, 256),
         )?,
         cache: size(&key("cache"), raw.cache, Bytes::mib(256), cache)?,
     })

@@ -8,6 +8,7 @@ use piston_client::api::Code;
 use tokio::sync::SetOnce;
 
 use super::quota::Quotas;
+use super::repeat::Repeats;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Error;
@@ -37,6 +38,8 @@ pub struct App {
 /// daemon that starts waits rather than fails.
 #[derive(Debug)]
 pub struct Engine {
+    /// Replies to requests that come again.
+    pub repeats: Repeats,
     /// Packages.
     pub packages: Arc<Packages>,
     /// Jobs.

@@ -3,6 +3,7 @@
 //! Invariant: no body is in memory beyond its bound, whatever its headers claim.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -36,12 +37,25 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
+        let SaysJson(bytes, _) = SaysJson::<T>::from_request(request, app).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A body that says that it is JSON, of a type that it is not read as yet.
+#[derive(Debug)]
+pub struct SaysJson<T>(pub Bytes, pub PhantomData<fn() -> T>);
+
+impl<T> FromRequest<Arc<App>> for SaysJson<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             let text = "the body has to be JSON, with `Content-Type: application/json`";
             return Err(Error::new(Code::UnsupportedMediaType, text));
         }
         let bytes = read(request, app).await?;
-        parse(&bytes).map(Self)
+        Ok(Self(bytes, PhantomData))
     }
 }
 

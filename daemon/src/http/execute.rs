@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
@@ -12,8 +12,10 @@ use piston_client::api::{
 use piston_client::units::Bytes;
 
 use super::app::App;
-use super::body::{self, Json, Params};
+use super::body::{self, Params, SaysJson};
 use super::edge::Peer;
+use super::repeat::Repeat;
+use super::reply;
 use super::stream::{self, Form, Manner, Told};
 use super::told::Words;
 use crate::error::Error;
@@ -26,17 +28,35 @@ pub(super) async fn execute(
     Params((package, version)): Params<(String, String)>,
     peer: Peer,
     headers: HeaderMap,
-    Json(wire): Json<ExecuteRequest>,
+    SaysJson(body, _): SaysJson<ExecuteRequest>,
 ) -> Result<Told<ExecuteResponse>, Error> {
-    let (package, range) = (body::id(&package)?, body::range(&version)?);
     let engine = app.engine().await?;
+    let form = Form::asked(&headers);
+    let repeat = match form {
+        None => Repeat::of(&app, engine, [&package, &version], &body),
+        Some(_) => None,
+    };
+    if let Some(known) = repeat.as_ref().and_then(Repeat::known) {
+        let _permit = peer.job(&app)?;
+        if let Some(reply) = known.reply(engine).await? {
+            return Ok(Told::Written(reply));
+        }
+    }
+    let (package, range) = (body::id(&package)?, body::range(&version)?);
+    let wire: ExecuteRequest = body::parse(&body)?;
+    drop(body);
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     let permit = peer.job(&app)?;
-    let Some(form) = Form::asked(&headers) else {
-        let outcome = engine.runner.run(request).await?;
-        return Ok(Told::Whole(Json(response(outcome, encoding))));
+    let Some(form) = form else {
+        let mut outcome = engine.runner.run(request).await?;
+        let (again, id) = (outcome.again.take(), outcome.id.clone());
+        let json = reply::encoded(&response(outcome, encoding))?;
+        if let (Some(again), Some(repeat)) = (again, repeat) {
+            repeat.remember(again, &id, &json);
+        }
+        return Ok(Told::Written(reply::written(StatusCode::OK, json)));
     };
     let job = move |app: Arc<App>, live| async move {
         let _permit = permit;

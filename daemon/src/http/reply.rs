@@ -88,8 +88,17 @@ pub fn json(body: &impl Serialize) -> Reply {
 
 /// JSON with a status.
 pub fn json_with(status: StatusCode, body: &impl Serialize) -> Reply {
-    let bytes = serde_json::to_vec(body).map_err(|e| Error::caused_by(Code::Internal, &e))?;
-    Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+    Ok(written(status, encoded(body)?))
+}
+
+/// JSON as bytes.
+pub(super) fn encoded(body: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(body).map_err(|e| Error::caused_by(Code::Internal, &e))
+}
+
+/// A status with JSON that is written already.
+pub(super) fn written(status: StatusCode, json: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// An error travels as an extension of its response: only the outermost layer knows the request's

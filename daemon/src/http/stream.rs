@@ -91,6 +91,8 @@ impl Form {
 pub(super) enum Told<T> {
     /// At the end.
     Whole(Json<T>),
+    /// The same, where it is written already.
+    Written(Response),
     /// As it happens.
     Events(Response),
 }
@@ -99,7 +101,7 @@ impl<T: Serialize> IntoResponse for Told<T> {
     fn into_response(self) -> Response {
         match self {
             Self::Whole(reply) => reply.into_response(),
-            Self::Events(response) => response,
+            Self::Written(response) | Self::Events(response) => response,
         }
     }
 }

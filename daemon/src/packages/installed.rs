@@ -247,7 +247,13 @@ struct Inner {
     installed: BTreeMap<PackageRef, Arc<Slot>>,
     retiring: BTreeMap<PackageRef, Arc<Slot>>,
     leases: BTreeMap<PackageRef, usize>,
+    changes: Changes,
 }
+
+/// How often what is installed changed. What was looked up after a count was read, and used while
+/// that is still the count, is what a look-up would give now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes(u64);
 
 impl Registry {
     /// A panic elsewhere leaves the maps whole: every change is one insert or remove.
@@ -268,7 +274,14 @@ impl Registry {
     /// Adds a package, or replaces what is known of it.
     pub(crate) fn insert(&self, slot: Arc<Slot>) {
         let package = slot.record.package.clone();
-        self.lock().installed.insert(package, slot);
+        let mut inner = self.lock();
+        inner.installed.insert(package, slot);
+        inner.changes.0 += 1;
+    }
+
+    /// How often what is installed changed so far.
+    pub(crate) fn changes(&self) -> Changes {
+        self.lock().changes
     }
 
     /// Counts a lease on the best of the installed packages, as `choose` has it.
@@ -298,6 +311,7 @@ impl Registry {
     pub(crate) fn retire(&self, package: &PackageRef) -> Option<Arc<Slot>> {
         let mut inner = self.lock();
         let slot = inner.installed.remove(package)?;
+        inner.changes.0 += 1;
         inner.retiring.insert(package.clone(), Arc::clone(&slot));
         (!inner.leases.contains_key(package)).then_some(slot)
     }

@@ -34,7 +34,26 @@ impl Scene {
     fn submit(&mut self, who: Requester, name: &'static str) {
         self.tickets += 1;
         let tell = self.tell.clone();
-        let task = Box::new(move || tell.send(name).unwrap());
+        let task = Box::new(move || {
+            tell.send(name).unwrap();
+            Step::Last
+        });
+        self.crew.submit(who, Ticket(self.tickets), task);
+    }
+
+    /// The same of a task with several steps, each of which tells a name.
+    fn submit_steps(&mut self, who: Requester, names: &'static [&'static str]) {
+        self.tickets += 1;
+        let tell = self.tell.clone();
+        let mut left = names.iter();
+        let task = Box::new(move || {
+            tell.send(left.next().unwrap()).unwrap();
+            if left.len() > 0 {
+                Step::More
+            } else {
+                Step::Last
+            }
+        });
         self.crew.submit(who, Ticket(self.tickets), task);
     }
 
@@ -48,6 +67,7 @@ impl Scene {
         let task = Box::new(move || {
             tell.send(name).unwrap();
             wait.recv().unwrap_err();
+            Step::Last
         });
         thread::spawn(move || crew.submit(who, ticket, task));
         assert_eq!(self.told.recv().unwrap(), name);
@@ -91,7 +111,8 @@ fn a_requester_never_has_all_slots_and_another_finds_one_free() {
 
 #[test]
 fn requesters_who_wait_take_turns_however_much_one_asks_for() {
-    let mut scene = Scene::new(2);
+    let mut scene = Scene::new(3);
+    let (_, _stays) = scene.block(who(8), "stays");
     let (_, go) = scene.block(who(9), "first");
     for name in ["a1", "a2", "a3"] {
         scene.submit(who(1), name);
@@ -107,17 +128,37 @@ fn requesters_who_wait_take_turns_however_much_one_asks_for() {
 }
 
 #[test]
+fn a_long_task_gives_way_to_others_after_each_step() {
+    let mut scene = Scene::new(3);
+    let (_, _stays) = scene.block(who(8), "stays");
+    let (_, go) = scene.block(who(9), "first");
+    scene.submit_steps(who(1), &["long 1", "long 2", "long 3"]);
+    scene.submit(who(1), "after it");
+    scene.submit(who(2), "b1");
+    scene.submit(who(2), "b2");
+    drop(go);
+    let heard = scene.hear(6);
+    assert_eq!(
+        heard,
+        ["long 1", "b1", "long 2", "b2", "long 3", "after it"]
+    );
+}
+
+#[test]
 fn jobs_that_hang_are_given_up_and_the_others_go_on() {
-    let mut scene = Scene::new(2);
+    let mut scene = Scene::new(3);
     let mut stuck = Vec::new();
     let (ticket, go) = scene.block(who(1), "stuck in a reader");
+    stuck.push(go);
+    let (other, go) = scene.block(who(2), "stuck in another reader");
     stuck.push(go);
     scene.submit(who(1), "after it");
     assert_eq!(scene.waiting(), 1);
     scene.crew.give_up(ticket);
     assert_eq!(scene.hear(1), ["after it"]);
+    scene.crew.give_up(other);
     // No reader may be used any more: the last one has to read on. Spare threads do the work.
-    for name in ["stuck in a spare", "stuck in another"] {
+    for name in ["stuck in a spare", "stuck in another spare"] {
         let (ticket, go) = scene.block(who(1), name);
         stuck.push(go);
         scene.crew.give_up(ticket);
@@ -135,7 +176,7 @@ fn jobs_that_hang_are_given_up_and_the_others_go_on() {
 
 #[test]
 fn a_panicking_task_frees_its_slot() {
-    let mut scene = Scene::new(2);
+    let mut scene = Scene::new(3);
     scene.tickets += 1;
     let task = Box::new(|| panic!("a bug"));
     scene.crew.submit(who(1), Ticket(scene.tickets), task);

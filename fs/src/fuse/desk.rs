@@ -13,11 +13,11 @@ use fuser::{Errno, ReplyData};
 use super::convert::errno;
 use super::pending::{Overdue, Pending, UnderWay};
 use super::requesters::Requesters;
-use crate::crew::Crew;
+use crate::crew::{Crew, Step};
 use crate::error::FsError;
 use crate::ino::Ino;
 use crate::stats::Asked;
-use crate::vfs::{Scratch, Vfs};
+use crate::vfs::{Reading, Scratch, Vfs};
 
 thread_local! {
     /// The buffers of a thread that reads.
@@ -107,24 +107,32 @@ impl Desk {
         let who = self.requesters.of(uid, thread);
         let ticket = under_way.ticket;
         let desk = Arc::clone(self);
-        let read = move || desk.read(&under_way, place);
+        let mut reading = Reading::new(place);
+        let read = move || desk.read(&under_way, &mut reading);
         self.crew.submit(who, ticket, Box::new(read));
     }
 
-    /// Reads what has to be loaded, and answers unless that took too long.
-    fn read(&self, under_way: &UnderWay, (ino, offset, size): (Ino, u64, u32)) {
+    /// Reads the next block of what has to be loaded, and answers after the last one unless that
+    /// took too long.
+    fn read(&self, under_way: &UnderWay, reading: &mut Reading) -> Step {
         if under_way.is_refused() {
-            return;
+            return Step::Last;
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let bytes = self.find_out(ino, |vfs| vfs.read(ino, offset, size, scratch));
+            let bytes = self.find_out(reading.ino(), |vfs| vfs.read_on(reading, scratch));
+            let bytes = match bytes {
+                Ok(None) => return Step::More,
+                Ok(Some(bytes)) => Ok(bytes),
+                Err(errno) => Err(errno),
+            };
             if let Some(reply) = under_way.reply() {
                 match bytes {
                     Ok(bytes) => reply.data(&bytes),
                     Err(errno) => reply.error(errno),
                 }
             }
-        });
+            Step::Last
+        })
     }
 
     fn log(&self, ino: Ino, error: &FsError) {
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_input_output_error_of_its_request_alone() {
         let vfs = Vfs::new(0, Duration::from_mins(1), Owners::of_this_process());
-        let desk = Desk::new(Arc::new(vfs), Arc::new(Crew::new(2, 1)));
+        let desk = Desk::new(Arc::new(vfs), Arc::new(Crew::new(3, 1)));
         let asked = (Asked::Other, Ino::ROOT);
         let answer = desk.ask(asked, |_| -> Result<(), FsError> { panic!("a bug") });
         assert_eq!(answer.unwrap_err().code(), 5);

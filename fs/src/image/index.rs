@@ -2,8 +2,7 @@
 //!
 //! An index holds everything about an image but its files' bytes, in flat tables that are loaded
 //! into memory as they are: 18 bytes a node, 10 bytes and the name for each directory entry, 28
-//! bytes a regular file, 12 bytes a directory, 4 bytes a data block (in memory, a little more for
-//! alignment).
+//! bytes a regular file, 12 bytes a directory, 4 bytes a data block.
 //!
 //! # Format (version 2)
 //!
@@ -27,6 +26,8 @@
 //!
 //! - Node 0 is a directory. A directory other than it is in exactly one directory, and its number
 //!   is above that directory's, so the directories are a tree. All other nodes are in at least one.
+//! - The table of directories is in the order of a walk breadth first, entries by name bytes, and so
+//!   are the directories among the nodes. Views rely on it (`view.rs`).
 //! - The entries of a directory stand together, strictly ascending by the bytes of their names,
 //!   which are legal file names.
 //! - Every number that points into another table, or into the image file, is in range.

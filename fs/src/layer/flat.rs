@@ -15,7 +15,7 @@ use crate::num::{to_u64, to_usize};
 #[derive(Debug)]
 enum FlatNode {
     /// Its entries, as a range of `FlatTree::entries`.
-    Directory(Range<usize>),
+    Directory(Range<u32>),
     File {
         mode: u16,
         bytes: Box<[u8]>,
@@ -39,11 +39,11 @@ impl FlatTree {
         };
         let mut pending = VecDeque::from([(0, &tree.root)]);
         while let Some((index, entries)) = pending.pop_front() {
-            let first = flat.entries.len();
+            let first = count(flat.entries.len());
             for (name, entry) in entries {
                 flat.add(name, entry, &mut pending);
             }
-            flat.nodes[index] = FlatNode::Directory(first..flat.entries.len());
+            flat.nodes[index] = FlatNode::Directory(first..count(flat.entries.len()));
         }
         flat
     }
@@ -67,8 +67,7 @@ impl FlatTree {
             Entry::Symlink(target) => FlatNode::Symlink(target.as_slice().into()),
         };
         self.nodes.push(node);
-        let number = u32::try_from(index).expect("a tree made up in memory has few nodes");
-        self.entries.push((name.into(), ImageNode(number)));
+        self.entries.push((name.into(), ImageNode(count(index))));
     }
 
     fn node(&self, node: ImageNode) -> Option<&FlatNode> {
@@ -77,7 +76,7 @@ impl FlatTree {
 
     /// Number of nodes.
     pub(crate) fn node_count(&self) -> u32 {
-        u32::try_from(self.nodes.len()).expect("checked when the last one was added")
+        count(self.nodes.len())
     }
 
     /// Sum of the file lengths.
@@ -114,12 +113,18 @@ impl FlatTree {
         }
     }
 
-    /// Appends the entries of a directory.
-    pub(crate) fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
-        if let Some(FlatNode::Directory(range)) = self.node(dir) {
-            let entries = &self.entries[range.clone()];
-            out.extend(entries.iter().map(|(name, node)| (&**name, *node)));
+    /// Positions of a directory's entries.
+    pub(crate) fn entries(&self, dir: ImageNode) -> Range<u32> {
+        match self.node(dir) {
+            Some(FlatNode::Directory(range)) => range.clone(),
+            _ => 0..0,
         }
+    }
+
+    /// The entry at a position.
+    pub(crate) fn entry(&self, position: u32) -> (&[u8], ImageNode) {
+        let (name, node) = &self.entries[to_usize(position)];
+        (name, *node)
     }
 
     /// Target of a symlink; empty for anything else.
@@ -139,6 +144,10 @@ impl FlatTree {
     }
 }
 
+fn count(length: usize) -> u32 {
+    u32::try_from(length).expect("a tree made up in memory has few nodes")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,15 +161,17 @@ mod tests {
         assert_eq!(flat.node_count(), 4);
         assert_eq!(flat.content_bytes(), 5);
 
-        let mut root = Vec::new();
-        flat.entries(ImageNode(0), &mut root);
+        let list = |dir| {
+            let positions = flat.entries(dir);
+            positions.map(|at| flat.entry(at)).collect::<Vec<_>>()
+        };
+        let root = list(ImageNode(0));
         let [(b"a", link), (b"b", dir)] = root[..] else {
             panic!("unexpected root {root:?}");
         };
         assert_eq!(flat.symlink(link), b"b/file");
 
-        let mut below = Vec::new();
-        flat.entries(dir, &mut below);
+        let below = list(dir);
         let [(b"file", file)] = below[..] else {
             panic!("unexpected entries {below:?}");
         };

@@ -28,7 +28,7 @@ const HOT_LISTS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) vfs: Arc<Vfs>,
-    crew: Arc<Crew>,
+    pub(super) crew: Arc<Crew>,
     pub(super) desk: Arc<Desk>,
     /// How long a request may take.
     deadline: Duration,

@@ -13,24 +13,48 @@ use super::state::Source;
 use crate::cache::{Block, BlockCache, Miss};
 use crate::error::FsError;
 use crate::image::{BlockRef, Extent, Image, ImageNode};
-use crate::layer::{Contents, Listing as _};
+use crate::ino::Ino;
+use crate::layer::Contents;
 use crate::node::Kind;
 use crate::num::{to_u64, to_usize};
 use crate::stats::Counters;
 
-/// Buffers of one thread, reused from request to request.
+/// Buffer of one thread, reused from request to request: a block that is the answer, or a part.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    /// The answer, when it is not a part of one cached block.
+pub(crate) struct Scratch(Vec<u8>);
+
+/// A request that may take several blocks.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// The file.
+    pub(super) ino: Ino,
+    offset: u64,
+    size: u32,
+    /// What is there so far, when one block is not all.
     answer: Vec<u8>,
-    /// A block that is a part of the answer.
-    block: Vec<u8>,
+}
+
+impl Reading {
+    /// So many bytes of a file from an offset on.
+    pub(crate) fn new((ino, offset, size): (Ino, u64, u32)) -> Self {
+        Self {
+            ino,
+            offset,
+            size,
+            answer: Vec::new(),
+        }
+    }
+
+    /// The file.
+    pub(crate) fn ino(&self) -> Ino {
+        self.ino
+    }
 }
 
 /// Bytes of a file.
 #[derive(Debug)]
 pub(crate) enum Bytes<'a> {
-    /// In the thread's buffer.
+    /// In a buffer.
     Here(&'a [u8]),
     /// A part of a cached block.
     Cached(Block, Range<usize>),
@@ -77,31 +101,27 @@ impl Piece {
 }
 
 impl Reader<'_> {
-    /// Reads `len` bytes from `offset`, fewer at the end of the file.
-    pub(super) fn read<'s>(
+    /// Reads the next block of a request; the answer when that was the last.
+    pub(super) fn read_on<'s>(
         self,
         source: &Arc<Source>,
         node: ImageNode,
-        (offset, len): (u64, u32),
+        reading: &'s mut Reading,
         scratch: &'s mut Scratch,
-    ) -> Result<Bytes<'s>, FsError> {
-        let end = end(source, node, offset, len)?;
+    ) -> Result<Option<Bytes<'s>>, FsError> {
+        let end = end(source, node, reading.offset, reading.size)?;
         match &source.contents {
-            _ if offset >= end => Ok(Bytes::Here(&[])),
-            Contents::Memory(tree, _) => {
-                let bytes = tree.bytes(node).get(range(offset, end)).unwrap_or(&[]);
-                scratch.answer.clear();
-                scratch.answer.extend_from_slice(bytes);
-                Ok(Bytes::Here(&scratch.answer))
-            }
-            Contents::Image(image) => {
+            Contents::Image(image) if reading.offset < end => {
                 let file = ImageFile::new(self, source, image, node);
-                file.read(offset, end, scratch)
+                file.read_on(reading, end, scratch)
+            }
+            Contents::Image(_) | Contents::Memory(..) => {
+                Ok(Some(in_memory(source, node, reading.offset..end, scratch)))
             }
         }
     }
 
-    /// The same when that takes no time: nothing has to be loaded.
+    /// What takes no time: nothing has to be loaded.
     pub(super) fn read_ready<'s>(
         self,
         source: &Arc<Source>,
@@ -116,7 +136,7 @@ impl Reader<'_> {
                 file.read_ready(offset, end)
             }
             Contents::Image(_) | Contents::Memory(..) => {
-                self.read(source, node, (offset, len), scratch).map(Some)
+                Ok(Some(in_memory(source, node, offset..end, scratch)))
             }
         }
     }
@@ -153,6 +173,21 @@ impl Reader<'_> {
     }
 }
 
+/// Bytes that no image holds, or none.
+fn in_memory<'s>(
+    source: &Source,
+    node: ImageNode,
+    wanted: Range<u64>,
+    Scratch(answer): &'s mut Scratch,
+) -> Bytes<'s> {
+    answer.clear();
+    if let Contents::Memory(tree, _) = &source.contents {
+        let wanted = size_of_u64(wanted.start)..size_of_u64(wanted.end);
+        answer.extend_from_slice(tree.bytes(node).get(wanted).unwrap_or(&[]));
+    }
+    Bytes::Here(answer)
+}
+
 /// Where a read ends: at the end of the file, or before.
 fn end(source: &Source, node: ImageNode, offset: u64, len: u32) -> Result<u64, FsError> {
     match source.contents.attr(node).kind {
@@ -179,26 +214,26 @@ impl<'a> ImageFile<'a> {
         }
     }
 
-    fn read<'s>(
+    /// The next block of a request.
+    fn read_on<'s>(
         &self,
-        offset: u64,
+        reading: &'s mut Reading,
         end: u64,
         scratch: &'s mut Scratch,
-    ) -> Result<Bytes<'s>, FsError> {
-        let first = self.piece(offset, end)?;
-        if offset + to_u64(first.range.len()) == end {
-            return self.read_one(first, scratch);
+    ) -> Result<Option<Bytes<'s>>, FsError> {
+        let Reading { offset, answer, .. } = reading;
+        let at = *offset + to_u64(answer.len());
+        let piece = self.piece(at, end)?;
+        let after = at + to_u64(piece.range.len());
+        if answer.is_empty() {
+            if after == end {
+                return self.read_one(piece, scratch).map(Some);
+            }
+            answer.reserve_exact(size_of_u64(end - at));
+            self.want_rest(after, end);
         }
-        self.want_rest(offset + to_u64(first.range.len()), end);
-        let Scratch { answer, block } = scratch;
-        answer.clear();
-        let mut at = offset;
-        while at < end {
-            let piece = self.piece(at, end)?;
-            at += to_u64(piece.range.len());
-            self.append(&piece, answer, block)?;
-        }
-        Ok(Bytes::Here(answer))
+        self.append(&piece, answer, scratch)?;
+        Ok((after == end).then_some(Bytes::Here(answer)))
     }
 
     /// Has idle cores load the later blocks of a request, while the first is loaded here.
@@ -238,8 +273,11 @@ impl<'a> ImageFile<'a> {
     }
 
     /// The usual request: within one block.
-    fn read_one<'s>(&self, piece: Piece, scratch: &'s mut Scratch) -> Result<Bytes<'s>, FsError> {
-        let answer = &mut scratch.answer;
+    fn read_one<'s>(
+        &self,
+        piece: Piece,
+        Scratch(answer): &'s mut Scratch,
+    ) -> Result<Bytes<'s>, FsError> {
         if piece.is_hole() {
             answer.clear();
             answer.resize(piece.range.len(), 0);
@@ -256,7 +294,7 @@ impl<'a> ImageFile<'a> {
         &self,
         piece: &Piece,
         answer: &mut Vec<u8>,
-        buffer: &mut Vec<u8>,
+        Scratch(buffer): &mut Scratch,
     ) -> Result<(), FsError> {
         if piece.is_hole() {
             answer.resize(answer.len() + piece.range.len(), 0);
@@ -330,10 +368,6 @@ impl<'a> ImageFile<'a> {
 fn check<'a>(block: &'a [u8], range: &Range<usize>) -> Result<&'a [u8], FsError> {
     let bytes = block.get(range.clone());
     bytes.ok_or(FsError::Inconsistent("a block shorter than its file needs"))
-}
-
-fn range(offset: u64, end: u64) -> Range<usize> {
-    size_of_u64(offset)..size_of_u64(end)
 }
 
 /// A length in memory; saturates where memory can't hold so much anyway.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::read::{Bytes, Reader, Scratch};
+use super::read::{Bytes, Reader, Reading, Scratch};
 use super::state::{Found, Source};
 use super::{HotList, Vfs};
 use crate::crew::Crew;
@@ -12,20 +12,21 @@ use crate::error::FsError;
 use crate::ino::Ino;
 
 impl Vfs {
-    /// Bytes of a file, fewer than asked for only at its end.
-    pub(crate) fn read<'a>(
+    /// Bytes of a file, fewer than asked for only at its end; none while blocks are left to load,
+    /// after each of which somebody else may have a turn.
+    pub(crate) fn read_on<'a>(
         &self,
-        ino: Ino,
-        offset: u64,
-        size: u32,
+        reading: &'a mut Reading,
         scratch: &'a mut Scratch,
-    ) -> Result<Bytes<'a>, FsError> {
+    ) -> Result<Option<Bytes<'a>>, FsError> {
         let state = self.snapshot();
-        let Found::Leaf(source, node) = state.find(ino).ok_or(FsError::Stale)? else {
+        let Found::Leaf(source, node) = state.find(reading.ino).ok_or(FsError::Stale)? else {
             return Err(FsError::IsDirectory);
         };
-        let bytes = self.reader().read(source, node, (offset, size), scratch)?;
-        self.counters.read(bytes.len());
+        let bytes = self.reader().read_on(source, node, reading, scratch)?;
+        if let Some(bytes) = &bytes {
+            self.counters.read(bytes.len());
+        }
         Ok(bytes)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: immutable once made; `runs` is sorted by first number and its runs don't overlap.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::{Stat, Totals, directory_size};
 use crate::cache::BlockKey;
 use crate::image::{BlockRef, ImageNode};
 use crate::ino::{Ino, Numbers};
-use crate::layer::{Contents, Layer, Listing as _};
+use crate::layer::{Contents, Layer, Listing};
 use crate::node::{Attr, Kind};
-use crate::num::{to_u64, to_usize};
+use crate::num::to_u64;
 use crate::view::{Child, DirIndex, LayerNode, View};
 
 /// A layer's contents with numbers for its nodes: node `n` is `first + n` in every view.
@@ -64,6 +65,28 @@ impl Source {
     }
 }
 
+impl Listing for Source {
+    fn kind(&self, node: ImageNode) -> Kind {
+        self.contents.kind(node)
+    }
+
+    fn entries(&self, dir: ImageNode) -> Range<u32> {
+        self.contents.entries(dir)
+    }
+
+    fn entry(&self, position: u32) -> (&[u8], ImageNode) {
+        self.contents.entry(position)
+    }
+
+    fn directory(&self, node: ImageNode) -> Option<u32> {
+        self.contents.directory(node)
+    }
+
+    fn is_synthetic(&self) -> bool {
+        self.contents.is_synthetic()
+    }
+}
+
 /// A view with numbers for its directories, at its place in the mount.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -75,10 +98,8 @@ pub(super) struct Published {
     pub(super) root: Ino,
     /// The number of the directory that holds it.
     pub(super) parent: Ino,
-    /// The merged tables.
-    pub(super) view: View,
-    /// The layers, in the order in which they were merged.
-    pub(super) sources: Vec<Arc<Source>>,
+    /// The merged tables over the layers.
+    pub(super) view: View<Source>,
 }
 
 impl Published {
@@ -90,22 +111,18 @@ impl Published {
         }
     }
 
-    fn source(&self, layer: u32) -> &Arc<Source> {
-        &self.sources[to_usize(layer)]
-    }
-
     /// What an entry of the view leads to.
     pub(super) fn child(&self, child: Child) -> Found<'_> {
         match child {
             Child::Directory(dir) => Found::Directory(self, dir),
-            Child::Leaf(leaf) => Found::Leaf(self.source(leaf.layer), leaf.node),
+            Child::Leaf(leaf) => Found::Leaf(self.view.layer(leaf.layer), leaf.node),
         }
     }
 
     /// The layer's directory that gives a directory its owner, mode and attributes.
     pub(super) fn origin(&self, dir: DirIndex) -> Option<(&Source, ImageNode)> {
-        let LayerNode { layer, node } = self.view.dir(dir).origin?;
-        Some((self.source(layer), node))
+        let LayerNode { layer, node } = self.view.origin(dir)?;
+        Some((self.view.layer(layer), node))
     }
 
     fn attr(&self, dir: DirIndex) -> Attr {
@@ -123,7 +140,7 @@ impl Published {
         let attr = origin.map_or(made_up, |(source, node)| source.contents.attr(node));
         Attr {
             // One writer counts all entries as links, and the kernel shows what the image says.
-            nlink: attr.nlink.max(self.view.dir(dir).nlink),
+            nlink: attr.nlink.max(self.view.nlink(dir)),
             // As overlayfs does: that of the highest layer which has one.
             size: match attr.size {
                 0 => directory_size(&self.view, dir),
@@ -223,7 +240,7 @@ impl State {
     pub(super) fn with_view(&self, names: Names, published: &Arc<Published>) -> Self {
         let mut runs = self.runs.clone();
         runs.push(Run::View(Arc::clone(published)));
-        runs.extend(published.sources.iter().cloned().map(Run::Source));
+        runs.extend(published.view.layers().iter().cloned().map(Run::Source));
         runs.sort_by_key(Run::first);
         runs.dedup_by_key(|run| run.first());
         Self { names, runs }
@@ -237,7 +254,7 @@ impl State {
     ) -> (Self, Vec<Arc<Source>>) {
         let mut used: Vec<Ino> = names
             .views()
-            .flat_map(|view| view.sources.iter().map(|source| source.first))
+            .flat_map(|view| view.view.layers().iter().map(|source| source.first))
             .collect();
         used.sort_unstable();
         let mut dropped = Vec::new();
@@ -317,7 +334,7 @@ impl State {
     pub(super) fn parent<'a>(&'a self, found: Found<'a>) -> Found<'a> {
         match found {
             Found::Directory(view, dir) if dir != DirIndex::ROOT => {
-                Found::Directory(view, view.view.dir(dir).parent)
+                Found::Directory(view, view.view.parent(dir))
             }
             Found::Directory(view, _) => self.find(view.parent).unwrap_or(found),
             Found::Names(dir) => self.find(dir.parent).unwrap_or(found),
@@ -354,7 +371,7 @@ impl State {
             return format!("inode {ino}");
         };
         let in_view = |view: &Arc<Published>| {
-            let mut layers = view.sources.iter();
+            let mut layers = view.view.layers().iter();
             let layer = layers.position(|known| known.first == source.first)?;
             let layer = u32::try_from(layer).ok()?;
             let below = view.view.path_of(LayerNode { layer, node })?;

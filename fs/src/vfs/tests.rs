@@ -36,8 +36,9 @@ fn walk(vfs: &Vfs, path: &str) -> Option<Stat> {
 
 fn read(vfs: &Vfs, ino: Ino, offset: u64, size: u32) -> Result<Vec<u8>, FsError> {
     let mut scratch = Scratch::default();
-    vfs.read(ino, offset, size, &mut scratch)
-        .map(|bytes| bytes.to_vec())
+    let mut reading = Reading::new((ino, offset, size));
+    let bytes = vfs.read_on(&mut reading, &mut scratch)?;
+    Ok(bytes.expect("one block is enough").to_vec())
 }
 
 /// Names from a place on, at most so many, and where to go on.

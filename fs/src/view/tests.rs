@@ -1,12 +1,11 @@
 //! The merge against a naive overlay: unpack every layer over the one below, path by path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::layer::Listing;
-use crate::node::{Attr, Kind};
+use crate::node::Kind;
 
 /// A tree to merge: what memory trees can hold, and character devices.
 #[derive(Debug, Clone)]
@@ -16,60 +15,65 @@ enum Item {
     Whiteout,
 }
 
-/// Entries of a directory, by name.
-type Names = Vec<(Vec<u8>, ImageNode)>;
-
 #[derive(Debug)]
 struct Numbered {
-    mode: u16,
-    nodes: Vec<(Kind, Names)>,
+    kinds: Vec<Kind>,
+    /// All entries, those of each directory together.
+    entries: Vec<(Vec<u8>, ImageNode)>,
+    /// The entries of each directory, breadth first, with its node.
+    directories: Vec<(ImageNode, Range<u32>)>,
 }
 
 impl Numbered {
-    fn new(root: &BTreeMap<Vec<u8>, Item>, mode: u16) -> Self {
+    fn new(root: &BTreeMap<Vec<u8>, Item>) -> Self {
         let mut tree = Self {
-            mode,
-            nodes: vec![(Kind::Directory, Vec::new())],
+            kinds: vec![Kind::Directory],
+            entries: Vec::new(),
+            directories: Vec::new(),
         };
-        tree.fill(0, root);
-        tree
-    }
-
-    fn fill(&mut self, dir: usize, entries: &BTreeMap<Vec<u8>, Item>) {
-        for (name, item) in entries {
-            let node = self.nodes.len();
-            let kind = match item {
-                Item::Directory(_) => Kind::Directory,
-                Item::File => Kind::File { size: 1 },
-                Item::Whiteout => Kind::CharDevice { rdev: 0 },
-            };
-            self.nodes.push((kind, Vec::new()));
-            let number = ImageNode(count(node));
-            self.nodes[dir].1.push((name.clone(), number));
-            if let Item::Directory(below) = item {
-                self.fill(node, below);
+        let mut pending = VecDeque::from([(ImageNode(0), root)]);
+        while let Some((node, items)) = pending.pop_front() {
+            let first = count(tree.entries.len());
+            for (name, item) in items {
+                let child = ImageNode(count(tree.kinds.len()));
+                tree.kinds.push(match item {
+                    Item::Directory(_) => Kind::Directory,
+                    Item::File => Kind::File { size: 1 },
+                    Item::Whiteout => Kind::CharDevice { rdev: 0 },
+                });
+                tree.entries.push((name.clone(), child));
+                if let Item::Directory(below) = item {
+                    pending.push_back((child, below));
+                }
             }
+            let range = first..count(tree.entries.len());
+            tree.directories.push((node, range));
         }
+        tree
     }
 }
 
 impl Listing for Numbered {
-    fn attr(&self, node: ImageNode) -> Attr {
-        Attr {
-            kind: self.nodes[to_usize(node.0)].0,
-            mode: self.mode,
-            uid: 0,
-            gid: 0,
-            mtime: 0,
-            nlink: 1,
-            size: 0,
-            blocks: 0,
-        }
+    fn kind(&self, node: ImageNode) -> Kind {
+        self.kinds[to_usize(node.0)]
     }
 
-    fn entries<'a>(&'a self, dir: ImageNode, out: &mut Vec<(&'a [u8], ImageNode)>) {
-        let entries = self.nodes[to_usize(dir.0)].1.iter();
-        out.extend(entries.map(|(name, node)| (name.as_slice(), *node)));
+    fn entries(&self, dir: ImageNode) -> Range<u32> {
+        let place = self.directory(dir).unwrap();
+        self.directories[to_usize(place)].1.clone()
+    }
+
+    fn entry(&self, position: u32) -> (&[u8], ImageNode) {
+        let (name, node) = &self.entries[to_usize(position)];
+        (name, *node)
+    }
+
+    fn directory(&self, node: ImageNode) -> Option<u32> {
+        let place = self
+            .directories
+            .iter()
+            .position(|(known, _)| *known == node);
+        place.map(count)
     }
 
     fn is_synthetic(&self) -> bool {
@@ -157,17 +161,14 @@ fn put_directory(seen: &mut Paths, path: &[Vec<u8>], layer: Option<usize>) {
 }
 
 /// Everything that a merged view shows, by path.
-fn walk(view: &View) -> Paths {
+fn walk(view: &View<Numbered>) -> Paths {
     let mut seen = Paths::new();
     let mut pending = vec![(Vec::new(), DirIndex::ROOT)];
     while let Some((path, dir)) = pending.pop() {
-        let info = view.dir(dir);
-        let origin = info.origin.map(|from| to_usize(from.layer));
+        let origin = view.origin(dir).map(|from| to_usize(from.layer));
         seen.insert(path.clone(), Seen::Directory(origin));
         let names: Vec<_> = view.list(dir, 0).map(|(name, _)| name.to_vec()).collect();
         assert!(names.is_sorted(), "entries are sorted");
-        assert_eq!(to_usize(info.entries), names.len());
-        assert_eq!(to_usize(info.name_bytes), names.concat().len());
         let mut subdirectories = 0;
         for (name, child) in view.list(dir, 0) {
             assert_eq!(view.find(dir, name), Some(child));
@@ -175,7 +176,7 @@ fn walk(view: &View) -> Paths {
             match child {
                 Child::Directory(inside) => {
                     subdirectories += 1;
-                    assert_eq!(view.dir(inside).parent, dir);
+                    assert_eq!(view.parent(inside), dir);
                     pending.push((below, inside));
                 }
                 Child::Leaf(leaf) => {
@@ -183,24 +184,17 @@ fn walk(view: &View) -> Paths {
                 }
             }
         }
-        assert_eq!(info.nlink, 2 + subdirectories);
+        assert_eq!(view.nlink(dir), 2 + subdirectories);
         assert_eq!(view.find(dir, b"no such name"), None);
     }
     seen
 }
 
-fn merge_given(given: &[Given]) -> Merged {
-    let trees: Vec<_> = given
-        .iter()
-        .map(|layer| Numbered::new(&layer.root, 0o755))
-        .collect();
-    let placed = trees
-        .iter()
-        .zip(given)
-        .map(|(listing, layer)| PlacedListing {
-            listing,
-            at: layer.at.iter().map(Vec::as_slice).collect(),
-        });
+fn merge_given(given: &[Given]) -> Merged<Numbered> {
+    let placed = given.iter().map(|layer| PlacedListing {
+        listing: Arc::new(Numbered::new(&layer.root)),
+        at: layer.at.iter().map(Vec::as_slice).collect(),
+    });
     merge(&placed.collect::<Vec<_>>()).expect("small trees fit")
 }
 
@@ -290,17 +284,15 @@ fn at_most_a_hundred_overlaps_are_told() {
 
 #[test]
 fn the_uppermost_directory_gives_owner_and_mode() {
-    let lower = Numbered::new(&files(&["d/low"]), 0o700);
-    let upper = Numbered::new(&files(&["d/high"]), 0o750);
-    let placed = [&lower, &upper].map(|listing| PlacedListing {
-        listing,
+    let view = merge_given(&["d/low", "d/high"].map(|path| Given {
+        root: files(&[path]),
         at: Vec::new(),
-    });
-    let view = merge(&placed).unwrap().view;
+    }))
+    .view;
     let Some(Child::Directory(dir)) = view.find(DirIndex::ROOT, b"d") else {
         panic!("d is no directory");
     };
-    let origin = view.dir(dir).origin.unwrap();
+    let origin = view.origin(dir).unwrap();
     assert_eq!(origin.layer, 1);
     assert_eq!(view.path(dir), "d");
 }

@@ -72,7 +72,7 @@ fn image_on_a_disk(scratch: &Scratch, names: &[&str]) -> (Disk, Arc<Image>) {
 fn impatient(path: &Path) -> Server {
     let options = MountOptions {
         path: path.to_owned(),
-        threads: 2,
+        threads: 3,
         cache_bytes: 8 << 20,
         deadline: Duration::from_millis(200),
     };

@@ -118,7 +118,7 @@ impl Mount {
 pub(crate) fn mount(path: &Path) -> Result<Server, piston_fs::mount::MountError> {
     Server::mount(&MountOptions {
         path: path.to_owned(),
-        threads: 2,
+        threads: 3,
         cache_bytes: 8 << 20,
         deadline: DEADLINE,
     })

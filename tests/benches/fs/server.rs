@@ -155,7 +155,8 @@ pub(crate) fn serve(arguments: &[String]) {
     let server = Server::mount(&MountOptions {
         path: PathBuf::from(at),
         // As the daemon does where its configuration says nothing.
-        threads: std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 16)),
+        threads: std::thread::available_parallelism()
+            .map_or(3, |count| (count.get() + 1).clamp(3, 17)),
         cache_bytes: 256 << 20,
         deadline: DEADLINE,
     });

@@ -11,7 +11,7 @@ use super::support::*;
 fn mount(at: &Path) -> Arc<Server> {
     let options = MountOptions {
         path: at.to_owned(),
-        threads: 2,
+        threads: 3,
         cache_bytes: 8 << 20,
         deadline: DEADLINE,
     };

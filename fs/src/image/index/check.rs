@@ -50,15 +50,21 @@ impl Tables {
             .ok_or_else(|| format!("its payload {payload} is out of range"))
     }
 
-    /// Directories form a tree, and every node is in it.
+    /// Directories form a tree, counted breadth first, and every node is in it.
     fn check_tree(&self) -> Result<(), Fault> {
         let mut seen = vec![false; self.nodes.len()];
         if let Some(root) = seen.first_mut() {
             *root = true;
         }
+        let mut counted = 0;
+        let mut found = 1;
         for (number, node) in self.nodes.iter().enumerate() {
             if node.tag() == Some(Tag::Directory) {
-                self.check_directory(number, node, &mut seen)
+                if node.payload != counted {
+                    return Err(format!("directory {number} is not in its place"));
+                }
+                counted += 1;
+                self.check_directory(number, node, &mut seen, &mut found)
                     .map_err(|fault| format!("directory {number}: {fault}"))?;
             }
         }
@@ -68,7 +74,13 @@ impl Tables {
         }
     }
 
-    fn check_directory(&self, number: usize, node: &Node, seen: &mut [bool]) -> Result<(), Fault> {
+    fn check_directory(
+        &self,
+        number: usize,
+        node: &Node,
+        seen: &mut [bool],
+        found: &mut u32,
+    ) -> Result<(), Fault> {
         let directory: Directory = *self
             .directories
             .get(to_usize(node.payload))
@@ -87,6 +99,12 @@ impl Tables {
             let is_directory = self.nodes[child].tag() == Some(Tag::Directory);
             if is_directory && (*seen || child <= number) {
                 return Err(format!("directory {child} is reached twice"));
+            }
+            if is_directory {
+                if self.nodes[child].payload != *found {
+                    return Err(format!("directory {child} is not in its place"));
+                }
+                *found += 1;
             }
             *seen = true;
         }
@@ -317,6 +335,13 @@ pub(super) mod tests {
         tables
     }
 
+    /// Makes the root's second entry a directory that comes before its first.
+    fn swap_directories(tables: &mut Tables) {
+        tables.nodes[2] = node(Tag::Directory, 1);
+        tables.nodes[1].payload = 2;
+        tables.directories.push(tables.directories[1]);
+    }
+
     #[test]
     fn a_sound_index_passes() {
         assert_eq!(sound().check(), Ok(()));
@@ -324,13 +349,15 @@ pub(super) mod tests {
 
     #[test]
     fn each_broken_invariant_is_named() {
-        let cases: [(&str, Breaker); 24] = [
+        let cases: [(&str, Breaker); 26] = [
             ("block size", |t| t.facts.block_size = 5000),
             ("first node", |t| t.nodes[0] = t.nodes[2]),
             ("first node", |t| t.nodes.clear()),
             ("kind is unknown", |t| t.nodes[3].mode = 0xf000),
             ("owner", |t| t.nodes[3].group = 1),
             ("payload", |t| t.nodes[1].payload = 2),
+            ("not in its place", |t| t.nodes[1].payload = 0),
+            ("not in its place", swap_directories),
             ("payload", |t| t.symlinks[0].start = u32::MAX),
             ("reached twice", |t| t.entries[2].node = 1),
             ("reached twice", |t| t.entries[2].node = 0),

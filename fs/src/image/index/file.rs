@@ -1,7 +1,7 @@
 //! An index as a file: header, table of tables, checksum; written whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::record::Record;
@@ -17,6 +17,8 @@ const TABLES: u16 = 12;
 const CHECKED_FROM: usize = 16;
 /// Where the first table starts.
 const HEADER: usize = 72 + 16 * 12;
+/// Records that are read at a time.
+const PIECE_RECORDS: usize = 2048;
 
 /// Why an index file can't be had.
 #[derive(Debug)]
@@ -76,12 +78,13 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// Loads an index and checks all of its invariants.
+///
+/// A piece at a time: what is read and thrown away again would stay with the allocator, and the
+/// tables are to be all that an index costs.
 pub(crate) fn load(path: &Path) -> Result<Tables, LoadError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(LoadError::Io)?;
-    let tables = decode(&bytes)?;
+    let file = File::open(path).map_err(LoadError::Io)?;
+    let length = file.metadata().map_err(LoadError::Io)?.len();
+    let tables = decode(file, length)?;
     tables.check()?;
     Ok(tables)
 }
@@ -139,26 +142,38 @@ fn encode_header(facts: &Facts, places: &[(usize, usize)]) -> Vec<u8> {
     out
 }
 
-/// The tables of an index file; their contents are not checked against each other.
-fn decode(bytes: &[u8]) -> Result<Tables, String> {
-    let mut from = Bytes::new(bytes);
+/// The tables of an index file of some length; their contents are not checked against each other.
+fn decode(mut file: impl Read, length: u64) -> Result<Tables, LoadError> {
+    let mut header = [0; HEADER];
+    let Some(body) = length.checked_sub(to_u64(HEADER)) else {
+        return Err(cut_short().into());
+    };
+    file.read_exact(&mut header).map_err(LoadError::Io)?;
+    let mut from = Bytes::new(&header);
     if from.array() != Some(MAGIC) {
-        return Err("it is not an index".to_owned());
+        return Err("it is not an index".to_owned().into());
     }
     let version = from.u32().ok_or_else(cut_short)?;
     if version != VERSION {
-        return Err(format!(
-            "it has version {version}, this program writes {VERSION}"
-        ));
+        return Err(format!("it has version {version}, this program writes {VERSION}").into());
     }
     let sum = from.u32().ok_or_else(cut_short)?;
-    if libdeflater::crc32(&bytes[CHECKED_FROM..]) != sum {
-        return Err("its checksum is wrong".to_owned());
-    }
     let facts = decode_facts(&mut from).ok_or_else(cut_short)??;
     let mut tables = Tables::new(facts);
-    decode_tables(&mut tables, bytes, &mut from).ok_or_else(|| "its tables overlap".to_owned())?;
+    let mut body = Body::new(file, from, body);
+    body.sum.update(&header[CHECKED_FROM..]);
+    decode_tables(&mut tables, &mut body)?;
+    if body.left > 0 {
+        return Err(overlap().into());
+    }
+    if body.sum.sum() != sum {
+        return Err("its checksum is wrong".to_owned().into());
+    }
     Ok(tables)
+}
+
+fn overlap() -> String {
+    "its tables overlap".to_owned()
 }
 
 fn cut_short() -> String {
@@ -184,45 +199,89 @@ fn decode_facts(from: &mut Bytes<'_>) -> Option<Result<Facts, String>> {
     }))
 }
 
-/// Reads the tables; none when one does not start where the one before ends.
-fn decode_tables(tables: &mut Tables, bytes: &[u8], from: &mut Bytes<'_>) -> Option<()> {
-    let mut body = Bytes::new(bytes.get(HEADER..)?);
-    let all = to_u64(bytes.len());
-    tables.nodes = get_table(from, &mut body, all)?;
-    tables.owners = get_table(from, &mut body, all)?;
-    tables.directories = get_table(from, &mut body, all)?;
-    tables.entries = get_table(from, &mut body, all)?;
-    tables.files = get_table(from, &mut body, all)?;
-    tables.sparse = get_table(from, &mut body, all)?;
-    tables.blocks = get_table(from, &mut body, all)?;
-    tables.fragments = get_table(from, &mut body, all)?;
-    tables.symlinks = get_table(from, &mut body, all)?;
-    tables.xattr_nodes = get_table(from, &mut body, all)?;
-    tables.xattrs = get_table(from, &mut body, all)?;
-    tables.text = next_table(from, &mut body, all)?.to_vec();
-    body.is_empty().then_some(())
+/// Reads the tables, in the order in which they are in the file.
+fn decode_tables<F: Read>(tables: &mut Tables, body: &mut Body<'_, F>) -> Result<(), LoadError> {
+    tables.nodes = body.table()?;
+    tables.owners = body.table()?;
+    tables.directories = body.table()?;
+    tables.entries = body.table()?;
+    tables.files = body.table()?;
+    tables.sparse = body.table()?;
+    tables.blocks = body.table()?;
+    tables.fragments = body.table()?;
+    tables.symlinks = body.table()?;
+    tables.xattr_nodes = body.table()?;
+    tables.xattrs = body.table()?;
+    tables.text = body.bytes()?;
+    Ok(())
 }
 
-/// The bytes of the next table, which starts where the one before ended.
-fn next_table<'a>(from: &mut Bytes<'_>, body: &mut Bytes<'a>, all: u64) -> Option<&'a [u8]> {
-    let (start, length) = (from.u64()?, from.u64()?);
-    if start != all - to_u64(body.len()) {
-        return None;
-    }
-    body.take(usize::try_from(length).ok()?)
+/// What comes after the header.
+struct Body<'h, F> {
+    file: F,
+    /// Where the header says that the next tables are.
+    places: Bytes<'h>,
+    /// Bytes after the header.
+    length: u64,
+    /// Of those, the ones that were not read yet.
+    left: u64,
+    /// Of what was read.
+    sum: libdeflater::Crc,
+    piece: Vec<u8>,
 }
 
-fn get_table<R: Record>(from: &mut Bytes<'_>, body: &mut Bytes<'_>, all: u64) -> Option<Vec<R>> {
-    let bytes = next_table(from, body, all)?;
-    if !bytes.len().is_multiple_of(R::SIZE) {
-        return None;
+impl<'h, F: Read> Body<'h, F> {
+    fn new(file: F, places: Bytes<'h>, length: u64) -> Self {
+        Self {
+            file,
+            places,
+            length,
+            left: length,
+            sum: libdeflater::Crc::new(),
+            piece: Vec::new(),
+        }
     }
-    let mut records = Vec::with_capacity(bytes.len() / R::SIZE);
-    let mut left = Bytes::new(bytes);
-    while !left.is_empty() {
-        records.push(R::get(&mut left)?);
+
+    /// Bytes of the next table, which starts where the one before ended.
+    fn next(&mut self) -> Result<usize, LoadError> {
+        let mut place = || self.places.u64().ok_or_else(cut_short);
+        let (start, length) = (place()?, place()?);
+        let here = to_u64(HEADER) + self.length - self.left;
+        let left = self.left.checked_sub(length).ok_or_else(overlap)?;
+        if start != here {
+            return Err(overlap().into());
+        }
+        self.left = left;
+        usize::try_from(length).map_err(|_| overlap().into())
     }
-    Some(records)
+
+    fn table<R: Record>(&mut self) -> Result<Vec<R>, LoadError> {
+        let mut length = self.next()?;
+        if !length.is_multiple_of(R::SIZE) {
+            return Err(overlap().into());
+        }
+        let mut records = Vec::with_capacity(length / R::SIZE);
+        while length > 0 {
+            self.piece.resize(length.min(PIECE_RECORDS * R::SIZE), 0);
+            self.file
+                .read_exact(&mut self.piece)
+                .map_err(LoadError::Io)?;
+            self.sum.update(&self.piece);
+            length -= self.piece.len();
+            let mut piece = Bytes::new(&self.piece);
+            while let Some(record) = R::get(&mut piece) {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, LoadError> {
+        let mut bytes = vec![0; self.next()?];
+        self.file.read_exact(&mut bytes).map_err(LoadError::Io)?;
+        self.sum.update(&bytes);
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +328,7 @@ mod tests {
     fn an_index_of_another_version_is_named_as_such() {
         let mut bytes = encode(&super::super::check::tests::sound());
         bytes[8] = 1;
-        let fault = decode(&bytes).unwrap_err();
-        assert!(fault.contains("version 1"), "{fault}");
+        let fault = decode(&bytes[..], to_u64(bytes.len())).unwrap_err();
+        assert!(format!("{fault:?}").contains("version 1"), "{fault:?}");
     }
 }

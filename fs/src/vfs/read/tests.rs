@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::image::pack::{self, Compressor, Meta};
 use crate::image::verify::{Bounds, verify};
-use crate::ino::Ino;
 use crate::layer::{Layer, Placed};
 use crate::owners::Owners;
 use crate::stats::Stats;
@@ -76,8 +75,20 @@ impl Scene {
         if let Some(bytes) = ready.unwrap() {
             return bytes.to_vec();
         }
-        let bytes = self.vfs.read(ino, offset, size, &mut scratch);
-        bytes.unwrap().to_vec()
+        self.load(ino, offset, size)
+    }
+
+    /// Reads what has to be loaded, block by block.
+    fn load(&self, ino: Ino, offset: u64, size: u32) -> Vec<u8> {
+        let mut scratch = Scratch::default();
+        let mut reading = Reading::new((ino, offset, size));
+        for _ in 0..size.div_ceil(BLOCK) {
+            let bytes = self.vfs.read_on(&mut reading, &mut scratch).unwrap();
+            if let Some(bytes) = bytes {
+                return bytes.to_vec();
+            }
+        }
+        panic!("a step without a block");
     }
 
     /// Reads a file to its end in blocks.
@@ -205,17 +216,13 @@ fn the_later_blocks_of_a_large_request_can_be_loaded_by_others() {
     );
     // The same with the others being faster.
     let ino = scene.ino("big");
-    let mut scratch = Scratch::default();
     let bytes = std::thread::scope(|scope| {
         scope.spawn(|| {
             while scene.stats().blocks < 10 {
                 scene.work_ahead();
             }
         });
-        let read = scene
-            .vfs
-            .read(ino, 8 * u64::from(BLOCK), 3 * BLOCK, &mut scratch);
-        read.unwrap().to_vec()
+        scene.load(ino, 8 * u64::from(BLOCK), 3 * BLOCK)
     });
     assert!(bytes == big()[8 * to_usize(BLOCK)..]);
     assert!(scene.stats().blocks <= 11);

@@ -237,6 +237,7 @@ fn run_repeats_a_compile_stage_that_failed() {
         files: Vec::new(),
         cache: piston_client::api::CacheOutcome::Miss,
         timings: crate::job::Timings::default(),
+        again: None,
     };
     let reply = serde_json::to_value(Reply2::from(outcome)).expect("plain data");
     assert_eq!(reply["run"], reply["compile"]);
