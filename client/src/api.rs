@@ -13,6 +13,7 @@ mod interact;
 mod job;
 mod package;
 mod problem;
+mod query;
 mod repo;
 mod runners;
 mod token;
@@ -32,6 +33,7 @@ pub use package::{
     PackagePatch, Runtime, UninstallReply,
 };
 pub use problem::{Code, Problem};
+pub use query::{AvailableParameters, SetRunnersParameters, UninstallParameters};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
 pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};
 pub use token::{CreatedToken, NewToken, Role, Token};

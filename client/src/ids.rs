@@ -27,7 +27,22 @@ impl InvalidId {
 
 /// Serde and `Display` through the string form, for types that have `as_str` or `Display`.
 macro_rules! string_form {
-    ($type:ident) => {
+    ($type:ident, $pattern:literal) => {
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "description": Self::RULE,
+                    "type": "string",
+                    "pattern": $pattern,
+                })
+            }
+        }
+
         impl TryFrom<String> for $type {
             type Error = InvalidId;
 
@@ -80,7 +95,7 @@ impl fmt::Display for Language {
     }
 }
 
-string_form!(Language);
+string_form!(Language, "^[a-z0-9][a-z0-9._+#-]{0,63}$");
 
 /// An exact semver version, at most 64 characters (it becomes a file name).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,10 +129,11 @@ impl fmt::Display for Version {
     }
 }
 
-string_form!(Version);
+string_form!(Version, "^[0-9]+\\.[0-9]+\\.[0-9]+([-+][0-9A-Za-z.+-]+)?$");
 
 /// One package: `language-version`, e.g. `python-3.11.2`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PackageRef {
     /// The package's name.
@@ -191,7 +207,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-string_form!(Digest);
+string_form!(Digest, "^[0-9a-f]{64}$");
 
 /// The id of one job: 32 lower-case hex digits, chosen by the daemon and not guessable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -226,7 +242,7 @@ impl fmt::Display for JobId {
     }
 }
 
-string_form!(JobId);
+string_form!(JobId, "^[0-9a-f]{32}$");
 
 /// The id of one token: 16 lower-case hex digits. It names the token and is no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -261,7 +277,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-string_form!(TokenId);
+string_form!(TokenId, "^[0-9a-f]{16}$");
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,7 @@ pub struct InvalidUnit {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -87,6 +88,7 @@ impl fmt::Display for Bytes {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -199,6 +201,21 @@ impl fmt::Display for Rate {
             Per::Hour => "h",
         };
         write!(f, "{}/{per}", self.times)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Rate {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "How often something may happen: 10/s, 600/m, 5000/h.",
+            "type": "string",
+            "pattern": "^[1-9][0-9]{0,5}/[smh]$",
+        })
     }
 }
 

@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod listener;
 pub mod make;
 mod metrics;
+mod openapi;
 mod pace;
 pub mod packages;
 mod quota;
@@ -49,7 +50,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -72,7 +73,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until the shutdown drains; connections end by themselves after it.
 pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
-    let service = Service::new(&app);
+    let service = Arc::new(Service::new(&app));
     let shutdown = app.shutdown().clone();
     loop {
         let slot = tokio::select! {
@@ -95,19 +96,18 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
             }
         };
         let facts = (arrival, Connection::new(hangup, slot));
-        let connection = connection(stream, service.clone(), facts, Arc::clone(&app));
+        let connection = connection(stream, Arc::clone(&service), facts, Arc::clone(&app));
         drop(shutdown.spawn(connection));
     }
 }
 
 /// What requests are routed by.
-#[derive(Clone)]
 struct Service {
     /// Everything.
     plain: Router,
     /// The same for those that pages of other origins send.
     shared: Router,
-    prefix: Arc<str>,
+    prefix: String,
 }
 
 impl Service {
@@ -121,29 +121,39 @@ impl Service {
         Self {
             plain,
             shared,
-            prefix: Arc::from(server.prefix.as_str()),
+            prefix: server.prefix.clone(),
         }
     }
 
     /// Calls the handler of a request, whose path begins after the prefix.
-    async fn call(mut self, mut request: Request<Incoming>) -> Response {
+    async fn call(&self, mut request: Request<Incoming>) -> Response {
         if let Some(below) = route::below(request.uri(), &self.prefix) {
             *request.uri_mut() = below;
         }
-        let router = if request.headers().contains_key(header::ORIGIN) {
-            &mut self.shared
+        let headers = request.headers();
+        // Such a request may have had a length as well, of which hyper tells nothing.
+        let has_two_ends = headers.contains_key(header::TRANSFER_ENCODING);
+        let mut router = if headers.contains_key(header::ORIGIN) {
+            self.shared.clone()
         } else {
-            &mut self.plain
+            self.plain.clone()
         };
         let called = router.call(request.map(axum::body::Body::new)).await;
-        called.unwrap_or_else(|never: Infallible| match never {})
+        let mut response = called.unwrap_or_else(|never: Infallible| match never {});
+        if has_two_ends {
+            // A second request behind what one of two readers takes for the end is not read
+            // (RFC 9112, 6.3).
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
     }
 }
 
 /// One connection, to its end.
 async fn connection<S>(
     stream: S,
-    service: Service,
+    service: Arc<Service>,
     (arrival, facts): (Arrival, Connection),
     app: Arc<App>,
 ) where
@@ -157,9 +167,9 @@ async fn connection<S>(
         let replying = asked.asked();
         request.extensions_mut().insert(arrival.clone());
         request.extensions_mut().insert(facts.clone());
-        let called = service.clone().call(request);
+        let service = Arc::clone(&service);
         async move {
-            let response = called.await;
+            let response = service.call(request).await;
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, replying)))
         }
     });

@@ -27,6 +27,7 @@ mod exposure;
 mod filesystem;
 mod grants;
 mod groups;
+mod hostile;
 mod interactive;
 mod isolation;
 mod limits;

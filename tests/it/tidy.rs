@@ -54,6 +54,19 @@ const OWNERS: &[(&str, &[&str])] = &[
         &["client/src/http.rs", "client/src/http/"],
     ),
     ("object", &["daemon/src/packages/make/elf.rs"]),
+    (
+        "schemars",
+        &[
+            "client/src/api/",
+            "client/src/ids.rs",
+            "client/src/units.rs",
+            "daemon/src/http/openapi.rs",
+            "daemon/src/http/openapi/",
+        ],
+    ),
+    ("subtle", &["daemon/src/tokens.rs"]),
+    ("tower_http", &["daemon/src/http/cors.rs"]),
+    ("ipnet", &["daemon/src/config/exposure.rs"]),
     ("landlock", &["daemon/src/sandbox/confine.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];

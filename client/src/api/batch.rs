@@ -14,6 +14,7 @@ use crate::ids::{JobId, Language, Version};
 /// Body of `POST /packages/{package}/{version}/batch`. What it shares with an execute request means
 /// the same.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchRequest {
     /// Which language, where the package provides several; default its only or first one.
@@ -48,6 +49,7 @@ pub struct BatchRequest {
 
 /// One run of the program.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchCase {
     /// Arguments of the program.
@@ -71,6 +73,7 @@ pub struct BatchCase {
 
 /// How outputs are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Compare {
     /// Byte by byte.
@@ -84,6 +87,7 @@ pub enum Compare {
 
 /// What came of a case, or of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Verdict {
     /// It ended well and printed what it had to.
     #[serde(rename = "AC")]
@@ -108,6 +112,7 @@ impl fmt::Display for Verdict {
 
 /// Reply 200 of a batch. A program that fails is not a failed request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchResponse {
     /// The job's id.
     pub id: JobId,
@@ -130,6 +135,7 @@ pub struct BatchResponse {
 
 /// What came of one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CaseResult {
     /// Its place in the request, from 0.
     pub index: u32,

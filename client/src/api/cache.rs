@@ -9,6 +9,7 @@ use super::CacheLevel;
 
 /// Reply of `GET /cache`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CacheInfo {
     /// Bound on the bytes of everything that is kept; 0 keeps nothing.
     pub max_bytes: Bytes,
@@ -31,6 +32,7 @@ pub struct CacheInfo {
 
 /// How much is kept, and how jobs that could be cached fared since the daemon's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CacheUsage {
     /// Entries.
     pub entries: u64,
@@ -46,6 +48,7 @@ pub struct CacheUsage {
 
 /// Reply of `GET /packages/{package}/{version}/cache`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageCache {
     /// The package.
     pub package: PackageRef,
@@ -60,6 +63,7 @@ pub struct PackageCache {
 
 /// Reply of `DELETE /cache` and `DELETE /packages/{package}/{version}/cache`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CachePurge {
     /// Entries removed.
     pub entries: u64,

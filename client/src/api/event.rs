@@ -10,6 +10,7 @@ use crate::units::{Bytes, Millis};
 /// One event of a streamed execute or batch, in the order in which things happen; the last is the
 /// result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
     /// A stage starts.
@@ -56,6 +57,7 @@ pub enum Event {
 
 /// How a stage ended: its result without what it printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StageExit {
     /// Which stage.
     pub stage: StageName,
@@ -80,6 +82,7 @@ pub struct StageExit {
 
 /// One of the two stages of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum StageName {
     /// The package's compile entry.

@@ -9,6 +9,7 @@ use crate::units::{Bytes, Millis};
 
 /// Body of `POST /packages/{package}/{version}/execute`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ExecuteRequest {
     /// Which language, where the package provides several; default its only or first one.
@@ -44,6 +45,7 @@ pub struct ExecuteRequest {
 
 /// One file of a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InputFile {
     /// Path below the job directory; default `file<index>.code`.
@@ -58,6 +60,7 @@ pub struct InputFile {
 
 /// How bytes are put into a JSON string in a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TextEncoding {
     /// The text itself.
@@ -71,6 +74,7 @@ pub enum TextEncoding {
 
 /// Standard input: plain text, or encoded bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Stdin {
     /// The text itself.
@@ -87,6 +91,7 @@ pub enum Stdin {
 
 /// Limits for each stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct StageLimits {
     /// Of the compile stage.
@@ -106,6 +111,7 @@ impl StageLimits {
 
 /// Limits of one stage; absent means the configured one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Time on the clock, from the program's start.
@@ -143,6 +149,7 @@ impl Limits {
 
 /// What may be kept of a job for the next equal one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CacheLevel {
     /// Nothing.
@@ -155,6 +162,7 @@ pub enum CacheLevel {
 
 /// Where the result came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CacheOutcome {
     /// Every stage ran.
@@ -167,6 +175,7 @@ pub enum CacheOutcome {
 
 /// How stdout and stderr are encoded in a reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OutputEncoding {
     /// Text; bytes that are not UTF-8 become U+FFFD and `lossy` is set.
@@ -178,6 +187,7 @@ pub enum OutputEncoding {
 
 /// Reply 200 of execute. A program that fails is not a failed request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExecuteResponse {
     /// The job's id.
     pub id: JobId,
@@ -202,6 +212,7 @@ pub struct ExecuteResponse {
 
 /// How one stage ended and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StageResult {
     /// What it wrote to standard output.
     pub stdout: String,
@@ -235,6 +246,7 @@ pub struct StageResult {
 
 /// Why a stage did not end well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Status {
     /// Non-zero exit code.
     #[serde(rename = "RE")]
@@ -264,6 +276,7 @@ pub enum Status {
 
 /// A file that a job left and `outputs` named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OutputFile {
     /// Path below the job directory.
     pub name: String,
@@ -275,6 +288,7 @@ pub struct OutputFile {
 
 /// What the daemon's own steps took, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timings {
     /// Waiting for a slot.
     pub queue_us: u64,

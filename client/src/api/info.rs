@@ -7,6 +7,7 @@ use crate::units::Bytes;
 
 /// Reply of `GET /version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VersionInfo {
     /// `Piston`.
     pub product: String,
@@ -18,6 +19,7 @@ pub struct VersionInfo {
 
 /// Reply of `GET /info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Info {
     /// The daemon's version.
     pub version: String,
@@ -44,6 +46,7 @@ pub struct Info {
 
 /// One thing the host offers or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Mechanism {
     /// Stable name, e.g. `fuse`, `user_namespaces`, `memory_limit`.
     pub name: String,

@@ -8,6 +8,7 @@ use super::execute::{ExecuteRequest, Stdin};
 
 /// One message. The first is `start`, and there is no other one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Input {
     /// Run this.
@@ -40,6 +41,7 @@ pub enum Input {
 
 /// The size of a terminal's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Characters in a line.

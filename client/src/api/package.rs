@@ -11,6 +11,7 @@ use super::{CacheLevel, StageLimits};
 
 /// One entry of `GET /packages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstalledPackage {
     /// Its name.
     pub language: Language,
@@ -56,6 +57,7 @@ pub struct InstalledPackage {
 /// Body of `PATCH /packages/{package}/{version}`: what the operator sets for a package. It wins over
 /// the configuration and over what the package says, and goes with the package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PackagePatch {
     /// Cache level of jobs that say none.
@@ -85,6 +87,22 @@ impl<T> Change<T> {
     }
 }
 
+/// A value, or null.
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Change<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Change_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        <Option<T>>::json_schema(generator)
+    }
+}
+
 impl<T: Serialize> Serialize for Change<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -103,6 +121,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
 
 /// One entry of `GET /runtimes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Runtime {
     /// The language.
     pub language: Language,
@@ -121,6 +140,7 @@ pub struct Runtime {
 
 /// Whether an installation did something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InstallState {
     /// It is new (201).
@@ -131,6 +151,7 @@ pub enum InstallState {
 
 /// Reply of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstallReply {
     /// The package that was asked for.
     pub package: PackageRef,
@@ -142,6 +163,7 @@ pub struct InstallReply {
 
 /// Reply of `DELETE /packages/{package}/{version}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UninstallReply {
     /// What was removed, dependents first.
     pub removed: Vec<PackageRef>,
@@ -149,6 +171,7 @@ pub struct UninstallReply {
 
 /// Body of `POST /make`: make a package, of a kind that says which of the fields it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MakeRequest {
     /// What to make it from.
@@ -222,6 +245,7 @@ fn yes() -> bool {
 
 /// A source that packages are made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MakeKind {
     /// The interpreters and libraries of the daemon's host.
@@ -234,6 +258,7 @@ pub enum MakeKind {
 
 /// Reply of `POST /make`, which installs what it made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MakeReply {
     /// The package that was asked for.
     pub package: PackageRef,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `application/problem+json` with a stable machine word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `about:blank#<code>`: the code is the type.
     #[serde(rename = "type")]
@@ -26,6 +27,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $status:literal $title:literal,)*) => {
         /// Stable machine words of errors; serialised in `snake_case`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Code {

@@ -9,6 +9,7 @@ use crate::units::Bytes;
 
 /// Body of `PUT /repos/{repo}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RepositorySettings {
     /// `https://`, `http://` or `file://` URL of the index.
@@ -17,6 +18,7 @@ pub struct RepositorySettings {
 
 /// One configured repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Repository {
     /// Its name.
     pub name: String,
@@ -29,6 +31,7 @@ pub struct Repository {
 
 /// The last download of an index.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RepoState {
     /// Unix time in seconds, absent when it was never downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,7 @@ pub struct RepoState {
 
 /// One package of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AvailablePackage {
     /// Repository that lists it.
     pub repository: String,

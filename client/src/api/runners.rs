@@ -6,6 +6,7 @@ use super::{CacheLevel, StageLimits};
 
 /// Reply of `GET /runners` and `PUT /runners`: what is in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Runners {
     /// The text of `runners.toml`, empty when there is no such file.
     pub text: String,
@@ -19,6 +20,7 @@ pub struct Runners {
 
 /// Body of `PUT /runners` as JSON; as TOML it is the text of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetRunners {
     /// The entries, in order.
@@ -27,6 +29,7 @@ pub struct SetRunners {
 
 /// One entry: what holds for the runtimes that it names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Runner {
     /// A language, one of its aliases, or a package (for all its languages).
@@ -50,6 +53,7 @@ pub struct Runner {
 
 /// Which network a job sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// A loopback of its own.
@@ -61,6 +65,7 @@ pub enum Network {
 
 /// What `GET /info` tells of the operator's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunnersInfo {
     /// Entries in force.
     pub entries: u64,

@@ -9,6 +9,7 @@ use crate::units::Rate;
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runtimes, execute, health, a reduced `info`, its own jobs.
@@ -21,6 +22,7 @@ pub enum Role {
 /// One entry of `GET /tokens`: all that is known of a token but the secret, of which the daemon
 /// keeps a digest alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Token {
     /// Names it, in lists and in `GET /jobs`.
     pub id: TokenId,
@@ -41,6 +43,7 @@ pub struct Token {
 
 /// Body of `POST /tokens`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewToken {
     /// Whose it is, in the operator's words; at most 100 characters.
@@ -58,6 +61,7 @@ pub struct NewToken {
 
 /// Reply of `POST /tokens`, the only time that the secret is told.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedToken {
     /// What is known of it from now on.
     #[serde(flatten)]

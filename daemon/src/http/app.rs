@@ -1,8 +1,9 @@
 //! What handlers share: configuration, the engine once it is there, the shutdown.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use piston_client::api::Code;
 use tokio::sync::SetOnce;
 
@@ -28,6 +29,7 @@ pub struct App {
     runners: Arc<Runners>,
     engine: SetOnce<Engine>,
     quotas: Arc<Quotas>,
+    document: OnceLock<Bytes>,
     shutdown: Shutdown,
     patience: Duration,
 }
@@ -60,6 +62,7 @@ impl App {
             runners,
             engine: SetOnce::new(),
             quotas: Arc::default(),
+            document: OnceLock::new(),
             shutdown,
             patience: START_PATIENCE,
         }
@@ -98,6 +101,11 @@ impl App {
     /// What everybody has spent.
     pub(super) fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
+    }
+
+    /// The `OpenAPI` document, made when it is first asked for.
+    pub(super) fn document(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.document.get_or_init(make).clone()
     }
 
     /// The shutdown.

@@ -10,9 +10,9 @@ use super::app::App;
 use super::body::{self, Json, Params};
 use super::edge::Peer;
 use super::execute;
-use super::reply::{self, Reply};
-use super::stream::{self, Form, Manner};
+use super::stream::{self, Form, Manner, Told};
 use super::told::Words;
+use crate::error::Error;
 use crate::job::batch::{BatchOutcome, CaseOutcome, Output};
 use crate::job::request;
 
@@ -23,7 +23,7 @@ pub(super) async fn batch(
     peer: Peer,
     headers: HeaderMap,
     Json(wire): Json<BatchRequest>,
-) -> Reply {
+) -> Result<Told<BatchResponse>, Error> {
     let (package, range) = (body::id(&package)?, body::range(&version)?);
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
@@ -36,7 +36,7 @@ pub(super) async fn batch(
     let permit = peer.job(&app)?;
     let Some(form) = Form::asked(&headers) else {
         let outcome = engine.runner.run_batch(batch, None).await?;
-        return reply::json(&response(outcome, encoding));
+        return Ok(Told::Whole(Json(response(outcome, encoding))));
     };
     let job = move |app: Arc<App>, live| async move {
         let _permit = permit;

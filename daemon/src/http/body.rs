@@ -2,6 +2,8 @@
 //!
 //! Invariant: no body is in memory beyond its bound, whatever its headers claim.
 
+use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ const DRAIN: usize = 64 << 20;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// A JSON body of a v3 request.
+/// A JSON body of a v3 request, or of a reply.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -35,16 +37,16 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
-        let SaysJson(bytes) = SaysJson::from_request(request, app).await?;
+        let SaysJson(bytes, _) = SaysJson::<T>::from_request(request, app).await?;
         parse(&bytes).map(Self)
     }
 }
 
-/// A body that says that it is JSON.
+/// A body that says that it is JSON, of a type that it is not read as yet.
 #[derive(Debug)]
-pub struct SaysJson(pub Bytes);
+pub struct SaysJson<T>(pub Bytes, pub PhantomData<fn() -> T>);
 
-impl FromRequest<Arc<App>> for SaysJson {
+impl<T> FromRequest<Arc<App>> for SaysJson<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
@@ -52,7 +54,8 @@ impl FromRequest<Arc<App>> for SaysJson {
             let text = "the body has to be JSON, with `Content-Type: application/json`";
             return Err(Error::new(Code::UnsupportedMediaType, text));
         }
-        read(request, app).await.map(Self)
+        let bytes = read(request, app).await?;
+        Ok(Self(bytes, PhantomData))
     }
 }
 
@@ -198,6 +201,18 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     })
 }
 
+/// A package file, on its way.
+#[derive(Debug)]
+pub struct Upload(pub Body);
+
+impl FromRequest<Arc<App>> for Upload {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(request.into_body()))
+    }
+}
+
 /// Parameters in the path, parsed.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
@@ -215,46 +230,15 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Params<T> {
 
 /// Parameters in the query; every one that a handler does not take is refused.
 #[derive(Debug)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query<T>(pub T);
 
-impl FromRequestParts<Arc<App>> for Query {
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
         match axum::extract::Query::from_request_parts(parts, app).await {
-            Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
+            Ok(axum::extract::Query(parameters)) => Ok(Self(parameters)),
             Err(error) => Err(Error::new(Code::MalformedRequest, error.body_text())),
-        }
-    }
-}
-
-impl Query {
-    /// Takes a parameter out.
-    pub(super) fn text(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(given, _)| given == name)?;
-        Some(self.0.swap_remove(at).1)
-    }
-
-    /// Takes a parameter out that is `true` or `false`, the latter when it is not given.
-    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Error> {
-        match self.text(name).as_deref() {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(other) => {
-                let text = format!("`{name}` is `{other}`, write `true` or `false`");
-                Err(Error::new(Code::MalformedRequest, text))
-            }
-        }
-    }
-
-    /// Refuses what is left.
-    pub(super) fn finish(self) -> Result<(), Error> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((name, _)) => {
-                let text = format!("`{name}` is not a parameter here, or is given twice");
-                Err(Error::new(Code::MalformedRequest, text))
-            }
         }
     }
 }

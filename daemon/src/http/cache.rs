@@ -8,17 +8,17 @@ use piston_client::ids::PackageRef;
 use piston_client::units::Bytes;
 
 use super::app::{App, Engine};
-use super::body::{self, Params};
+use super::body::{self, Json, Params};
 use super::packages::not_installed;
-use super::reply::{self, Reply};
+use super::reply::Answer;
 use crate::cache::{Amount, Counters};
 use crate::error::Error;
 
 /// `GET /cache`.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn show(State(app): State<Arc<App>>) -> Answer<CacheInfo> {
     let cache = &app.engine().await?.cache;
     let (settings, troubles) = (cache.settings(), cache.troubles());
-    reply::json(&CacheInfo {
+    Ok(Json(CacheInfo {
         max_bytes: settings.size,
         max_entry_bytes: settings.max_entry,
         ttl_ms: settings.time_to_live.into(),
@@ -27,11 +27,11 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Reply {
         set_aside: troubles.set_aside,
         unwritten: troubles.unwritten,
         too_large: troubles.too_large,
-    })
+    }))
 }
 
 /// `DELETE /cache`: everything.
-pub(super) async fn purge(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn purge(State(app): State<Arc<App>>) -> Answer<CachePurge> {
     purge_of(&app, None).await
 }
 
@@ -39,32 +39,32 @@ pub(super) async fn purge(State(app): State<Arc<App>>) -> Reply {
 pub(super) async fn show_package(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
-) -> Reply {
+) -> Answer<PackageCache> {
     let engine = app.engine().await?;
     let installed = installed(engine, &name, &version)?;
     let package = PackageRef::new(installed.language, installed.version);
-    reply::json(&PackageCache {
+    Ok(Json(PackageCache {
         level: installed.cache,
         ttl_ms: installed
             .cache_ttl_ms
             .unwrap_or(engine.cache.settings().time_to_live.into()),
         usage: usage(engine.cache.usage(Some(&package))),
         package,
-    })
+    }))
 }
 
 /// `DELETE /packages/{package}/{version}/cache`.
 pub(super) async fn purge_package(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
-) -> Reply {
+) -> Answer<CachePurge> {
     let installed = installed(app.engine().await?, &name, &version)?;
     let package = PackageRef::new(installed.language, installed.version);
     purge_of(&app, Some(package)).await
 }
 
 /// Replies when it is gone from the disk as well.
-async fn purge_of(app: &Arc<App>, package: Option<PackageRef>) -> Reply {
+async fn purge_of(app: &Arc<App>, package: Option<PackageRef>) -> Answer<CachePurge> {
     let cache = Arc::clone(&app.engine().await?.cache);
     let work = async move {
         let amount = cache.purge(package.as_ref());
@@ -72,10 +72,10 @@ async fn purge_of(app: &Arc<App>, package: Option<PackageRef>) -> Reply {
         Ok::<_, Error>(amount)
     };
     let Amount { entries, bytes } = app.detached(work).await?;
-    reply::json(&CachePurge {
+    Ok(Json(CachePurge {
         entries,
         bytes: Bytes(bytes),
-    })
+    }))
 }
 
 fn installed(engine: &Engine, name: &str, version: &str) -> Result<InstalledPackage, Error> {

@@ -15,9 +15,10 @@ use super::app::App;
 use super::body::{self, Params, SaysJson};
 use super::edge::Peer;
 use super::repeat::Repeat;
-use super::reply::{self, Reply};
-use super::stream::{self, Form, Manner};
+use super::reply;
+use super::stream::{self, Form, Manner, Told};
 use super::told::Words;
+use crate::error::Error;
 use crate::job::outcome::StageOutcome;
 use crate::job::{self, Outcome, request};
 
@@ -27,8 +28,8 @@ pub(super) async fn execute(
     Params((package, version)): Params<(String, String)>,
     peer: Peer,
     headers: HeaderMap,
-    SaysJson(body): SaysJson,
-) -> Reply {
+    SaysJson(body, _): SaysJson<ExecuteRequest>,
+) -> Result<Told<ExecuteResponse>, Error> {
     let engine = app.engine().await?;
     let form = Form::asked(&headers);
     let repeat = match form {
@@ -38,7 +39,7 @@ pub(super) async fn execute(
     if let Some(known) = repeat.as_ref().and_then(Repeat::known) {
         let _permit = peer.job(&app)?;
         if let Some(reply) = known.reply(engine).await? {
-            return Ok(reply);
+            return Ok(Told::Written(reply));
         }
     }
     let (package, range) = (body::id(&package)?, body::range(&version)?);
@@ -55,7 +56,7 @@ pub(super) async fn execute(
         if let (Some(again), Some(repeat)) = (again, repeat) {
             repeat.remember(again, &id, &json);
         }
-        return Ok(reply::written(StatusCode::OK, json));
+        return Ok(Told::Written(reply::written(StatusCode::OK, json)));
     };
     let job = move |app: Arc<App>, live| async move {
         let _permit = permit;

@@ -8,21 +8,21 @@ use piston_client::api::{Code, Job, Role};
 use piston_client::ids::JobId;
 
 use super::app::App;
-use super::body::{self, Params};
+use super::body::{self, Json, Params};
 use super::edge::Peer;
-use super::reply::{self, Reply};
+use super::reply::{Answer, NoContent};
 use crate::error::Error;
 use crate::job::queue::Requester;
 use crate::job::registry::Whose;
 
 /// `GET /jobs`.
-pub(super) async fn list(State(app): State<Arc<App>>, peer: Peer) -> Reply {
+pub(super) async fn list(State(app): State<Arc<App>>, peer: Peer) -> Answer<Vec<Job>> {
     let whose = match (peer.role, peer.requester) {
         (Role::Execute, Requester::Token(_)) | (Role::Admin, _) => whose(peer),
         // Nobody can tell which of them are whose.
-        (Role::Execute, _) => return reply::json(&Vec::<Job>::new()),
+        (Role::Execute, _) => return Ok(Json(Vec::new())),
     };
-    reply::json(&app.engine().await?.runner.registry().list(whose))
+    Ok(Json(app.engine().await?.runner.registry().list(whose)))
 }
 
 /// `GET /jobs/{id}`.
@@ -30,10 +30,10 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     peer: Peer,
     Params(id): Params<String>,
-) -> Reply {
+) -> Answer<Job> {
     let id = body::id(&id)?;
     let job = app.engine().await?.runner.registry().get(&id, whose(peer));
-    reply::json(&job.ok_or_else(|| unknown(&id))?)
+    Ok(Json(job.ok_or_else(|| unknown(&id))?))
 }
 
 /// `DELETE /jobs/{id}`: ends it; its caller gets what it printed so far.
@@ -41,10 +41,10 @@ pub(super) async fn kill(
     State(app): State<Arc<App>>,
     peer: Peer,
     Params(id): Params<String>,
-) -> Reply {
+) -> Result<NoContent, Error> {
     let id = body::id(&id)?;
     let job = app.engine().await?.runner.registry().kill(&id, whose(peer));
-    job.map_or_else(|| Err(unknown(&id)), |_| reply::nothing())
+    job.map_or_else(|| Err(unknown(&id)), |_| Ok(NoContent))
 }
 
 /// The jobs that somebody may look at.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse, Response};
 
 use super::app::{App, Engine};
-use super::reply::Reply;
 use crate::cache::Cache;
+use crate::error::Error;
 use crate::metrics::{CONTENT_TYPE, Exposition, Kind};
 
 /// Every family, asked of those who count.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Exposed, Error> {
     let engine = app.engine().await?;
     let mut exposition = Exposition::default();
     exposition
@@ -20,8 +20,17 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Reply {
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     jobs(engine, &mut exposition);
     cache(&engine.cache, &mut exposition);
-    let text = exposition.finish();
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+    Ok(Exposed(exposition.finish()))
+}
+
+/// All families as a reply.
+#[derive(Debug)]
+pub(super) struct Exposed(String);
+
+impl IntoResponse for Exposed {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, CONTENT_TYPE)], self.0).into_response()
+    }
 }
 
 fn jobs(engine: &Engine, to: &mut Exposition) {

@@ -3,42 +3,47 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use piston_client::api::{
-    Change, Code, InstallReply, InstallState, InstalledPackage, Limits, PackagePatch, StageLimits,
+    Change, Code, InstallReply, InstallState, InstalledPackage, Limits, PackagePatch, Runtime,
+    StageLimits, UninstallParameters, UninstallReply,
 };
 use piston_client::ids::{Language, PackageRef};
 
 use super::app::App;
-use super::body::{self, Json, Params, Query};
-use super::reply::{self, Reply};
+use super::body::{self, Json, Params, Query, Upload};
+use super::reply::{self, Answer};
 use crate::error::Error;
 
 /// Milliseconds that entries of a package may be told to last: a second to ten years.
 const TIMES_TO_LIVE: RangeInclusive<u64> = 1000..=10 * 365 * 24 * 3_600_000;
 
 /// `GET /packages`.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Reply {
-    reply::json(&app.engine().await?.packages.list())
+pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<InstalledPackage>> {
+    Ok(Json(app.engine().await?.packages.list()))
 }
 
 /// `GET /packages/{package}`: its installed versions.
-pub(super) async fn versions(State(app): State<Arc<App>>, Params(name): Params<String>) -> Reply {
+pub(super) async fn versions(
+    State(app): State<Arc<App>>,
+    Params(name): Params<String>,
+) -> Answer<Vec<InstalledPackage>> {
     let name: Language = body::id(&name)?;
     let mut found = app.engine().await?.packages.list();
     found.retain(|package| package.language == name);
     if found.is_empty() {
         return Err(not_installed(&name));
     }
-    reply::json(&found)
+    Ok(Json(found))
 }
 
 /// `GET /packages/{package}/{version}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
-) -> Reply {
+) -> Answer<InstalledPackage> {
     let wanted = PackageRef::new(body::id(&name)?, body::id(&version)?);
     let is_wanted = |package: &InstalledPackage| {
         package.language == wanted.language && package.version == wanted.version
@@ -50,7 +55,7 @@ pub(super) async fn show(
         .list()
         .into_iter()
         .find(is_wanted);
-    reply::json(&found.ok_or_else(|| not_installed(&wanted))?)
+    Ok(Json(found.ok_or_else(|| not_installed(&wanted))?))
 }
 
 /// `PATCH /packages/{package}/{version}`: the operator's settings of it; replies with the package.
@@ -58,7 +63,7 @@ pub(super) async fn set(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
     Json(change): Json<PackagePatch>,
-) -> Reply {
+) -> Answer<InstalledPackage> {
     let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
     if let Change::Set(time) = change.cache_ttl_ms
         && !TIMES_TO_LIVE.contains(&time.0)
@@ -82,7 +87,7 @@ pub(super) async fn set(
         found.language == changed.language && found.version == changed.version
     };
     let found = engine.packages.list().into_iter().find(is_it);
-    reply::json(&found.ok_or_else(|| not_installed(&changed))?)
+    Ok(Json(found.ok_or_else(|| not_installed(&changed))?))
 }
 
 pub(super) fn not_installed(what: &impl std::fmt::Display) -> Error {
@@ -91,59 +96,66 @@ pub(super) fn not_installed(what: &impl std::fmt::Display) -> Error {
 }
 
 /// `POST /packages`: installs the package file in the body.
-pub(super) async fn upload(State(app): State<Arc<App>>, request: Request) -> Reply {
+pub(super) async fn upload(
+    State(app): State<Arc<App>>,
+    Upload(body): Upload,
+) -> Result<Installed, Error> {
     let packages = Arc::clone(&app.engine().await?.packages);
     let staging = packages.staging()?;
     let file = staging.path.join("upload");
-    body::store(request.into_body(), &file, &app).await?;
+    body::store(body, &file, &app).await?;
     let work = async move {
         let installed = packages.install_file(file, true).await;
         drop(staging);
         installed
     };
-    installed(&app.detached(work).await?)
+    Ok(Installed(app.detached(work).await?))
 }
 
 /// 201 for a new package, 200 for one that was there.
-pub(super) fn installed(installed: &InstallReply) -> Reply {
-    let status = match installed.state {
-        InstallState::Installed => StatusCode::CREATED,
-        InstallState::AlreadyInstalled => StatusCode::OK,
-    };
-    reply::json_with(status, installed)
+#[derive(Debug)]
+pub(super) struct Installed(pub(super) InstallReply);
+
+impl IntoResponse for Installed {
+    fn into_response(self) -> Response {
+        let status = match self.0.state {
+            InstallState::Installed => StatusCode::CREATED,
+            InstallState::AlreadyInstalled => StatusCode::OK,
+        };
+        reply::json_with(status, &self.0).into_response()
+    }
 }
 
 /// `DELETE /packages/{package}/{version}[?cascade=true]`.
 pub(super) async fn uninstall(
     State(app): State<Arc<App>>,
     Params((name, version)): Params<(String, String)>,
-    mut query: Query,
-) -> Reply {
+    Query(asked): Query<UninstallParameters>,
+) -> Answer<UninstallReply> {
     let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
-    let cascade = query.flag("cascade")?;
-    query.finish()?;
+    let cascade = asked.cascade;
     let engine = app.engine().await?;
     let (packages, cache) = (Arc::clone(&engine.packages), Arc::clone(&engine.cache));
     let work = async move {
         let reply = packages.uninstall(&package, cascade).await;
         reply.inspect(|_| cache.sweep(&packages.installed()))
     };
-    reply::json(&app.detached(work).await?)
+    Ok(Json(app.detached(work).await?))
 }
 
 /// `POST /packages/gc`.
-pub(super) async fn gc(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn gc(State(app): State<Arc<App>>) -> Answer<UninstallReply> {
     let engine = app.engine().await?;
     let (packages, cache) = (Arc::clone(&engine.packages), Arc::clone(&engine.cache));
     let work = async move {
         let reply = packages.gc().await;
         reply.inspect(|_| cache.sweep(&packages.installed()))
     };
-    reply::json(&app.detached(work).await?)
+    Ok(Json(app.detached(work).await?))
 }
 
 /// `GET /runtimes`.
-pub(super) async fn runtimes(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn runtimes(State(app): State<Arc<App>>) -> Answer<Vec<Runtime>> {
     let rules = app.runners().rules();
     let runtimes = app
         .engine()
@@ -159,5 +171,5 @@ pub(super) async fn runtimes(State(app): State<Arc<App>>) -> Reply {
                 run: stages.run.as_wire(),
             }
         });
-    reply::json(&runtimes)
+    Ok(Json(runtimes))
 }

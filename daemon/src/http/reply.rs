@@ -8,10 +8,58 @@ use axum::response::{IntoResponse, Response};
 use piston_client::api::Code;
 use serde::Serialize;
 
+use super::body::Json;
 use crate::error::Error;
 
 /// What handlers return.
 pub type Reply = Result<Response, Error>;
+
+/// The same where it is JSON of a type.
+pub(super) type Answer<T> = Result<Json<T>, Error>;
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        json(&self.0).into_response()
+    }
+}
+
+/// 201 with JSON.
+#[derive(Debug)]
+pub(super) struct Created<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        json_with(StatusCode::CREATED, &self.0).into_response()
+    }
+}
+
+/// 204.
+#[derive(Debug)]
+pub(super) struct NoContent;
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// A word for those who watch: 200, or 503.
+#[derive(Debug)]
+pub(super) enum Plain {
+    /// It is so.
+    Yes(&'static str),
+    /// It is not.
+    No(&'static str),
+}
+
+impl IntoResponse for Plain {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Yes(text) => text.into_response(),
+            Self::No(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+        }
+    }
+}
 
 /// Which API a path belongs to, which decides what errors look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +99,6 @@ pub(super) fn encoded(body: &impl Serialize) -> Result<Vec<u8>, Error> {
 /// A status with JSON that is written already.
 pub(super) fn written(status: StatusCode, json: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
-}
-
-/// 204.
-pub fn nothing() -> Reply {
-    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// An error travels as an extension of its response: only the outermost layer knows the request's

@@ -3,28 +3,33 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use piston_client::api::{AvailablePackage, Code, RepositorySettings};
+use piston_client::api::{
+    AvailablePackage, AvailableParameters, Code, Repository, RepositorySettings,
+};
 use piston_client::ids::{Language, Version};
 
 use super::app::App;
 use super::body::{self, Json, Params, Query};
-use super::packages::installed;
-use super::reply::{self, Reply};
+use super::packages::Installed;
+use super::reply::{Answer, NoContent};
 use crate::error::Error;
 
 /// `GET /repos`.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Reply {
-    reply::json(&app.engine().await?.packages.repositories())
+pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<Repository>> {
+    Ok(Json(app.engine().await?.packages.repositories()))
 }
 
 /// `GET /repos/{repo}`.
-pub(super) async fn show(State(app): State<Arc<App>>, Params(name): Params<String>) -> Reply {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Params(name): Params<String>,
+) -> Answer<Repository> {
     let repositories = app.engine().await?.packages.repositories();
     let found = repositories
         .into_iter()
         .find(|repository| repository.name == name);
     let unknown = || Error::new(Code::RepositoryNotFound, format!("no repository `{name}`"));
-    reply::json(&found.ok_or_else(unknown)?)
+    Ok(Json(found.ok_or_else(unknown)?))
 }
 
 /// `PUT /repos/{repo}`.
@@ -32,37 +37,38 @@ pub(super) async fn set(
     State(app): State<Arc<App>>,
     Params(name): Params<String>,
     Json(settings): Json<RepositorySettings>,
-) -> Reply {
+) -> Answer<Repository> {
     let packages = Arc::clone(&app.engine().await?.packages);
     let work = async move { packages.set_repository(&name, &settings).await };
-    reply::json(&app.detached(work).await?)
+    Ok(Json(app.detached(work).await?))
 }
 
 /// `DELETE /repos/{repo}`.
-pub(super) async fn remove(State(app): State<Arc<App>>, Params(name): Params<String>) -> Reply {
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Params(name): Params<String>,
+) -> Result<NoContent, Error> {
     let packages = Arc::clone(&app.engine().await?.packages);
     app.detached(async move { packages.remove_repository(&name).await })
         .await?;
-    reply::nothing()
+    Ok(NoContent)
 }
 
 /// `GET /repos/{repo}/packages[?sync=true&q=&language=]`.
 pub(super) async fn packages(
     State(app): State<Arc<App>>,
     Params(repository): Params<String>,
-    mut query: Query,
-) -> Reply {
-    let (sync, word) = (query.flag("sync")?, query.text("q"));
-    let language = query.text("language");
-    query.finish()?;
+    Query(asked): Query<AvailableParameters>,
+) -> Answer<Vec<AvailablePackage>> {
+    let AvailableParameters { sync, q, language } = asked;
     let mut found = available(&app, repository, sync).await?;
-    if let Some(word) = word.map(|word| word.to_lowercase()) {
+    if let Some(word) = q.map(|word| word.to_lowercase()) {
         found.retain(|package| names(package).any(|name| name.contains(&word)));
     }
     if let Some(language) = language {
         found.retain(|package| names(package).any(|name| name == language));
     }
-    reply::json(&found)
+    Ok(Json(found))
 }
 
 fn names(package: &AvailablePackage) -> impl Iterator<Item = &str> {
@@ -73,37 +79,39 @@ fn names(package: &AvailablePackage) -> impl Iterator<Item = &str> {
 pub(super) async fn versions(
     State(app): State<Arc<App>>,
     Params((repository, name)): Params<(String, String)>,
-) -> Reply {
+) -> Answer<Vec<AvailablePackage>> {
     let name: Language = body::id(&name)?;
     let mut found = available(&app, repository, false).await?;
     found.retain(|package| package.language == name);
     if found.is_empty() {
         return Err(not_available(name.as_str()));
     }
-    reply::json(&found)
+    Ok(Json(found))
 }
 
 /// `GET /repos/{repo}/packages/{package}/{version}`: of `all`, the first that lists it.
 pub(super) async fn version(
     State(app): State<Arc<App>>,
     Params((repository, name, version)): Params<(String, String, String)>,
-) -> Reply {
+) -> Answer<AvailablePackage> {
     let (name, version): (Language, Version) = (body::id(&name)?, body::id(&version)?);
     let found = available(&app, repository, false).await?;
     let mut found = found.into_iter();
     let found = found.find(|package| package.language == name && package.version == version);
-    reply::json(&found.ok_or_else(|| not_available(&format!("{name}-{version}")))?)
+    Ok(Json(found.ok_or_else(|| {
+        not_available(&format!("{name}-{version}"))
+    })?))
 }
 
 /// `POST /repos/{repo}/packages/{package}/{version}/install`.
 pub(super) async fn install(
     State(app): State<Arc<App>>,
     Params((repository, name, version)): Params<(String, String, String)>,
-) -> Reply {
+) -> Result<Installed, Error> {
     let (name, range) = (body::id(&name)?, body::range(&version)?);
     let packages = Arc::clone(&app.engine().await?.packages);
     let work = async move { packages.install(&repository, &name, &range).await };
-    installed(&app.detached(work).await?)
+    Ok(Installed(app.detached(work).await?))
 }
 
 async fn available(app: &App, name: String, sync: bool) -> Result<Vec<AvailablePackage>, Error> {

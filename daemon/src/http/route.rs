@@ -1,6 +1,6 @@
 //! The one table of v3 operations: where each is, who may ask for it, what answers.
 //!
-//! Routing, 404, 405 with `Allow` and the roles come from it.
+//! Routing, 404, 405 with `Allow`, the roles and the `OpenAPI` document come from it.
 
 use std::sync::Arc;
 
@@ -16,29 +16,36 @@ use piston_client::api::{BASE_PATH, Code, Role};
 
 use super::app::App;
 use super::edge::{self, Peer};
+use super::openapi::describe::{Documented, Page};
 use super::reply::{Dialect, Reply};
 use super::{
-    batch, cache, execute, jobs, make, metrics, packages, repos, runners, status, tokens, v2, ws,
+    batch, cache, execute, jobs, make, metrics, openapi, packages, repos, runners, status, tokens,
+    v2, ws,
 };
 use crate::error::Error;
 
 type AppState = Arc<App>;
 
 /// A path with its operations.
-struct Path {
-    path: String,
-    operations: Vec<Operation>,
+pub(super) struct Path {
+    pub(super) path: String,
+    pub(super) operations: Vec<Operation>,
 }
 
 /// One operation.
-struct Operation {
-    role: Role,
-    method: &'static str,
+pub(super) struct Operation {
+    pub(super) role: Role,
+    pub(super) method: &'static str,
+    pub(super) summary: &'static str,
+    /// The handler's path in this program, which names the operation.
+    pub(super) name: &'static str,
+    /// Tells what the handler takes and gives.
+    pub(super) document: fn(&mut Page<'_>),
     handler: MethodRouter<AppState>,
 }
 
 /// The table.
-fn table() -> Vec<Path> {
+pub(super) fn table() -> Vec<Path> {
     let v3 = [of_daemon(), of_packages(), of_jobs()];
     let v3 = v3.into_iter().flatten().map(|row| Path {
         path: format!("{BASE_PATH}{}", row.path),
@@ -49,68 +56,135 @@ fn table() -> Vec<Path> {
 
 fn of_daemon() -> Vec<Path> {
     vec![
-        at("/version").get(Execute, status::version),
-        at("/info").get(Execute, status::info),
+        at("/version").get(
+            Execute,
+            status::version,
+            "What answers, and which APIs it serves",
+        ),
+        at("/openapi.json").get(Execute, openapi::show, "This document"),
+        at("/info").get(
+            Execute,
+            status::info,
+            "What the daemon can do on its host, and how busy it is",
+        ),
         at("/runners")
-            .get(Admin, runners::show)
-            .put(Admin, runners::set),
+            .get(Admin, runners::show, "The operator's settings of languages")
+            .put(
+                Admin,
+                runners::set,
+                "Sets the operator's settings of languages",
+            ),
         at("/cache")
-            .get(Admin, cache::show)
-            .delete(Admin, cache::purge),
-        at("/make").post(Admin, make::make),
+            .get(Admin, cache::show, "How much is kept of jobs")
+            .delete(Admin, cache::purge, "Removes all that is kept of jobs"),
+        at("/make").post(Admin, make::make, "Makes a package of what the host has"),
         at("/tokens")
-            .get(Admin, tokens::list)
-            .post(Admin, tokens::create),
-        at("/tokens/{id}").delete(Admin, tokens::revoke),
+            .get(Admin, tokens::list, "Tokens, without their secrets")
+            .post(
+                Admin,
+                tokens::create,
+                "Makes a token, whose secret is in this reply alone",
+            ),
+        at("/tokens/{id}").delete(
+            Admin,
+            tokens::revoke,
+            "Lets nobody in any more with a token",
+        ),
     ]
 }
 
 fn of_packages() -> Vec<Path> {
     vec![
-        at("/repos").get(Admin, repos::list),
+        at("/repos").get(Admin, repos::list, "Configured repositories"),
         at("/repos/{repo}")
-            .get(Admin, repos::show)
-            .put(Admin, repos::set)
-            .delete(Admin, repos::remove),
-        at("/repos/{repo}/packages").get(Admin, repos::packages),
-        at("/repos/{repo}/packages/{package}").get(Admin, repos::versions),
-        at("/repos/{repo}/packages/{package}/{version}").get(Admin, repos::version),
-        at("/repos/{repo}/packages/{package}/{version}/install").post(Admin, repos::install),
+            .get(Admin, repos::show, "One repository")
+            .put(Admin, repos::set, "Adds or changes a repository")
+            .delete(Admin, repos::remove, "Forgets a repository"),
+        at("/repos/{repo}/packages").get(
+            Admin,
+            repos::packages,
+            "What a repository lists; `all` is every one",
+        ),
+        at("/repos/{repo}/packages/{package}").get(
+            Admin,
+            repos::versions,
+            "Versions of a package in a repository",
+        ),
+        at("/repos/{repo}/packages/{package}/{version}").get(
+            Admin,
+            repos::version,
+            "One version of a package in a repository",
+        ),
+        at("/repos/{repo}/packages/{package}/{version}/install").post(
+            Admin,
+            repos::install,
+            "Installs the newest version in a range, with what it depends on",
+        ),
         at("/packages")
-            .get(Admin, packages::list)
-            .post(Admin, packages::upload),
-        at("/packages/gc").post(Admin, packages::gc),
-        at("/packages/{package}").get(Admin, packages::versions),
+            .get(Admin, packages::list, "Installed packages")
+            .post(
+                Admin,
+                packages::upload,
+                "Installs the package file in the body",
+            ),
+        at("/packages/gc").post(
+            Admin,
+            packages::gc,
+            "Removes dependencies that nothing needs",
+        ),
+        at("/packages/{package}").get(Admin, packages::versions, "Installed versions of a package"),
         at("/packages/{package}/{version}")
-            .get(Admin, packages::show)
-            .patch(Admin, packages::set)
-            .delete(Admin, packages::uninstall),
+            .get(Admin, packages::show, "An installed package")
+            .patch(Admin, packages::set, "What the operator sets for a package")
+            .delete(Admin, packages::uninstall, "Removes a package"),
         at("/packages/{package}/{version}/cache")
-            .get(Admin, cache::show_package)
-            .delete(Admin, cache::purge_package),
-        at("/runtimes").get(Execute, packages::runtimes),
+            .get(
+                Admin,
+                cache::show_package,
+                "What is kept of jobs of a package",
+            )
+            .delete(
+                Admin,
+                cache::purge_package,
+                "Removes what is kept of jobs of a package",
+            ),
+        at("/runtimes").get(Execute, packages::runtimes, "What can be run"),
     ]
 }
 
 fn of_jobs() -> Vec<Path> {
     vec![
         at("/packages/{package}/{version}/execute")
-            .post(Execute, execute::execute)
-            .get(Execute, ws::execute::connect),
-        at("/packages/{package}/{version}/batch").post(Execute, batch::batch),
-        at("/jobs").get(Execute, jobs::list),
-        at("/jobs/{id}")
-            .get(Execute, jobs::show)
-            .delete(Execute, jobs::kill),
+            .post(Execute, execute::execute, "Runs a program")
+            .get(
+                Execute,
+                ws::execute::connect,
+                "Runs a program and talks with it, over a WebSocket",
+            ),
+        at("/packages/{package}/{version}/batch").post(
+            Execute,
+            batch::batch,
+            "Runs a program against many inputs",
+        ),
+        at("/jobs").get(Execute, jobs::list, "Jobs that run or wait"),
+        at("/jobs/{id}").get(Execute, jobs::show, "One job").delete(
+            Execute,
+            jobs::kill,
+            "Ends a job",
+        ),
     ]
 }
 
 /// What stands outside the base path, where those who watch look for it.
 fn of_collectors() -> Vec<Path> {
     vec![
-        at("/healthz").get(Execute, status::healthz),
-        at("/readyz").get(Execute, status::readyz),
-        at("/metrics").get(Admin, metrics::metrics),
+        at("/healthz").get(Execute, status::healthz, "Whether the daemon lives"),
+        at("/readyz").get(Execute, status::readyz, "Whether jobs are served"),
+        at("/metrics").get(
+            Admin,
+            metrics::metrics,
+            "What the daemon counts, as OpenMetrics",
+        ),
     ]
 }
 
@@ -125,14 +199,23 @@ fn at(path: &str) -> Path {
 macro_rules! methods {
     ($($name:ident $method:ident,)*) => {
         impl Path {
-            $(fn $name<H: Handler<T, AppState>, T: 'static>(mut self, role: Role, handler: H) -> Self {
+            $(fn $name<H, T>(mut self, role: Role, handler: H, summary: &'static str) -> Self
+            where
+                H: Handler<T, AppState> + Documented<T>,
+                T: 'static,
+            {
                 let handler = on(MethodFilter::$method, handler);
-                let handler = match role {
-                    Execute => handler,
-                    Admin => handler.layer(middleware::from_fn(admin_only)),
-                };
-                let method = stringify!($method);
-                self.operations.push(Operation { role, method, handler });
+                self.operations.push(Operation {
+                    role,
+                    method: stringify!($method),
+                    summary,
+                    name: std::any::type_name::<H>(),
+                    document: <H as Documented<T>>::document,
+                    handler: match role {
+                        Execute => handler,
+                        Admin => handler.layer(middleware::from_fn(admin_only)),
+                    },
+                });
                 self
             })*
         }

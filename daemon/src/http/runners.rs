@@ -2,38 +2,41 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
-use piston_client::api::{self, Code, RunnersInfo, SetRunners};
+use axum::response::{IntoResponse, Response};
+use piston_client::api::{self, Code, RunnersInfo, SetRunners, SetRunnersParameters};
 
 use super::app::App;
-use super::body::{self, Query};
-use super::reply::{self, Reply};
+use super::body::{self, Json, Query};
 use crate::config::runners::{self as format, BadRunners};
 use crate::error::Error;
 use crate::job::runners::{self, Runners};
 
 /// `GET /runners`.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Reply {
+pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Tagged, Error> {
     in_force(app.runners())
 }
 
 /// `PUT /runners[?check=true]`: JSON, or the text of a file as it is to be stored.
-pub(super) async fn set(State(app): State<Arc<App>>, mut query: Query, request: Request) -> Reply {
-    let check = query.flag("check")?;
-    query.finish()?;
-    let expected = expected(request.headers())?;
-    let text = text(&app, request).await?;
-    if check {
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<SetRunnersParameters>,
+    headers: HeaderMap,
+    File(text): File,
+) -> Result<Tagged, Error> {
+    let expected = expected(&headers)?;
+    if asked.check {
         let entries = app
             .runners()
             .check(&text)
             .map_err(|fault| refused(&fault))?;
-        return reply::json(&api::Runners {
+        let runners = api::Runners {
             text,
             runners: entries.iter().map(format::Entry::as_wire).collect(),
             error: None,
-        });
+        };
+        return Ok(Tagged { runners, tag: None });
     }
     let runners = Arc::clone(app.runners());
     let work = async move {
@@ -56,18 +59,37 @@ pub(super) fn info(runners: &Runners) -> RunnersInfo {
     }
 }
 
-fn in_force(runners: &Runners) -> Reply {
+/// Settings, with their tag when they are in force.
+#[derive(Debug)]
+pub(super) struct Tagged {
+    pub(super) runners: api::Runners,
+    tag: Option<HeaderValue>,
+}
+
+impl IntoResponse for Tagged {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.runners).into_response();
+        if let Some(tag) = self.tag {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
+
+fn in_force(runners: &Runners) -> Result<Tagged, Error> {
     let state = runners.state();
     let entries = state.rules.entries.iter();
-    let mut response = reply::json(&api::Runners {
+    let runners = api::Runners {
         text: state.text.to_string(),
         runners: entries.map(format::Entry::as_wire).collect(),
         error: state.error.clone(),
-    })?;
+    };
     let tag = HeaderValue::try_from(format!("\"{}\"", state.tag()));
     let tag = tag.map_err(|error| Error::caused_by(Code::Internal, &error))?;
-    response.headers_mut().insert(header::ETAG, tag);
-    Ok(response)
+    Ok(Tagged {
+        runners,
+        tag: Some(tag),
+    })
 }
 
 /// The tag that the client's change is based on; none when it says nothing of one.
@@ -89,7 +111,18 @@ fn expected(headers: &HeaderMap) -> Result<Option<String>, Error> {
     }
 }
 
-/// The body as the text of a file.
+/// The body as the text of a file, which it is or becomes.
+#[derive(Debug)]
+pub(super) struct File(String);
+
+impl FromRequest<Arc<App>> for File {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
+        text(app, request).await.map(Self)
+    }
+}
+
 async fn text(app: &App, request: Request) -> Result<String, Error> {
     let is_json = body::is_json(request.headers());
     let is_toml = ["application/toml", "text/toml"]

@@ -2,33 +2,32 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::State;
 use piston_client::api::{Info, Role, RunnersInfo, VersionInfo};
 use piston_client::units::Bytes;
 
 use super::app::App;
+use super::body::Json;
 use super::edge::Peer;
-use super::reply::{self, Reply};
+use super::reply::{Answer, Plain};
 use crate::sandbox::rootless::Privilege;
 
 /// `GET /version`.
-pub(super) async fn version() -> Reply {
-    reply::json(&VersionInfo {
+pub(super) async fn version() -> Answer<VersionInfo> {
+    Ok(Json(VersionInfo {
         product: "Piston".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: vec!["v2".to_owned(), "v3".to_owned()],
-    })
+    }))
 }
 
 /// `GET /info`; clients that may only execute see nothing of the host.
-pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply {
+pub(super) async fn info(State(app): State<Arc<App>>, peer: Peer) -> Answer<Info> {
     let engine = app.engine().await?;
     let installed = engine.packages.list();
     let image_bytes = installed.iter().map(|package| package.image_bytes.0).sum();
     let queue = engine.runner.queue();
-    let (mount, mechanisms, runners) = match Peer::of(&request).role {
+    let (mount, mechanisms, runners) = match peer.role {
         Role::Execute => (String::new(), Vec::new(), RunnersInfo::default()),
         Role::Admin => (
             app.config().filesystem.mount.display().to_string(),
@@ -36,7 +35,7 @@ pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply
             super::runners::info(app.runners()),
         ),
     };
-    reply::json(&Info {
+    Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rootless: matches!(engine.privilege, Privilege::Rootless { .. }),
         mount,
@@ -47,19 +46,19 @@ pub(super) async fn info(State(app): State<Arc<App>>, request: Request) -> Reply
         jobs_queued: queue.waiting(),
         max_concurrent_jobs: queue.max_concurrent(),
         runners,
-    })
+    }))
 }
 
 /// `GET /healthz`: the process answers.
-pub(super) async fn healthz() -> &'static str {
-    "ok\n"
+pub(super) async fn healthz() -> Plain {
+    Plain::Yes("ok\n")
 }
 
 /// `GET /readyz`: jobs are served.
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Plain {
     if app.is_ready() {
-        (StatusCode::OK, "ready\n").into_response()
+        Plain::Yes("ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+        Plain::No("not ready\n")
     }
 }

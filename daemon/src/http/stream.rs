@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use piston_client::api::{self, Code, OutputEncoding};
+use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::app::App;
+use super::body::Json;
 use super::reply::Reply;
 use super::told::Words;
 use crate::error::Error;
@@ -84,6 +86,26 @@ impl Form {
     }
 }
 
+/// A reply that comes whole, or as events where that was asked for.
+#[derive(Debug)]
+pub(super) enum Told<T> {
+    /// At the end.
+    Whole(Json<T>),
+    /// The same, where it is written already.
+    Written(Response),
+    /// As it happens.
+    Events(Response),
+}
+
+impl<T: Serialize> IntoResponse for Told<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Whole(reply) => reply.into_response(),
+            Self::Written(response) | Self::Events(response) => response,
+        }
+    }
+}
+
 /// How a client wants to hear of its job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
@@ -92,12 +114,12 @@ pub(super) struct Manner {
 }
 
 /// Runs what `job` begins and replies with its events, the last of which tells its `result`.
-pub(super) async fn tell<T, F>(
+pub(super) async fn tell<T, F, R>(
     app: &Arc<App>,
     Manner { form, encoding }: Manner,
     job: impl FnOnce(Arc<App>, Live) -> F,
     result: fn(&Words, T) -> api::Event,
-) -> Reply
+) -> Result<Told<R>, Error>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -110,7 +132,7 @@ where
         writer: Writer::new(form, encoding),
         result,
     };
-    telling.reply().await
+    telling.reply().await.map(Told::Events)
 }
 
 /// A job that ends when this is dropped.

@@ -405,9 +405,9 @@ async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was
     let service = Service {
         plain: router.clone(),
         shared: router,
-        prefix: Arc::from(""),
+        prefix: String::new(),
     };
-    let serving = tokio::spawn(connection(server, service, facts, app()));
+    let serving = tokio::spawn(connection(server, Arc::new(service), facts, app()));
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
     client.write_all(request).await.expect("written");
     assert_eq!(start.recv().await.expect("the handler runs"), "hi");

@@ -3,31 +3,36 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use piston_client::api::NewToken;
+use piston_client::api::{CreatedToken, NewToken, Token};
 
 use super::app::App;
 use super::body::{self, Json, Params};
-use super::reply::{self, Reply};
+use super::reply::{Answer, Created, NoContent};
 use crate::error::Error;
 use crate::tokens::{TokenError, Tokens};
 
 /// `GET /tokens`.
-pub(super) async fn list(State(app): State<Arc<App>>) -> Reply {
-    reply::json(&app.engine().await?.tokens.list())
+pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Vec<Token>> {
+    Ok(Json(app.engine().await?.tokens.list()))
 }
 
 /// `POST /tokens`: 201 with the secret.
-pub(super) async fn create(State(app): State<Arc<App>>, Json(wanted): Json<NewToken>) -> Reply {
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    Json(wanted): Json<NewToken>,
+) -> Result<Created<CreatedToken>, Error> {
     let created = change(&app, move |tokens| tokens.create(wanted)).await?;
-    reply::json_with(StatusCode::CREATED, &created)
+    Ok(Created(created))
 }
 
 /// `DELETE /tokens/{id}`.
-pub(super) async fn revoke(State(app): State<Arc<App>>, Params(id): Params<String>) -> Reply {
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    Params(id): Params<String>,
+) -> Result<NoContent, Error> {
     let id = body::id(&id)?;
     change(&app, move |tokens| tokens.revoke(id)).await?;
-    reply::nothing()
+    Ok(NoContent)
 }
 
 /// Changes block on the disk, and go on without their client.

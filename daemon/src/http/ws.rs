@@ -19,7 +19,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use piston_client::api::Code;
@@ -61,6 +61,16 @@ pub(super) mod code {
     pub(in super::super) const INTERNAL: u16 = 1011;
     /// Try again.
     pub(in super::super) const AGAIN: u16 = 1013;
+}
+
+/// The reply after which a connection is a WebSocket.
+#[derive(Debug)]
+pub(super) struct Upgraded(Response);
+
+impl IntoResponse for Upgraded {
+    fn into_response(self) -> Response {
+        self.0
+    }
 }
 
 /// A request to become a WebSocket.

@@ -14,10 +14,9 @@ use piston_client::api::{self, Code};
 use super::super::app::App;
 use super::super::body::{self, Params};
 use super::super::edge::Peer;
-use super::super::reply::Reply;
 use super::super::stream::Task;
 use super::super::told::Words;
-use super::{Dialect, Farewell, Frame, Handshake, Said, Socket, Talk, code};
+use super::{Dialect, Farewell, Frame, Handshake, Said, Socket, Talk, Upgraded, code};
 use crate::error::Error;
 use crate::job::input::{self, Control};
 use crate::job::live::{self, Event};
@@ -34,13 +33,14 @@ pub(in super::super) async fn connect(
     State(app): State<Arc<App>>,
     Params((package, version)): Params<(String, String)>,
     handshake: Handshake,
-) -> Reply {
+) -> Result<Upgraded, Error> {
     let (package, range) = (body::id(&package)?, body::range(&version)?);
     let lease = app.engine().await?.packages.lease(&package, &range)?;
     let peer = handshake.peer;
-    Ok(handshake.accept(&app, async move |app, socket| {
+    let accepted = handshake.accept(&app, async move |app, socket| {
         session(&app, socket, lease, peer).await;
-    }))
+    });
+    Ok(Upgraded(accepted))
 }
 
 async fn session(app: &Arc<App>, mut socket: Socket, lease: Lease, peer: Peer) {
