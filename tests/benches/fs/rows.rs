@@ -57,6 +57,8 @@ pub(crate) const ROWS: &[Row] = &[
         "read2-cold",
         Rivals(Work::ReadAll(2), Cold, &[(Kernel, 1.0)]),
     ),
+    // A zstd block can only be inflated whole, 128 KiB for each 4, here as in the kernel; the rest is
+    // the disk's. Smaller blocks would be the remedy.
     row(
         "random-cold",
         Rivals(Work::RandomReads, Cold, &[(Kernel, 0.8)]),
