@@ -150,7 +150,7 @@ fn runtimes() -> Route {
 
 fn stage(stdout: &str, stderr: &str, code: Option<i32>, more: &Value) -> Value {
     let mut stage = json!({"stdout": stdout, "stderr": stderr, "output": stdout, "code": code,
-        "signal": null, "status": null, "message": null, "wall_time_ms": 12, "cpu_time_ms": 8,
+        "signal": null, "status": null, "message": null, "wall_time_ms": 12, "cpu_time_ms": 8, "system_time_ms": 3,
         "memory_bytes": 1_048_576, "truncated": false});
     let more = more.as_object().expect("fields").clone();
     stage.as_object_mut().expect("fields").extend(more);

@@ -74,7 +74,6 @@ pub struct StageExit {
     /// Time on the processors, summed over the process tree.
     pub cpu_time_ms: Millis,
     /// What of that was in the kernel; the rest was in the programs themselves.
-    #[serde(default)]
     pub system_time_ms: Millis,
     /// Peak memory.
     pub memory_bytes: Bytes,
