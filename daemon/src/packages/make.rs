@@ -83,10 +83,7 @@ pub fn from_debian(what: FromDebian, out: &Path) -> Result<Made, MakeError> {
         base,
     } = what;
     let [first, others @ ..] = packages.as_slice() else {
-        return Err(MakeError::Unknown {
-            name: String::new(),
-            hint: "name at least one Debian package".to_owned(),
-        });
+        return Err(refused("nothing", "name at least one Debian package"));
     };
     if packages == [DEBIAN_BASE] {
         return debian::make_base(out);
@@ -95,13 +92,17 @@ pub fn from_debian(what: FromDebian, out: &Path) -> Result<Made, MakeError> {
         recipe?.with_packages(others).with(name, run)
     } else {
         let named = name.map_or_else(|| first.parse(), Ok);
-        let named = named.map_err(|_| MakeError::Unknown {
-            name: first.clone(),
-            hint: "that is no name of a Debian package".to_owned(),
-        })?;
+        let named = named.map_err(|_| refused(first, "it is no name of a Debian package"))?;
         Recipe::plain(named, packages, run)
     };
     debian::make(&recipe, base.as_ref(), out)
+}
+
+fn refused(name: &str, reason: &str) -> MakeError {
+    MakeError::Recipe {
+        recipe: format!("`{name}`"),
+        reason: reason.to_owned(),
+    }
 }
 
 /// The name by which [`from_debian`] makes a language, when a recipe of ours is for it.

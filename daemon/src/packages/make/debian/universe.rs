@@ -187,7 +187,10 @@ impl<'a> Universe<'a> {
     }
 
     fn unknown(&self, name: &str) -> DebianError {
+        // Among so many names anything looks like anything: a slip is rarely at the start.
+        let start = name.get(..2).unwrap_or(name);
         let names = self.by_name.keys().copied();
+        let names = names.filter(|other| other.starts_with(start));
         DebianError::NoPackage {
             name: name.to_owned(),
             similar: super::super::super::error::similar(name, names),

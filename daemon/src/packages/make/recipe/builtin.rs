@@ -39,7 +39,7 @@ const RECIPES: [Files; 11] = [
     files!("javascript"),
     files!("lua"),
     files!("perl"),
-    files!("php"),
+    files!("php", run),
     files!("python"),
     files!("ruby"),
     files!("rust"),
