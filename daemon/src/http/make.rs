@@ -9,13 +9,13 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use piston_client::api::{Code, InstallReply, MakeKind, MakeReply, MakeRequest};
 use tokio::io::AsyncReadExt as _;
 
 use super::app::App;
 use super::body::Json;
-use super::reply::{self, Reply};
+use super::reply::Reply;
 use crate::error::Error;
 use crate::packages::{MadeFile, Making, RECIPE_FILES};
 
@@ -23,18 +23,40 @@ use crate::packages::{MadeFile, Making, RECIPE_FILES};
 const MOST_PACKAGES: usize = 1000;
 
 /// Makes, and installs or returns the file.
-pub(super) async fn make(State(app): State<Arc<App>>, Json(request): Json<MakeRequest>) -> Reply {
+pub(super) async fn make(
+    State(app): State<Arc<App>>,
+    Json(request): Json<MakeRequest>,
+) -> Result<Answer, Error> {
     let install = request.install;
     let what = making(request)?;
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
     let made = packages.make(&what, time).await?;
     if !install {
-        return file(made).await;
+        return file(made).await.map(Answer::File);
     }
     let notes = made.notes.clone();
     let work = async move { packages.install_made(made, &what, time).await };
-    reply::json(&summary(&app.detached(work).await?, notes))
+    let made = summary(&app.detached(work).await?, notes);
+    Ok(Answer::Installed(Json(made)))
+}
+
+/// What was made.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is installed.
+    Installed(Json<Option<MakeReply>>),
+    /// The package file.
+    File(Response),
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Installed(reply) => reply.into_response(),
+            Self::File(response) => response,
+        }
+    }
 }
 
 /// What a request asks for; a field that means nothing to its kind is refused.

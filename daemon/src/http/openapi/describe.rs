@@ -19,9 +19,9 @@ use super::super::edge::Peer;
 use super::super::metrics::Exposed;
 use super::super::packages::Installed;
 use super::super::reply::{Created, NoContent, Plain};
-use super::super::runners;
 use super::super::stream::Told;
 use super::super::ws::{Handshake, Upgraded};
+use super::super::{make, runners};
 use super::{Document, Schemas};
 use crate::error::Error;
 
@@ -287,6 +287,14 @@ impl Gives for Installed {
 impl Gives for runners::Tagged {
     fn tell(page: &mut Page<'_>) {
         page.json::<api::Runners>("200", "What is in force, with its `ETag`.");
+    }
+}
+
+impl Gives for make::Answer {
+    fn tell(page: &mut Page<'_>) {
+        let schema = page.given::<api::MakeReply>();
+        let content = json!({"application/json": {"schema": schema}, "application/gzip": {}});
+        page.reply("200", "It is installed, or is this file.", &content);
     }
 }
 
