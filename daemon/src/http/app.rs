@@ -125,6 +125,11 @@ impl App {
         }
     }
 
+    /// The engine, unless the daemon is still starting.
+    pub(super) fn engine_if_ready(&self) -> Option<&Engine> {
+        self.engine.get()
+    }
+
     /// The engine; a daemon that is still starting is waited for.
     pub async fn engine(&self) -> Result<&Engine, Error> {
         match self.engine.get() {

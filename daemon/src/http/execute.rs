@@ -30,21 +30,21 @@ pub(super) async fn execute(
     headers: HeaderMap,
     SaysJson(body, _): SaysJson<ExecuteRequest>,
 ) -> Result<Told<ExecuteResponse>, Error> {
-    let engine = app.engine().await?;
     let form = Form::asked(&headers);
-    let repeat = match form {
-        None => Repeat::of(&app, engine, [&package, &version], &body),
-        Some(_) => None,
+    let repeat = match (app.engine_if_ready(), form) {
+        (Some(engine), None) => Repeat::of(&app, engine, [&package, &version], &body),
+        _ => None,
     };
     if let Some(known) = repeat.as_ref().and_then(Repeat::known) {
         let _permit = peer.job(&app)?;
-        if let Some(reply) = known.reply(engine).await? {
+        if let Some(reply) = known.reply(&app).await? {
             return Ok(Told::Written(reply));
         }
     }
     let (package, range) = (body::id(&package)?, body::range(&version)?);
     let wire: ExecuteRequest = body::parse(&body)?;
     drop(body);
+    let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);

@@ -51,8 +51,8 @@ pub(super) struct Known {
 
 impl Known {
     /// The reply, when the result still is in the cache.
-    pub(super) async fn reply(&self, engine: &Engine) -> Result<Option<Response>, Error> {
-        let id = engine.runner.again(&self.again).await?;
+    pub(super) async fn reply(&self, app: &App) -> Result<Option<Response>, Error> {
+        let id = app.engine().await?.runner.again(&self.again).await?;
         Ok(id.map(|id| {
             let mut json = head(&id);
             json.extend_from_slice(&self.rest);
