@@ -5,7 +5,7 @@
 //! for an idle core before each block (`crew.rs`), so that no request ever waits for more than the
 //! block at hand.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::state::Source;
@@ -13,7 +13,7 @@ use crate::cache::BlockKey;
 use crate::image::BlockRef;
 use crate::num::to_usize;
 
-/// Cancelled and repeated ones that may stay in the order.
+/// Cancelled ones that may stay in the order.
 const CANCELLED: usize = 1000;
 
 #[derive(Debug)]
@@ -25,8 +25,7 @@ struct Wanted {
 #[derive(Debug, Default)]
 struct Queue {
     wanted: HashMap<BlockKey, Wanted>,
-    /// Next first. Those that were cancelled are still in it, and those that were wanted again are
-    /// in it again.
+    /// Next first; those that were cancelled are still in it.
     order: VecDeque<BlockKey>,
     bytes: usize,
     ended: bool,
@@ -62,7 +61,6 @@ impl Ahead {
             let length = to_usize(block.length);
             let key = source.key(&block);
             if queue.wanted.contains_key(&key) {
-                new.push_back(key);
                 continue;
             }
             queue.make_room(self.bound.saturating_sub(length));
@@ -130,12 +128,11 @@ impl Queue {
         Some(wanted)
     }
 
-    /// Drops what was cancelled or is there twice from the order, before that gets long.
+    /// Drops what was cancelled from the order, before that gets long.
     fn tidy(&mut self) {
         let Self { wanted, order, .. } = self;
         if order.len() > 2 * wanted.len() + CANCELLED {
-            let mut seen = HashSet::new();
-            order.retain(|key| wanted.contains_key(key) && seen.insert(*key));
+            order.retain(|key| wanted.contains_key(key));
         }
     }
 

@@ -11,7 +11,6 @@ use std::time::Instant;
 use super::hot::{self, HotList};
 use crate::image::order::Spot;
 use crate::image::{BlockRef, Image};
-use crate::num::to_usize;
 
 /// Readers that are followed at a time.
 const READERS: usize = 16;
@@ -19,12 +18,8 @@ const READERS: usize = 16;
 /// Steps from block to block after which a reader is held to go on.
 const STEPS: u32 = 2;
 
-/// Bytes that are loaded ahead of a reader at most: what a core inflates in some milliseconds, so
-/// that it need not be woken for each block.
-const DEPTH: u32 = 1 << 20;
-
-/// The least and the most blocks that these may be.
-const DEPTH_BLOCKS: (u32, u32) = (2, 32);
+/// Blocks that are loaded ahead of a reader.
+const DEPTH: usize = 2;
 
 /// One who reads on.
 #[derive(Debug, Clone, Copy)]
@@ -129,13 +124,9 @@ impl Trail {
                 crossed: reader.crossed || crosses,
             };
             let goes_on = reader.steps >= STEPS;
-            // As far as he has come himself, so that little is loaded for nothing.
-            let (least, most) = DEPTH_BLOCKS;
-            let depth = (DEPTH / image.block_size()).clamp(least, most);
-            let depth = to_usize(depth.min(reader.steps));
             let mut following = following.filter(|_| goes_on);
             while let Some(found) = following
-                && wanted.len() < depth
+                && wanted.len() < DEPTH
                 && (reader.crossed || !found.crosses)
             {
                 wanted.push(found.block);
