@@ -13,6 +13,7 @@ mod interact;
 mod job;
 mod package;
 mod problem;
+mod progress;
 mod query;
 mod repo;
 mod runners;
@@ -30,9 +31,10 @@ pub use interact::{Input, Window};
 pub use job::{Job, JobState};
 pub use package::{
     Change, InstallReply, InstallState, InstalledPackage, MakeKind, MakeReply, MakeRequest,
-    PackagePatch, Runtime, UninstallReply,
+    PackagePatch, Runtime, UninstallReply, VerifyReply,
 };
 pub use problem::{Code, Problem};
+pub use progress::{InstallEvent, InstallPhase, PackageProgress, PlannedPackage};
 pub use query::{AvailableParameters, SetRunnersParameters, UninstallParameters};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
 pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};

@@ -15,6 +15,7 @@ mod languages;
 mod make;
 mod packages;
 mod plan;
+mod progress;
 mod render;
 mod repos;
 mod run;

@@ -18,6 +18,7 @@ use crate::config::{self, Flags};
 use crate::job::runners::{self, Runners};
 use crate::packages;
 use crate::packages::make::{FromDebian, Made, MakeError};
+use crate::packages::{Rebuilt, Repair};
 
 /// The engine of Piston: installs language packages and runs code in them, sandboxed.
 #[derive(Debug, Parser)]
@@ -47,6 +48,16 @@ enum Command {
     Index {
         /// The folder.
         directory: PathBuf,
+    },
+    /// Rebuild the database of a data directory from the packages that lie there. The daemon must
+    /// not run.
+    Repair {
+        /// Configuration file, which names the data directory.
+        #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
+        config: Option<PathBuf>,
+        /// The data directory, instead of the configured one.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
     /// Check one image and write its index. Runs in a child of the daemon.
     #[command(hide = true)]
@@ -153,6 +164,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Config(command) => configuration(command),
         Command::Make(command) => make(command),
         Command::Index { directory } => index(&directory),
+        Command::Repair { config, data } => repair(config, data),
         Command::VerifyImage { image, index } => {
             return packages::verify_image_main(&image, &index);
         }
@@ -333,6 +345,51 @@ fn limit_this_process() -> rustix::io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn repair(config: Option<PathBuf>, data: Option<PathBuf>) -> anyhow::Result<()> {
+    let flags = Flags {
+        config,
+        data: data.map(std::path::absolute).transpose()?,
+        ..Flags::default()
+    };
+    let root = config::load(&flags, &Host::current())?.config.data;
+    let data = packages::DataDirectory { root };
+    let _lock = data.lock()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match runtime.block_on(packages::repair(&data))? {
+        Repair::Whole(packages) => print_line(&format!(
+            "{}: the database is whole and names {packages} packages, nothing is to be done",
+            data.root.display()
+        )),
+        Repair::Rebuilt(rebuilt) => report(&rebuilt),
+    }
+    Ok(())
+}
+
+/// Says what is in a database that was built anew, and what is not.
+fn report(rebuilt: &Rebuilt) {
+    print_line(&format!(
+        "the database can't be used: {}",
+        rebuilt.reason.reason()
+    ));
+    for package in &rebuilt.packages {
+        print_line(&format!("{package} is in it again"));
+    }
+    for (name, reason) in &rebuilt.left_out {
+        eprint_line(&format!("warning: {name} is left out: {reason}"));
+    }
+    print_line(&format!(
+        "rebuilt with {} packages, {} repositories and {} tokens",
+        rebuilt.packages.len(),
+        rebuilt.repositories,
+        rebuilt.tokens
+    ));
+    if let Some(path) = &rebuilt.set_aside {
+        print_line(&format!("the damaged one is kept as {}", path.display()));
+    }
 }
 
 fn index(directory: &Path) -> anyhow::Result<()> {

@@ -29,6 +29,7 @@ mod metrics;
 mod openapi;
 mod pace;
 pub mod packages;
+mod progress;
 mod quota;
 pub mod repeat;
 pub mod reply;

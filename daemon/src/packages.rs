@@ -26,8 +26,11 @@ mod list;
 pub mod make;
 mod making;
 mod opening;
+mod progress;
+mod recheck;
 mod recompress;
 mod remove;
+mod repair;
 mod repo;
 pub mod resolve;
 mod state;
@@ -41,6 +44,7 @@ use std::time::Duration;
 
 use piston_client::api;
 use piston_client::ids::{Language, PackageRef, Version};
+use tokio::sync::watch;
 
 pub use data::{DataDirectory, DataLock, LockError, Staging};
 pub use error::PackagesError;
@@ -50,7 +54,9 @@ pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
 pub use making::{MadeFile, Making, RECIPE_FILES};
+pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;
+pub use repair::{LeftOut, Rebuilt, Repair, repair};
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
@@ -59,6 +65,7 @@ use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
 pub use installed::{CacheRule, CacheRules, Changes};
+use progress::Board;
 use recompress::Recompressor;
 use repo::Repositories;
 use state::{Found, Shown, State};
@@ -114,6 +121,7 @@ pub struct Packages {
     fetcher: Arc<Fetcher>,
     verifier: Verifier,
     installs: Flights<PackageRef>,
+    board: Board,
 }
 
 impl Packages {
@@ -149,6 +157,7 @@ impl Packages {
             fetcher,
             verifier,
             installs: Flights::default(),
+            board: Board::default(),
         }))
     }
 
@@ -282,6 +291,11 @@ impl Packages {
             installed,
             similar: error::similar(name, names),
         }
+    }
+
+    /// How far packages are that are being installed, now and from now on.
+    pub fn watch(&self) -> watch::Receiver<Steps> {
+        self.board.watch()
     }
 
     /// Uninstalls a package; with `cascade`, what depends on it as well.

@@ -40,14 +40,25 @@ pub enum StoreError {
     },
     /// The file, or a row of it, is not what was written.
     #[error(
-        "the state database {path} is damaged ({reason}); stop the daemon, move the file away and \
-         start again: packages must then be installed anew"
+        "the state database {path} is damaged ({reason}); stop the daemon: `pistond repair` rebuilds \
+         it from the packages on disk"
     )]
     Damaged {
         /// Which file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The file is gone, and packages are there.
+    #[error(
+        "the state database {path} is gone, while packages are installed: `pistond repair` rebuilds \
+         it from them (to begin without them, remove {records})"
+    )]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+        /// Where the packages' own records are.
+        records: PathBuf,
     },
     /// A transaction failed; nothing of it is in the database.
     #[error("cannot change the state database {path}: {reason}")]
@@ -84,6 +95,21 @@ pub struct Changes<'a> {
     pub remove: Vec<&'a PackageRef>,
 }
 
+/// What is worth keeping of a damaged database besides packages, of which there are copies.
+#[derive(Debug, Default)]
+pub struct Salvage {
+    /// Repositories, in their order.
+    pub repositories: Vec<RepositoryRecord>,
+    /// Tokens.
+    pub tokens: Vec<TokenRecord>,
+}
+
+fn readable<T: serde::de::DeserializeOwned>(rows: &[(String, Vec<u8>)]) -> Vec<T> {
+    rows.iter()
+        .filter_map(|(_, row)| records::decode(row).ok())
+        .collect()
+}
+
 impl StoreError {
     /// What is wrong, without what to do about the state.
     pub fn reason(&self) -> &str {
@@ -91,6 +117,7 @@ impl StoreError {
             Self::Open { reason, .. }
             | Self::Damaged { reason, .. }
             | Self::Write { reason, .. } => reason,
+            Self::Missing { .. } => "it is gone",
         }
     }
 }
@@ -182,6 +209,24 @@ impl Store {
     pub fn remove_token(&self, id: &TokenId) -> Result<(), StoreError> {
         let id = id.to_string();
         self.0.write(|txn| tables::remove_token(txn, &id))
+    }
+
+    /// What can still be read of a damaged database; a panic or error costs the rows that it hides.
+    pub fn salvage(path: &Path) -> Salvage {
+        let Ok(true) = path.try_exists() else {
+            return Salvage::default();
+        };
+        let Ok(store) = Self::open(path) else {
+            return Salvage::default();
+        };
+        let repositories = store.0.read(tables::all_repositories).unwrap_or_default();
+        let tokens = store.0.read(tables::all_tokens).unwrap_or_default();
+        let mut repositories: Vec<RepositoryRecord> = readable(&repositories);
+        repositories.sort_by_key(|record| record.position);
+        Salvage {
+            repositories,
+            tokens: readable(&tokens),
+        }
     }
 
     fn checked<T>(&self, key: &str, row: Result<T, RowError>) -> Result<T, StoreError> {

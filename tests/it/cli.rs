@@ -91,6 +91,11 @@ fn packages_are_made_listed_and_removed(who: Who) {
     assert!(output.status.success(), "{}", err(&output));
     let output = daemon.cli(&["package", "install", "bash@5.x"], b"");
     assert!(output.status.success(), "{}", err(&output));
+    let lines = err(&output);
+    assert!(
+        lines.contains(" base-") && !lines.contains('\x1b'),
+        "a line for each step where no terminal is: {lines}"
+    );
     let output = daemon.cli(&["run", "bash", "-"], b"echo installed");
     assert_eq!(out(&output), "installed\n", "{}", err(&output));
 }

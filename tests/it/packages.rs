@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use piston_tests::packages::{Crafted, file, install};
-use piston_tests::{Daemon, Who, binary, free_port};
+use piston_tests::{Daemon, Who, binary, free_port, http};
 use serde_json::{Value, json};
 
 as_root_and_user!(
@@ -245,6 +245,86 @@ fn jobs_that_are_the_first_in_a_view_all_at_once_run(who: Who) {
         let removed = daemon.send("DELETE", &path, &Value::Null);
         assert_eq!(removed.status, 200, "{removed:?}");
     }
+}
+
+/// Events of an installation, of a reply with this status and kind.
+fn told(reply: &http::Reply) -> Vec<Value> {
+    let text = String::from_utf8(reply.body.clone()).expect("UTF-8");
+    assert_eq!(reply.status, 200, "{text}");
+    assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[test]
+fn an_installation_tells_its_plan_its_phases_and_its_end() {
+    const LINES: &str = "Accept: application/x-ndjson";
+    let daemon = Daemon::start(Who::User);
+    let folder = daemon.folder().join("repo");
+    repository(&folder);
+    craft(&folder, "altered", "1.0.0", &json!({"base": "*"}));
+    index(&folder);
+    let altered = folder.join("altered-1.0.0.pkg.tar.gz");
+    let mut bytes = fs::read(&altered).expect("package");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    fs::write(&altered, bytes).expect("package");
+    add(&daemon, "local", &folder.to_string_lossy());
+    let install = |name: &str, accept: &str| {
+        let path = format!("/api/v3/repos/all/packages/{name}/*/install");
+        http::request(&daemon.address(), "POST", &path, &[accept], b"")
+    };
+
+    let events = told(&install("upper", LINES));
+    assert_eq!(events[0]["event"], "plan", "{events:?}");
+    let names = |list: &Value| -> Vec<String> {
+        let list = list.as_array().expect("a list");
+        let name = |planned: &Value| planned["package"]["language"].as_str().map(str::to_owned);
+        list.iter().filter_map(name).collect()
+    };
+    let planned = names(&events[0]["packages"]);
+    assert_eq!(planned, ["base", "lower", "upper"], "dependencies first");
+    assert_eq!(events[0]["packages"][0]["repository"], "local");
+    let result = events.last().expect("an event");
+    assert_eq!(result["event"], "result", "{events:?}");
+    assert_eq!(result["result"]["package"]["language"], "upper");
+    let order = ["download", "unpack", "verify", "publish"];
+    for name in planned {
+        let of = |event: &&Value| event["package"]["language"] == name.as_str();
+        let phases: Vec<usize> = events
+            .iter()
+            .filter(of)
+            .map(|event| order.iter().position(|phase| event["phase"] == *phase))
+            .collect::<Option<_>>()
+            .expect("known phases");
+        assert!(
+            !phases.is_empty() && phases.is_sorted(),
+            "{name}: {events:?}"
+        );
+    }
+
+    // What is there already has an empty plan; what is wrong before the plan has its status.
+    let again = install("upper", "Accept: text/event-stream");
+    let text = String::from_utf8_lossy(&again.body);
+    assert!(
+        text.starts_with(
+            "event: plan\ndata: {\"event\":\"plan\",\"packages\":[]}\n\nevent: result\n"
+        ),
+        "{text}"
+    );
+    let absent = install("absent", LINES);
+    assert_eq!(
+        (absent.status, &absent.json()["code"]),
+        (404, &json!("package_not_available"))
+    );
+    let events = told(&install("altered", LINES));
+    let error = events.last().expect("an event");
+    assert_eq!(
+        (&error["event"], &error["problem"]["code"]),
+        (&json!("error"), &json!("checksum_mismatch")),
+        "{events:?}"
+    );
+    assert_eq!(installed(&daemon).len(), 3, "nothing of it is there");
 }
 
 /// A real web server of the machine on a folder; killed on drop.

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use piston_tests::{Daemon, Who, packages};
+use piston_tests::{Daemon, Who, binary, packages};
 use serde_json::json;
 
 as_root_and_user!(
@@ -143,6 +143,55 @@ fn a_launcher_that_dies_is_replaced(who: Who) {
         }
         assert!(Instant::now() < deadline, "{run}");
     }
+}
+
+#[test]
+fn a_lost_database_is_refused_and_repaired_and_a_damaged_image_is_found() {
+    let mut daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["bash"]);
+    let before = daemon.get("/api/v3/packages").json();
+    let all = daemon.cli(&["package", "verify"], b"");
+    let text = String::from_utf8_lossy(&all.stdout).into_owned();
+    assert!(
+        all.status.success() && text.matches("ok ").count() == 2,
+        "{text}"
+    );
+    daemon.stop(Signal::SIGTERM);
+    std::fs::remove_file(daemon.data().join("state.redb")).expect("the database");
+    let refused = daemon.start_second();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && text.contains("pistond repair"),
+        "{text}"
+    );
+    let repair = daemon
+        .who()
+        .command(&binary("pistond"))
+        .args(["repair", "--data"])
+        .arg(daemon.data())
+        .output()
+        .expect("pistond");
+    let text = String::from_utf8_lossy(&repair.stdout).into_owned();
+    assert!(
+        repair.status.success() && text.contains("rebuilt with 2 packages"),
+        "{text}{}",
+        String::from_utf8_lossy(&repair.stderr)
+    );
+    daemon.restart();
+    assert_eq!(daemon.get("/api/v3/packages").json(), before);
+    let run = &daemon.execute("bash", &json!({"code": "echo again"}))["run"];
+    assert_eq!(run["stdout"], "again\n");
+
+    let image = before[1]["image"].as_str().expect("a digest");
+    let path = daemon.data().join(format!("images/{image}.squashfs"));
+    let mut bytes = std::fs::read(&path).expect("an image");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("an image");
+    let found = daemon.cli(&["package", "verify", "bash"], b"");
+    let text = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{text}");
+    assert!(text.contains("damaged bash-"), "{text}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tower_http", &["daemon/src/http/cors.rs"]),
     ("ipnet", &["daemon/src/config/exposure.rs"]),
     ("landlock", &["daemon/src/sandbox/confine.rs"]),
+    ("indicatif", &["client/src/cli/progress.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];
 

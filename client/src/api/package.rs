@@ -268,3 +268,21 @@ pub struct MakeReply {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
+
+/// Reply of `POST /packages/{package}/{version}/verify`: whether what is on the disk is what was
+/// installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VerifyReply {
+    /// Which package.
+    pub package: PackageRef,
+    /// Digest that its image has to have.
+    pub image: Digest,
+    /// Length of the image file, as installed.
+    pub image_bytes: Bytes,
+    /// What is wrong, a sentence each; none when all is well.
+    pub problems: Vec<String>,
+    /// What was wrong and is mended, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}

@@ -207,6 +207,15 @@ Examples:
         #[arg(value_name = "NAME[@VERSION]")]
         package: PackageWord,
     },
+    /// Check that what is on the disk is what was installed
+    ///
+    /// The sha256 of each image and everything in it, as when it was installed. Ends with 1 when
+    /// something is wrong.
+    Verify {
+        /// Packages, with a version or without [default: all]
+        #[arg(value_name = "NAME[@VERSION]")]
+        packages: Vec<PackageWord>,
+    },
     /// Install a package file
     Upload {
         /// A `.pkg.tar.gz`

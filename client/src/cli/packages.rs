@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::api::{
     AvailablePackage, Code, InstallReply, InstallState, InstalledPackage, UninstallReply,
+    VerifyReply,
 };
 use crate::ids::PackageRef;
 use crate::{Client, Error};
@@ -13,7 +14,8 @@ use super::failure::Failure;
 use super::flags::{Install, Package, Remove};
 use super::make;
 use super::plan::PackageWord;
-use super::render::{Screen, Table, Tone};
+use super::progress;
+use super::render::{Screen, Table, Tone, clean};
 
 /// Performs one command of the group.
 pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) -> Result<Exit> {
@@ -21,10 +23,11 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
         Package::List => list(client, screen).await?,
         Package::Install(flags) => install(client, flags, screen).await?,
         Package::Remove(flags) => remove(client, &flags, screen).await?,
+        Package::Verify { packages } => return verify(client, &packages, screen).await,
         Package::Info { package } => info(client, &package, screen).await?,
         Package::Upload { file } => {
             screen.progress(format!("sending {} ...", file.display()));
-            let reply = client.upload(&file).await?;
+            let reply = progress::follow(client.upload_events(&file).await?, screen).await?;
             screen.show(&reply, install_text)?;
         }
         Package::FromHost(flags) => make::from_host(client, flags, screen).await?,
@@ -95,7 +98,8 @@ async fn install(client: &Client, flags: Install, screen: &Screen) -> Result<()>
         (range, other) => range.or(other).unwrap_or_else(|| "*".to_owned()),
     };
     screen.progress(format!("installing {name} ..."));
-    let reply = client.install(&flags.repo, &name, &range).await?;
+    let events = client.install_events(&flags.repo, &name, &range).await?;
+    let reply = progress::follow(events, screen).await?;
     screen.show(&reply, install_text)
 }
 
@@ -162,6 +166,67 @@ async fn only_version(client: &Client, word: &PackageWord) -> Result<PackageRef>
             )
         }
     }
+}
+
+/// Checks packages one after the other; says of each what came of it as soon as it is known.
+async fn verify(client: &Client, words: &[PackageWord], screen: &Screen) -> Result<Exit> {
+    let mut packages = Vec::new();
+    for word in words {
+        packages.push(named(client, word).await?);
+    }
+    if words.is_empty() {
+        let all = client.packages().await?.into_iter();
+        packages.extend(all.map(|package| PackageRef::new(package.language, package.version)));
+    }
+    let mut replies = Vec::new();
+    for package in packages {
+        let reply = client.verify(&package).await?;
+        if !screen.wants_json() {
+            screen.show(&reply, |reply| verified_text(reply, screen))?;
+        }
+        replies.push(reply);
+    }
+    if screen.wants_json() {
+        screen.show(&replies, |_| String::new())?;
+    }
+    let all_well = replies.iter().all(|reply| reply.problems.is_empty());
+    Ok(if all_well {
+        Exit::Done
+    } else {
+        Exit::Program(1)
+    })
+}
+
+fn verified_text(reply: &VerifyReply, screen: &Screen) -> String {
+    let verdict = if reply.problems.is_empty() {
+        screen.tone(Tone::Good, "ok")
+    } else {
+        screen.tone(Tone::Bad, "damaged")
+    };
+    let mut lines = vec![format!(
+        "{verdict} {} ({})",
+        reply.package, reply.image_bytes
+    )];
+    lines.extend(
+        reply
+            .notes
+            .iter()
+            .map(|note| format!("  note: {}", clean(note))),
+    );
+    lines.extend(
+        reply
+            .problems
+            .iter()
+            .map(|problem| format!("  {}", clean(problem))),
+    );
+    if !reply.problems.is_empty() {
+        let advice = format!(
+            "  `piston package remove {0}` and install it again",
+            reply.package.language
+        );
+        lines.push(advice);
+    }
+    lines.join("\n")
 }
 
 fn removed_text(reply: &UninstallReply, nothing: &str) -> String {
@@ -303,6 +368,25 @@ mod tests {
         );
         let old = reply(InstallState::AlreadyInstalled, &[]);
         assert_eq!(install_text(&old), "python-3.11.2 is installed already");
+    }
+
+    #[test]
+    fn a_check_says_what_is_wrong_and_what_to_do() {
+        let mut reply = VerifyReply {
+            package: package("lua-5.4.4"),
+            image: "ab".repeat(32).parse().expect("a digest"),
+            image_bytes: crate::units::Bytes(4096),
+            problems: Vec::new(),
+            notes: Vec::new(),
+        };
+        let text = |reply: &VerifyReply| verified_text(reply, &Screen::plain());
+        assert_eq!(text(&reply), "ok lua-5.4.4 (4 KiB)");
+        reply.problems.push("its image is gone".to_owned());
+        insta::assert_snapshot!(text(&reply), @"
+        damaged lua-5.4.4 (4 KiB)
+          its image is gone
+          `piston package remove lua` and install it again
+        ");
     }
 
     #[test]

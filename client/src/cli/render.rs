@@ -19,6 +19,17 @@ pub(super) struct Screen {
     errors: Paint,
 }
 
+/// Who watches what takes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watcher {
+    /// A person at a terminal whose cursor may be moved.
+    Person,
+    /// Whoever reads lines.
+    Log,
+    /// A program that reads JSON, and nothing else.
+    Program,
+}
+
 /// Whether a stream takes colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Paint {
@@ -89,6 +100,15 @@ impl Screen {
     /// Whether programs, rather than people, read standard output.
     pub(super) fn wants_json(&self) -> bool {
         self.json
+    }
+
+    /// Who watches standard error.
+    pub(super) fn watcher(&self) -> Watcher {
+        match self.errors {
+            _ if self.json => Watcher::Program,
+            Paint::Ansi => Watcher::Person,
+            Paint::Plain => Watcher::Log,
+        }
     }
 
     /// Shows a result: itself as JSON, or as the text that `people` makes of it.

@@ -5,13 +5,16 @@ use std::path::Path;
 use tokio::fs::File;
 use tokio::io::AsyncWrite;
 
-use crate::api::{InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime, UninstallReply};
+use crate::api::{
+    InstallEvent, InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime, UninstallReply,
+    VerifyReply,
+};
 use crate::error::{Error, TransportError};
 use crate::http::{Body, Download, Method, Source};
 use crate::ids::{Language, PackageRef};
 use crate::units::Bytes;
 
-use super::{Call, Client, path, with_query};
+use super::{Call, Client, Events, path, with_query};
 
 /// A package file that the daemon sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,37 +54,34 @@ impl Client {
         package: &Language,
         range: &str,
     ) -> Result<InstallReply, Error> {
-        let segments = [
-            "repos",
-            repository,
-            "packages",
-            package.as_str(),
-            range,
-            "install",
-        ];
-        self.call(Call::new(Method::Post, path(&segments)).work())
+        self.call(install_call(repository, package, range)).await
+    }
+
+    /// The same, streamed: tells how far it is, phase by phase. Returns when it is known what is to
+    /// be installed. The installation goes on when the events are dropped.
+    pub async fn install_events(
+        &self,
+        repository: &str,
+        package: &Language,
+        range: &str,
+    ) -> Result<Events<InstallEvent>, Error> {
+        let call = install_call(repository, package, range);
+        self.events(call, |result| InstallEvent::Result { result })
             .await
     }
 
     /// `POST /packages`: installs a package file, which is read as it is sent. What it depends on
     /// must be installed.
     pub async fn upload(&self, file: &Path) -> Result<InstallReply, Error> {
-        let unreadable = |source| TransportError::Read {
-            path: file.to_owned(),
-            source,
-        };
-        let reader = File::open(file).await.map_err(unreadable)?;
-        let metadata = reader.metadata().await.map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(unreadable(std::io::ErrorKind::IsADirectory.into()).into());
-        }
-        let source = Source {
-            path: file.to_owned(),
-            reader: Box::new(reader),
-            length: metadata.len(),
-        };
-        let call = Call::new(Method::Post, path(&["packages"])).body(Body::Package(source));
-        self.call(call.work()).await
+        self.call(upload_call(file).await?).await
+    }
+
+    /// The same, streamed: returns when the daemon has the file and has looked into it, and tells
+    /// what it does with it.
+    pub async fn upload_events(&self, file: &Path) -> Result<Events<InstallEvent>, Error> {
+        let call = upload_call(file).await?;
+        self.events(call, |result| InstallEvent::Result { result })
+            .await
     }
 
     /// `DELETE /packages/{package}/{version}`: removes a package that no other depends on.
@@ -94,6 +94,13 @@ impl Client {
     pub async fn uninstall_cascade(&self, package: &PackageRef) -> Result<UninstallReply, Error> {
         let path = with_query(package_path(package), &[("cascade", "true")]);
         self.call(Call::new(Method::Delete, path).work()).await
+    }
+
+    /// `POST /packages/{package}/{version}/verify`: whether what is on the disk is what was installed.
+    pub async fn verify(&self, package: &PackageRef) -> Result<VerifyReply, Error> {
+        let version = package.version.to_string();
+        let path = path(&["packages", package.language.as_str(), &version, "verify"]);
+        self.call(Call::new(Method::Post, path).work()).await
     }
 
     /// `POST /packages/gc`: removes dependencies that nothing needs and nobody asked for.
@@ -134,6 +141,37 @@ impl Client {
             }
         }
     }
+}
+
+fn install_call(repository: &str, package: &Language, range: &str) -> Call {
+    let segments = [
+        "repos",
+        repository,
+        "packages",
+        package.as_str(),
+        range,
+        "install",
+    ];
+    Call::new(Method::Post, path(&segments)).work()
+}
+
+async fn upload_call(file: &Path) -> Result<Call, Error> {
+    let unreadable = |source| TransportError::Read {
+        path: file.to_owned(),
+        source,
+    };
+    let reader = File::open(file).await.map_err(unreadable)?;
+    let metadata = reader.metadata().await.map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()).into());
+    }
+    let source = Source {
+        path: file.to_owned(),
+        reader: Box::new(reader),
+        length: metadata.len(),
+    };
+    let call = Call::new(Method::Post, path(&["packages"])).body(Body::Package(source));
+    Ok(call.work())
 }
 
 fn make_call(request: &MakeRequest) -> Call {

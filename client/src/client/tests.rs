@@ -92,6 +92,11 @@ async fn each_operation_on_repositories_has_its_method_and_path() {
         client.install("r", &python(), "^3.9"),
         "POST /api/v3/repos/r/packages/python/%5E3.9/install"
     );
+    sends!(
+        seen,
+        client.install_events("r", &python(), "*"),
+        "POST /api/v3/repos/r/packages/python/%2A/install"
+    );
 }
 
 #[tokio::test]
@@ -110,6 +115,11 @@ async fn each_operation_on_packages_and_jobs_has_its_method_and_path() {
         seen,
         client.package(&python_3()),
         "GET /api/v3/packages/python/3.11.2"
+    );
+    sends!(
+        seen,
+        client.verify(&python_3()),
+        "POST /api/v3/packages/python/3.11.2/verify"
     );
     sends!(
         seen,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use piston_client::api::Code;
 use tokio::sync::SetOnce;
+use tokio::task::JoinHandle;
 
 use super::quota::Quotas;
 use super::repeat::Repeats;
@@ -149,16 +150,23 @@ impl App {
         T: Send + 'static,
         E: Into<Error> + Send + 'static,
     {
+        match self.start_detached(work)?.await {
+            Ok(done) => done.map_err(Into::into),
+            Err(error) => Err(Error::caused_by(Code::Internal, &error)),
+        }
+    }
+
+    /// The same, for a caller that has something to do meanwhile.
+    pub(super) fn start_detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<JoinHandle<T>, Error> {
         if self.shutdown.is_draining() {
             return Err(Error::new(
                 Code::ShuttingDown,
                 "the daemon is shutting down",
             ));
         }
-        let work = self.shutdown.spawn(work);
-        match work.await {
-            Ok(done) => done.map_err(Into::into),
-            Err(error) => Err(Error::caused_by(Code::Internal, &error)),
-        }
+        Ok(self.shutdown.spawn(work))
     }
 }

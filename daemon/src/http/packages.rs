@@ -4,16 +4,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use piston_client::api::{
     Change, Code, InstallReply, InstallState, InstalledPackage, Limits, PackagePatch, Runtime,
-    StageLimits, UninstallParameters, UninstallReply,
+    StageLimits, UninstallParameters, UninstallReply, VerifyReply,
 };
 use piston_client::ids::{Language, PackageRef};
 
 use super::app::App;
 use super::body::{self, Json, Params, Query, Upload};
+use super::progress::{self, Installing};
 use super::reply::{self, Answer};
 use crate::error::Error;
 
@@ -95,21 +96,24 @@ pub(super) fn not_installed(what: &impl std::fmt::Display) -> Error {
     Error::new(Code::PackageNotFound, text)
 }
 
-/// `POST /packages`: installs the package file in the body.
+/// `POST /packages`: installs the package file in the body; tells how far it is when `Accept` asks
+/// for events.
 pub(super) async fn upload(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Upload(body): Upload,
-) -> Result<Installed, Error> {
-    let packages = Arc::clone(&app.engine().await?.packages);
+) -> Result<Installing, Error> {
+    let engine = app.engine().await?;
+    let packages = Arc::clone(&engine.packages);
     let staging = packages.staging()?;
     let file = staging.path.join("upload");
     body::store(body, &file, &app).await?;
-    let work = async move {
-        let installed = packages.install_file(file, true).await;
+    let work = |planned| async move {
+        let installed = packages.install_file_told(file, true, planned).await;
         drop(staging);
         installed
     };
-    Ok(Installed(app.detached(work).await?))
+    progress::install(&app, &headers, &engine.packages, work).await
 }
 
 /// 201 for a new package, 200 for one that was there.
@@ -141,6 +145,15 @@ pub(super) async fn uninstall(
         reply.inspect(|_| cache.sweep(&packages.installed()))
     };
     Ok(Json(app.detached(work).await?))
+}
+
+/// `POST /packages/{package}/{version}/verify`: whether it still is what was installed.
+pub(super) async fn verify(
+    State(app): State<Arc<App>>,
+    Params((name, version)): Params<(String, String)>,
+) -> Answer<VerifyReply> {
+    let package = PackageRef::new(body::id(&name)?, body::id(&version)?);
+    Ok(Json(app.engine().await?.packages.verify(&package).await?))
 }
 
 /// `POST /packages/gc`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use piston_client::api::{
     AvailablePackage, AvailableParameters, Code, Repository, RepositorySettings,
 };
@@ -10,7 +11,7 @@ use piston_client::ids::{Language, Version};
 
 use super::app::App;
 use super::body::{self, Json, Params, Query};
-use super::packages::Installed;
+use super::progress::{self, Installing};
 use super::reply::{Answer, NoContent};
 use crate::error::Error;
 
@@ -103,15 +104,22 @@ pub(super) async fn version(
     })?))
 }
 
-/// `POST /repos/{repo}/packages/{package}/{version}/install`.
+/// `POST /repos/{repo}/packages/{package}/{version}/install`; tells how far it is when `Accept` asks
+/// for events.
 pub(super) async fn install(
     State(app): State<Arc<App>>,
     Params((repository, name, version)): Params<(String, String, String)>,
-) -> Result<Installed, Error> {
-    let (name, range) = (body::id(&name)?, body::range(&version)?);
-    let packages = Arc::clone(&app.engine().await?.packages);
-    let work = async move { packages.install(&repository, &name, &range).await };
-    Ok(Installed(app.detached(work).await?))
+    headers: HeaderMap,
+) -> Result<Installing, Error> {
+    let (name, range): (Language, _) = (body::id(&name)?, body::range(&version)?);
+    let engine = app.engine().await?;
+    let packages = Arc::clone(&engine.packages);
+    let work = |planned| async move {
+        packages
+            .install_told(&repository, (&name, &range), planned)
+            .await
+    };
+    progress::install(&app, &headers, &engine.packages, work).await
 }
 
 async fn available(app: &App, name: String, sync: bool) -> Result<Vec<AvailablePackage>, Error> {

@@ -137,6 +137,11 @@ fn of_packages() -> Vec<Path> {
             .get(Admin, packages::show, "An installed package")
             .patch(Admin, packages::set, "What the operator sets for a package")
             .delete(Admin, packages::uninstall, "Removes a package"),
+        at("/packages/{package}/{version}/verify").post(
+            Admin,
+            packages::verify,
+            "Checks what is on the disk of a package again",
+        ),
         at("/packages/{package}/{version}/cache")
             .get(
                 Admin,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use piston_client::api::{self, Code, OutputEncoding};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -61,19 +61,15 @@ impl Form {
         }
     }
 
-    fn write(self, event: &api::Event, to: &mut Vec<u8>) -> Result<(), Error> {
+    /// Writes an event of that name.
+    pub(super) fn write(
+        self,
+        name: &str,
+        event: &impl Serialize,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let json = serde_json::to_vec(event).map_err(|e| Error::caused_by(Code::Internal, &e))?;
         if self == Self::ServerSent {
-            let name = match event {
-                api::Event::Stage { .. } => "stage",
-                api::Event::Stdout { .. } => "stdout",
-                api::Event::Stderr { .. } => "stderr",
-                api::Event::Exit(_) => "exit",
-                api::Event::Result { .. } => "result",
-                api::Event::Case(_) => "case",
-                api::Event::Batch { .. } => "batch",
-                api::Event::Error { .. } => "error",
-            };
             to.extend_from_slice(format!("event: {name}\ndata: ").as_bytes());
         }
         to.extend_from_slice(&json);
@@ -84,6 +80,33 @@ impl Form {
         });
         Ok(())
     }
+}
+
+/// The name of a job's event.
+fn name(event: &api::Event) -> &'static str {
+    match event {
+        api::Event::Stage { .. } => "stage",
+        api::Event::Stdout { .. } => "stdout",
+        api::Event::Stderr { .. } => "stderr",
+        api::Event::Exit(_) => "exit",
+        api::Event::Result { .. } => "result",
+        api::Event::Case(_) => "case",
+        api::Event::Batch { .. } => "batch",
+        api::Event::Error { .. } => "error",
+    }
+}
+
+/// A reply of events that are written as they come.
+pub(super) fn response(
+    form: Form,
+    pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, form.content_type()),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(pieces)).into_response()
 }
 
 /// A reply that comes whole, or as events where that was asked for.
@@ -173,7 +196,7 @@ struct Telling<T> {
 
 impl<T: Send + 'static> Telling<T> {
     async fn reply(mut self) -> Reply {
-        let content_type = self.writer.form.content_type();
+        let form = self.writer.form;
         self.next = self.events.recv().await;
         // Without an event it was refused, or killed while it waited.
         let first = match self.next {
@@ -186,13 +209,7 @@ impl<T: Send + 'static> Telling<T> {
             let piece = piece.map_err(|error| io::Error::other(error.inside().to_owned()))?;
             Ok(piece.map(|piece| (piece, telling)))
         });
-        let headers = [
-            (header::CONTENT_TYPE, content_type),
-            (header::CACHE_CONTROL, "no-store"),
-            (header::HeaderName::from_static("x-accel-buffering"), "no"),
-        ];
-        let body = Body::from_stream(stream::StreamExt::chain(first, rest));
-        Ok((headers, body).into_response())
+        Ok(response(form, stream::StreamExt::chain(first, rest)))
     }
 
     /// The next piece of the body; none after the result.
@@ -236,14 +253,14 @@ impl Writer {
     fn event(&mut self, event: &Event) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         for event in self.words.event(event) {
-            self.form.write(&event, &mut bytes)?;
+            self.form.write(name(&event), &event, &mut bytes)?;
         }
         Ok(bytes)
     }
 
     fn last(&self, event: &api::Event) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        self.form.write(event, &mut bytes)?;
+        self.form.write(name(event), event, &mut bytes)?;
         Ok(bytes)
     }
 }

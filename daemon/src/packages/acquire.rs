@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use piston_client::api::{InstallReply, InstallState};
+use piston_client::api::{InstallPhase, InstallReply, InstallState, PlannedPackage};
 use piston_client::ids::{Language, PackageRef};
+use piston_client::units::Bytes;
 
 use super::data::Staging;
 use super::error::{PackagesError, similar};
-use super::fetch::FetchError;
+use super::fetch::{FetchError, Wanted};
 use super::files;
 use super::index::{self, Checksum, Entry};
 use super::install::{self, Checked, Fetched, Origin};
 use super::installed::Slot;
+use super::progress::{Planned, Row};
 use super::repo::{ALL, Loaded};
 use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf};
 use super::state::State;
@@ -50,6 +52,17 @@ impl Packages {
         file: PathBuf,
         requested: bool,
     ) -> Result<InstallReply, PackagesError> {
+        self.install_file_told(file, requested, Planned::default())
+            .await
+    }
+
+    /// The same; tells what it is as soon as its metadata is read.
+    pub async fn install_file_told(
+        &self,
+        file: PathBuf,
+        requested: bool,
+        planned: Planned,
+    ) -> Result<InstallReply, PackagesError> {
         let staging = self.staging()?;
         let fetched = blocking(move || {
             let inside = staging.path.join("upload");
@@ -65,9 +78,16 @@ impl Packages {
             })
         })
         .await?;
-        let checked = self.check(fetched).await?;
+        let unpacked = blocking(move || fetched.unpack()).await?;
+        let checking = unpacked.package().map(|package| {
+            planned.tell(|| vec![given(package)]);
+            self.board.row(package, InstallPhase::Verify)
+        });
+        let checked = unpacked.check(&self.verifier).await?;
         let package = checked.info.package.clone();
-        let new = self.commit(vec![checked], Vec::new()).await?;
+        let row = checking.unwrap_or_else(|| self.board.row(&package, InstallPhase::Publish));
+        row.begin(InstallPhase::Publish, None);
+        let new = self.commit(vec![(checked, row)], Vec::new()).await?;
         Ok(reply(package, new))
     }
 
@@ -78,11 +98,26 @@ impl Packages {
         package: &Language,
         range: &VersionRange,
     ) -> Result<InstallReply, PackagesError> {
+        self.install_told(repository, (package, range), Planned::default())
+            .await
+    }
+
+    /// The same; tells what is to be installed as soon as that is known.
+    pub async fn install_told(
+        &self,
+        repository: &str,
+        (package, range): (&Language, &VersionRange),
+        planned: Planned,
+    ) -> Result<InstallReply, PackagesError> {
         let sources = self.sources(repository).await?;
         let picks = self.plan(&sources, repository, package, range)?;
         let wanted = picks.last().map(|pick| pick.package.clone());
         let wanted =
             wanted.ok_or_else(|| PackagesError::Internal("a plan without a package".to_owned()))?;
+        // Told before the wait for whoever installs the same: it is that installation's steps, too.
+        let missing = self.missing(&picks, &sources)?;
+        self.ensure_space(&missing)?;
+        planned.tell(|| missing.iter().copied().map(listed).collect());
         let keys = picks.iter().map(|pick| pick.package.clone()).collect();
         let _flight = self.installs.take_all(keys).await;
 
@@ -97,7 +132,7 @@ impl Packages {
                 self.download(repository, entry, requested)
             })
             .collect();
-        let checked: Vec<Checked> = futures_util::stream::iter(downloads)
+        let checked: Vec<(Checked, Row)> = futures_util::stream::iter(downloads)
             .buffered(DOWNLOADS)
             .try_collect()
             .await?;
@@ -205,13 +240,19 @@ impl Packages {
         repository: &Loaded,
         entry: &Entry,
         requested: bool,
-    ) -> Result<Checked, PackagesError> {
+    ) -> Result<(Checked, Row), PackagesError> {
+        let row = self.board.row(&entry.package, InstallPhase::Download);
+        row.begin(InstallPhase::Download, entry.compressed_size);
         let from = repository.location(entry)?;
         let staging = Staging::new(&self.state.data.downloads())?;
         let file = staging.path.join("package.part");
-        let fetched = self
-            .fetcher
-            .package(&from, &file, most_bytes(entry), &entry.checksum);
+        let wanted = Wanted {
+            from: &from,
+            limit: most_bytes(entry),
+            checksum: &entry.checksum,
+            told: &|bytes| row.done(bytes),
+        };
+        let fetched = self.fetcher.package(&wanted, &file);
         fetched.await.map_err(|reason| match reason {
             FetchError::Checksum {
                 algorithm,
@@ -236,25 +277,27 @@ impl Packages {
             expected: Some(entry.package.clone()),
             requested,
         };
-        self.check(Fetched {
+        let fetched = Fetched {
             file,
             origin,
             staging,
-        })
-        .await
-    }
-
-    async fn check(&self, fetched: Fetched) -> Result<Checked, PackagesError> {
+        };
+        row.begin(InstallPhase::Unpack, None);
         let unpacked = blocking(move || fetched.unpack()).await?;
-        unpacked.check(&self.verifier).await
+        row.begin(InstallPhase::Verify, None);
+        let checked = unpacked.check(&self.verifier).await?;
+        row.begin(InstallPhase::Publish, None);
+        Ok((checked, row))
     }
 
     /// Installs what is new of the checked packages (dependencies first); returns that.
     async fn commit(
         &self,
-        checked: Vec<Checked>,
+        checked: Vec<(Checked, Row)>,
         pins: Vec<PackageRef>,
     ) -> Result<Vec<PackageRef>, PackagesError> {
+        // The rows stay until all is done.
+        let (checked, _rows): (Vec<Checked>, Vec<Row>) = checked.into_iter().unzip();
         let packages: Vec<_> = checked.iter().map(|c| c.info.package.clone()).collect();
         self.state.registry.settled(&packages).await;
         let state = Arc::clone(&self.state);
@@ -269,6 +312,24 @@ fn most_bytes(entry: &Entry) -> u64 {
         (None, 0) => MAX_PACKAGE_BYTES,
         // Packed it is hardly longer than unpacked.
         (None, size) => size.saturating_add(size / 8).saturating_add(1 << 20),
+    }
+}
+
+/// A package of a plan.
+fn listed((repository, entry): (&Loaded, &Entry)) -> PlannedPackage {
+    PlannedPackage {
+        package: entry.package.clone(),
+        repository: Some(repository.name.clone()),
+        length: entry.compressed_size.map(Bytes),
+    }
+}
+
+/// A package that is in our hands.
+fn given(package: &PackageRef) -> PlannedPackage {
+    PlannedPackage {
+        package: package.clone(),
+        repository: None,
+        length: None,
     }
 }
 

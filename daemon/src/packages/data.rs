@@ -1,18 +1,24 @@
 //! The data directory: where things are, who owns it, temporary places in it.
 //!
 //! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index,hot}`,
-//! `downloads/`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `downloads` and
+//! `records/<package>` (a copy of its row, for a database that is lost), `downloads/`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `downloads` and
 //! `staging` hold nothing worth keeping once that daemon is gone. Owns no package state.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use piston_client::ids::Digest;
+use piston_client::ids::{Digest, PackageRef};
 
 use super::files::{self, AtPath as _, PathError};
+use crate::store::StoreError;
+use crate::store::records::{self, PackageRecord};
+
+/// Longest row that is read.
+const MAX_ROW_BYTES: u64 = 64 << 20;
 
 /// Where things are in the data directory.
 #[derive(Debug, Clone)]
@@ -89,7 +95,12 @@ impl DataDirectory {
 
     /// Creates what is missing and empties what a crash left.
     pub(crate) fn prepare(&self) -> Result<(), PathError> {
-        for directory in [self.images(), self.downloads(), self.staging()] {
+        for directory in [
+            self.images(),
+            self.records(),
+            self.downloads(),
+            self.staging(),
+        ] {
             files::private_directory(&directory)?;
         }
         empty(&self.downloads())?;
@@ -128,6 +139,55 @@ impl DataDirectory {
             self.index(digest),
             self.hot_list(digest),
         ]
+    }
+
+    /// Copies of the rows of installed packages.
+    pub(crate) fn records(&self) -> PathBuf {
+        self.root.join("records")
+    }
+
+    /// The copy of a package's row. Neither a name nor a version has a slash or begins with a dot.
+    pub(crate) fn record(&self, package: &PackageRef) -> PathBuf {
+        self.records().join(package.to_string())
+    }
+
+    /// Reads the copy of a row; the error is why that is not possible.
+    pub(crate) fn read_copy(path: &Path) -> Result<PackageRecord, String> {
+        let row = files::read_bounded(path, MAX_ROW_BYTES);
+        let row = row.map_err(|error| crate::error::chain(&error))?;
+        records::package_of_row(&row).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Makes the copies those of `rows`: what a crash, or an older version, left undone.
+    pub(crate) fn keep_copies(&self, rows: &[PackageRecord]) -> Result<(), PathError> {
+        let named: BTreeSet<PathBuf> = rows.iter().map(|row| self.record(&row.package)).collect();
+        let folder = self.records();
+        for entry in fs::read_dir(&folder).at("list", &folder)? {
+            let path = entry.at("list", &folder)?.path();
+            if !named.contains(&path) {
+                files::remove_if_there(&path)?;
+            }
+        }
+        for record in rows {
+            let (path, row) = (
+                self.record(&record.package),
+                records::row_of_package(record),
+            );
+            if fs::read(&path).ok().as_ref() != Some(&row) {
+                files::write_atomic(&path, &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to begin anew where packages are installed whose database is gone.
+    pub(crate) fn refuse_lost_database(&self) -> Result<(), StoreError> {
+        let (path, records) = (self.database(), self.records());
+        let any = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_some());
+        if matches!(path.try_exists(), Ok(false)) && any(&records) {
+            return Err(StoreError::Missing { path, records });
+        }
+        Ok(())
     }
 
     /// Package files while they are downloaded.

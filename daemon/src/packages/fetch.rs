@@ -136,6 +136,18 @@ pub(crate) enum IndexReply {
     },
 }
 
+/// A package file that is to be downloaded.
+pub(crate) struct Wanted<'a> {
+    /// Where it is.
+    pub(crate) from: &'a Location,
+    /// Bytes that it may have.
+    pub(crate) limit: u64,
+    /// What it has to be.
+    pub(crate) checksum: &'a Checksum,
+    /// Told how many bytes are there.
+    pub(crate) told: &'a (dyn Fn(u64) + Send + Sync),
+}
+
 /// Downloads. The HTTP client is made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
@@ -226,28 +238,22 @@ impl Fetcher {
         })
     }
 
-    /// Downloads a package file of at most `limit` bytes to the new file `to`.
-    pub(crate) async fn package(
-        &self,
-        from: &Location,
-        to: &Path,
-        limit: u64,
-        checksum: &Checksum,
-    ) -> Result<(), FetchError> {
-        let mut sink = Sink::create(from, to, limit, checksum).await?;
+    /// Downloads a package file to the new file `to`.
+    pub(crate) async fn package(&self, wanted: &Wanted<'_>, to: &Path) -> Result<(), FetchError> {
+        let mut sink = Sink::create(wanted, to).await?;
         let transfer = async {
-            match from {
+            match wanted.from {
                 Location::File(path) => copy_file(path, &mut sink).await,
                 Location::Web(url) => self.stream(url, &mut sink).await,
             }
         };
-        within(from, self.patience.package, transfer).await?;
+        within(wanted.from, self.patience.package, transfer).await?;
         sink.finish().await
     }
 
     async fn stream(&self, url: &Url, sink: &mut Sink<'_>) -> Result<(), FetchError> {
         let response = self.get(url, HeaderMap::new()).await?;
-        let response = success(url, response, sink.limit)?;
+        let response = success(url, response, sink.wanted.limit)?;
         let mut body = response.bytes_stream();
         while let Some(piece) = body.next().await {
             sink.write(&piece.map_err(|error| transport(url, &error))?)

@@ -215,9 +215,15 @@ impl Unpacked {
         Ok(Some(index_anew))
     }
 
+    /// Its name and version; not known of a bare image yet.
+    pub(crate) fn package(&self) -> Option<&PackageRef> {
+        let (info, _) = self.info.as_ref()?;
+        Some(&info.package)
+    }
+
     fn name(&self) -> String {
-        let info = self.info.as_ref();
-        info.map_or_else(|| "image".to_owned(), |(info, _)| info.package.to_string())
+        let package = self.package();
+        package.map_or_else(|| "image".to_owned(), ToString::to_string)
     }
 
     /// Takes metadata and scripts from the image where the package file has none.

@@ -27,6 +27,7 @@ pub(super) async fn open(
         let state = State::open(data, shown)?;
         let records = state.store.packages()?;
         state.sweep(&records)?;
+        state.data.keep_copies(&records)?;
         Ok((Arc::new(state), records))
     })
     .await?;

@@ -22,7 +22,7 @@ use super::info::PackageInfo;
 use super::installed::{CacheRules, Installed, Registry, Slot};
 use super::view::{self, Layers, Part, Publish};
 use crate::error::chain;
-use crate::store::records::PackageRecord;
+use crate::store::records::{self, PackageRecord};
 use crate::store::{Changes, Store};
 
 /// A package that is checked and ready: its record, and the files to move into place.
@@ -74,6 +74,7 @@ pub(crate) struct Changing<'a> {
 impl State {
     /// Opens the database in a prepared data directory; nothing is published yet.
     pub(crate) fn open(data: DataDirectory, shown: Shown) -> Result<Self, PackagesError> {
+        data.refuse_lost_database()?;
         let store = Arc::new(Store::open(&data.database())?);
         Ok(Self {
             data,
@@ -83,6 +84,23 @@ impl State {
             shown,
             changing: Mutex::default(),
         })
+    }
+
+    /// Changes the database, then the copies of its rows. A copy that can't be written is written
+    /// at the next start: what counts is the database.
+    fn apply(&self, changes: &Changes<'_>) -> Result<(), PackagesError> {
+        self.store.apply(changes)?;
+        for record in &changes.put {
+            let row = records::row_of_package(record);
+            log_copy(files::write_atomic(
+                &self.data.record(&record.package),
+                &row,
+            ));
+        }
+        for package in &changes.remove {
+            log_copy(files::remove_if_there(&self.data.record(package)));
+        }
+        Ok(())
     }
 
     /// Waits for other changes.
@@ -266,7 +284,7 @@ impl Changing<'_> {
         }
         files::sync_directory(&state.data.images())?;
         let put = ready.iter().map(|ready| &ready.record).collect();
-        state.store.apply(&Changes {
+        state.apply(&Changes {
             put,
             remove: Vec::new(),
         })?;
@@ -277,7 +295,7 @@ impl Changing<'_> {
                 put: Vec::new(),
                 remove,
             };
-            if let Err(error) = state.store.apply(&changes) {
+            if let Err(error) = state.apply(&changes) {
                 tracing::error!(%error, "a failed installation stays in the database");
             }
         }
@@ -348,7 +366,7 @@ impl Changing<'_> {
             put: Vec::new(),
             remove: packages.iter().collect(),
         };
-        state.store.apply(&changes)?;
+        state.apply(&changes)?;
         for package in packages {
             if let Some(slot) = state.registry.retire(package) {
                 state.bury_now(&slot);
@@ -379,7 +397,7 @@ impl Changing<'_> {
             Change::Reset => settings.cache_ttl_ms = None,
             Change::Set(time) => settings.cache_ttl_ms = Some(time.0),
         }
-        state.store.apply(&Changes {
+        state.apply(&Changes {
             put: vec![&record],
             remove: Vec::new(),
         })?;
@@ -404,7 +422,7 @@ impl Changing<'_> {
         };
         let mut record = slot.record.clone();
         record.requested = true;
-        state.store.apply(&Changes {
+        state.apply(&Changes {
             put: vec![&record],
             remove: Vec::new(),
         })?;
@@ -415,6 +433,12 @@ impl Changing<'_> {
             published: slot.published.clone(),
         }));
         Ok(())
+    }
+}
+
+fn log_copy(written: Result<(), PathError>) {
+    if let Err(error) = written {
+        tracing::warn!(error = %chain(&error), "the copy of a package's row is not current");
     }
 }
 

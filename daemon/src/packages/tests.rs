@@ -4,6 +4,7 @@
 mod crash;
 mod installing;
 mod mounted;
+mod repairing;
 mod repositories;
 mod server;
 mod support;

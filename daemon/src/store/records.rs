@@ -132,6 +132,16 @@ pub enum RowError {
     Json(String),
 }
 
+/// A package's row.
+pub fn row_of_package(record: &PackageRecord) -> Vec<u8> {
+    encode(record)
+}
+
+/// The package of a row.
+pub fn package_of_row(row: &[u8]) -> Result<PackageRecord, RowError> {
+    decode(row)
+}
+
 /// A record as a row.
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     frame(&serde_json::to_vec(record).expect("records are plain data with string keys"))

@@ -189,6 +189,7 @@ fn the_help_of_package_is_this() {
       install      Install a package from a repository, with what it depends on
       remove       Remove a package [alias: rm]
       info         Show a package: what it runs, what it is made of, who needs it
+      verify       Check that what is on the disk is what was installed
       upload       Install a package file
       from-host    Make a package of what the daemon's own machine has
       from-debian  Make a package of what Debian has packaged

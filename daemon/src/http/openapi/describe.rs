@@ -17,7 +17,7 @@ use super::super::app::App;
 use super::super::body::{Json, Params, Query, SaysJson, Upload};
 use super::super::edge::Peer;
 use super::super::metrics::Exposed;
-use super::super::packages::Installed;
+use super::super::progress::Installing;
 use super::super::reply::{Created, NoContent, Plain};
 use super::super::stream::Told;
 use super::super::ws::{Handshake, Upgraded};
@@ -89,6 +89,18 @@ impl<'a> Page<'a> {
 
     fn given<T: JsonSchema>(&mut self) -> Value {
         self.schemas.given.subschema_for::<T>().to_value()
+    }
+
+    /// Replies with JSON of a type, or with events of another.
+    fn told<T: JsonSchema, E: JsonSchema>(&mut self, description: &str) {
+        let (whole, event) = (self.given::<T>(), self.given::<E>());
+        let stream = "one object a line; as server-sent events each is the data of one";
+        let content = json!({
+            "application/json": {"schema": whole},
+            "application/x-ndjson": {"schema": {"type": "string", "description": stream}, "x-event": event},
+            "text/event-stream": {"schema": {"type": "string", "description": stream}, "x-event": event},
+        });
+        self.reply("200", description, &content);
     }
 
     /// Replies with JSON of a type.
@@ -277,9 +289,11 @@ impl Gives for Document {
     }
 }
 
-impl Gives for Installed {
+impl Gives for Installing {
     fn tell(page: &mut Page<'_>) {
-        page.json::<api::InstallReply>("200", "It was there.");
+        page.told::<api::InstallReply, api::InstallEvent>(
+            "It was there; or what comes of it is told.",
+        );
         page.json::<api::InstallReply>("201", "It is new.");
     }
 }
@@ -301,14 +315,7 @@ impl Gives for make::Answer {
 /// A reply that comes whole, or as events.
 impl<T: JsonSchema> Gives for Told<T> {
     fn tell(page: &mut Page<'_>) {
-        let (whole, event) = (page.given::<T>(), page.given::<api::Event>());
-        let stream = "one object a line; as server-sent events each is the data of one";
-        let content = json!({
-            "application/json": {"schema": whole},
-            "application/x-ndjson": {"schema": {"type": "string", "description": stream}, "x-event": event},
-            "text/event-stream": {"schema": {"type": "string", "description": stream}, "x-event": event},
-        });
-        page.reply("200", "It ran; how it ended is told.", &content);
+        page.told::<T, api::Event>("It ran; how it ended is told.");
     }
 }
 

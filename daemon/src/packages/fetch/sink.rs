@@ -6,7 +6,7 @@ use piston_client::ids::Digest;
 use sha2::{Digest as _, Sha256, Sha512};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{FetchError, Location, length, too_long};
+use super::{FetchError, Wanted, length, too_long};
 use crate::packages::files::AtPath as _;
 use crate::packages::index::Checksum;
 
@@ -17,30 +17,21 @@ enum Hasher {
 
 /// A bounded file that is hashed as it grows.
 pub(super) struct Sink<'a> {
-    from: &'a Location,
+    pub(super) wanted: &'a Wanted<'a>,
     to: &'a Path,
-    pub(super) limit: u64,
-    want: &'a Checksum,
     file: tokio::fs::File,
     hasher: Hasher,
     written: u64,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) async fn create(
-        from: &'a Location,
-        to: &'a Path,
-        limit: u64,
-        want: &'a Checksum,
-    ) -> Result<Self, FetchError> {
+    pub(super) async fn create(wanted: &'a Wanted<'a>, to: &'a Path) -> Result<Self, FetchError> {
         let file = tokio::fs::File::create_new(to).await.at("create", to)?;
         Ok(Self {
-            from,
+            wanted,
             to,
-            limit,
-            want,
             file,
-            hasher: match want {
+            hasher: match wanted.checksum {
                 Checksum::Sha256(_) => Hasher::Sha256(Sha256::new()),
                 Checksum::Sha512(_) => Hasher::Sha512(Sha512::new()),
             },
@@ -50,14 +41,15 @@ impl<'a> Sink<'a> {
 
     pub(super) async fn write(&mut self, piece: &[u8]) -> Result<(), FetchError> {
         self.written = self.written.saturating_add(length(piece.len()));
-        if self.written > self.limit {
-            return Err(too_long(self.from, self.limit));
+        if self.written > self.wanted.limit {
+            return Err(too_long(self.wanted.from, self.wanted.limit));
         }
         match &mut self.hasher {
             Hasher::Sha256(hasher) => hasher.update(piece),
             Hasher::Sha512(hasher) => hasher.update(piece),
         }
         self.file.write_all(piece).await.at("write", self.to)?;
+        (self.wanted.told)(self.written);
         Ok(())
     }
 
@@ -69,13 +61,13 @@ impl<'a> Sink<'a> {
             }
             Hasher::Sha512(hasher) => Checksum::Sha512(Box::new(hasher.finalize().into())),
         };
-        if got == *self.want {
+        if got == *self.wanted.checksum {
             return Ok(());
         }
         Err(FetchError::Checksum {
-            from: self.from.to_string(),
+            from: self.wanted.from.to_string(),
             algorithm: got.algorithm(),
-            want: self.want.hex(),
+            want: self.wanted.checksum.hex(),
             got: got.hex(),
         })
     }

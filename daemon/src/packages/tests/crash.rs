@@ -107,6 +107,12 @@ async fn a_killed_change_leaves_the_old_state_or_the_new_one() {
         );
         let images = std::fs::read_dir(root.join("data/images")).unwrap().count();
         assert_eq!(images, names.len() * 2, "kill {kill}: no garbage");
+        let records = std::fs::read_dir(root.join("data/records")).unwrap();
+        assert_eq!(
+            records.count(),
+            names.len(),
+            "kill {kill}: a copy of each row"
+        );
         seen.insert(names.len());
         drop(packages);
         std::fs::remove_dir_all(&root).unwrap();

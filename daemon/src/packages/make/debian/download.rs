@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::super::super::fetch::{Fetcher, Location, Patience};
+use super::super::super::fetch::{self, Fetcher, Location, Patience};
 use super::super::super::files::PathError;
 use super::super::super::index::Checksum;
 use super::error::DebianError;
@@ -56,7 +56,13 @@ pub(super) fn all<'a>(
                 length,
                 checksum,
             } = wanted;
-            fetcher.package(&from, &to, length, &checksum).await?;
+            let file = fetch::Wanted {
+                from: &from,
+                limit: length,
+                checksum: &checksum,
+                told: &|_| (),
+            };
+            fetcher.package(&file, &to).await?;
             Ok((name, to))
         }
     };

@@ -1,0 +1,208 @@
+//! How far an installation is: bars on a terminal, a line for each phase elsewhere, nothing for
+//! programs.
+//!
+//! The only place that knows indicatif, which writes to standard error.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::api::{InstallEvent, InstallPhase, InstallReply, PackageProgress, PlannedPackage};
+use crate::ids::PackageRef;
+use crate::{Error, Events};
+
+use super::failure::Failure;
+use super::render::{Screen, Watcher, clean};
+
+/// How often a bar moves that counts nothing.
+const TICK: Duration = Duration::from_millis(120);
+/// A phase whose bytes are counted.
+const COUNTED: &str = "{prefix} {msg:11} [{bar:30}] {bytes} of {total_bytes}, {eta} left";
+/// One whose bytes are not, or not yet.
+const UNCOUNTED: &str = "{prefix} {msg:11} {spinner}";
+/// A package that is done with.
+const DONE: &str = "{prefix} {msg}";
+
+/// Shows the events of an installation up to its result.
+pub(super) async fn follow(
+    mut events: Events<InstallEvent>,
+    screen: &Screen,
+) -> Result<InstallReply> {
+    let mut shown = Shown::on(screen);
+    while let Some(event) = events.next().await {
+        match event? {
+            InstallEvent::Plan { packages } => shown.plan(&packages),
+            InstallEvent::Progress(progress) => shown.progress(&progress),
+            InstallEvent::Result { result } => return Ok(result),
+            InstallEvent::Error { problem } => return Err(Error::Fault(problem).into()),
+        }
+    }
+    Err(Failure::new("the daemon did not say what came of it").into())
+}
+
+/// What is shown so far; bars go with it.
+enum Shown<'a> {
+    Nothing,
+    Lines {
+        screen: &'a Screen,
+        phases: BTreeMap<PackageRef, InstallPhase>,
+    },
+    Bars(Bars),
+}
+
+impl<'a> Shown<'a> {
+    fn on(screen: &'a Screen) -> Self {
+        match screen.watcher() {
+            Watcher::Program => Self::Nothing,
+            Watcher::Log => Self::Lines {
+                screen,
+                phases: BTreeMap::new(),
+            },
+            Watcher::Person => Self::Bars(Bars::default()),
+        }
+    }
+
+    fn plan(&mut self, packages: &[PlannedPackage]) {
+        if let Self::Bars(bars) = self {
+            bars.plan(packages);
+        }
+    }
+
+    fn progress(&mut self, progress: &PackageProgress) {
+        match self {
+            Self::Nothing => {}
+            Self::Lines { screen, phases } => {
+                let before = phases.insert(progress.package.clone(), progress.phase);
+                if before != Some(progress.phase) {
+                    screen.note(line(progress));
+                }
+            }
+            Self::Bars(bars) => bars.progress(progress),
+        }
+    }
+}
+
+fn words(phase: InstallPhase) -> &'static str {
+    match phase {
+        InstallPhase::Download => "downloading",
+        InstallPhase::Unpack => "unpacking",
+        InstallPhase::Verify => "checking",
+        InstallPhase::Publish => "installing",
+    }
+}
+
+fn line(progress: &PackageProgress) -> String {
+    let what = words(progress.phase);
+    match progress.total {
+        Some(total) => format!("{what} {} ({total})", progress.package),
+        None => format!("{what} {}", progress.package),
+    }
+}
+
+/// A bar for each package, taken off the terminal when this is dropped.
+struct Bars {
+    all: MultiProgress,
+    of: BTreeMap<PackageRef, ProgressBar>,
+    width: usize,
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        Self {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            of: BTreeMap::new(),
+            width: 0,
+        }
+    }
+}
+
+impl Bars {
+    fn plan(&mut self, packages: &[PlannedPackage]) {
+        let names = packages.iter().map(|planned| planned.package.to_string());
+        self.width = names.map(|name| name.len()).max().unwrap_or(0);
+        for planned in packages {
+            self.bar(&planned.package).set_message("waiting");
+        }
+    }
+
+    /// The bar of a package, made when there is none yet.
+    fn bar(&mut self, package: &PackageRef) -> &ProgressBar {
+        let (all, width) = (&self.all, self.width);
+        self.of.entry(package.clone()).or_insert_with(|| {
+            let bar = all.add(ProgressBar::no_length());
+            bar.set_style(style(UNCOUNTED));
+            bar.set_prefix(format!("{:width$}", clean(package)));
+            bar.enable_steady_tick(TICK);
+            bar
+        })
+    }
+
+    fn progress(&mut self, progress: &PackageProgress) {
+        let bar = self.bar(&progress.package);
+        bar.set_message(words(progress.phase));
+        match (progress.phase, progress.total) {
+            (InstallPhase::Publish, _) => {
+                bar.disable_steady_tick();
+                bar.set_style(style(DONE));
+                bar.set_message("ready");
+            }
+            (_, Some(total)) => {
+                bar.set_style(style(COUNTED));
+                bar.set_length(total.0);
+                bar.set_position(progress.bytes.0);
+            }
+            (_, None) => bar.set_style(style(UNCOUNTED)),
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no clearing.
+        drop(self.all.clear());
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates above are well-formed")
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bar_has_a_form() {
+        for template in [COUNTED, UNCOUNTED, DONE] {
+            drop(style(template));
+        }
+    }
+
+    #[test]
+    fn a_line_says_what_is_done_with_which_package() {
+        let progress = |phase, total: Option<u64>| PackageProgress {
+            package: PackageRef::new(
+                "lua".parse().expect("a name"),
+                "5.4.4".parse().expect("a version"),
+            ),
+            phase,
+            bytes: crate::units::Bytes(0),
+            total: total.map(crate::units::Bytes),
+        };
+        for (phase, total, expected) in [
+            (
+                InstallPhase::Download,
+                Some(3 << 20),
+                "downloading lua-5.4.4 (3 MiB)",
+            ),
+            (InstallPhase::Download, None, "downloading lua-5.4.4"),
+            (InstallPhase::Verify, None, "checking lua-5.4.4"),
+        ] {
+            assert_eq!(line(&progress(phase, total)), expected);
+        }
+    }
+}
