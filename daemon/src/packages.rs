@@ -39,6 +39,7 @@ mod version;
 mod view;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +122,7 @@ pub struct Packages {
     fetcher: Arc<Fetcher>,
     verifier: Verifier,
     installs: Flights<PackageRef>,
+    downloads: Flights<PathBuf>,
     board: Board,
 }
 
@@ -157,6 +159,7 @@ impl Packages {
             fetcher,
             verifier,
             installs: Flights::default(),
+            downloads: Flights::default(),
             board: Board::default(),
         }))
     }

@@ -14,6 +14,7 @@ use crate::ids::PackageRef;
 use crate::{Error, Events};
 
 use super::failure::Failure;
+use super::packages::joined;
 use super::render::{Screen, Watcher, clean};
 
 /// How often a bar moves that counts nothing.
@@ -65,8 +66,15 @@ impl<'a> Shown<'a> {
     }
 
     fn plan(&mut self, packages: &[PlannedPackage]) {
-        if let Self::Bars(bars) = self {
-            bars.plan(packages);
+        match self {
+            Self::Nothing => {}
+            Self::Lines { screen, .. } => {
+                let names: Vec<&PackageRef> = packages.iter().map(|p| &p.package).collect();
+                if !names.is_empty() {
+                    screen.note(format!("installing {}", joined(&names, "")));
+                }
+            }
+            Self::Bars(bars) => bars.plan(packages),
         }
     }
 
@@ -89,7 +97,7 @@ fn words(phase: InstallPhase) -> &'static str {
         InstallPhase::Download => "downloading",
         InstallPhase::Unpack => "unpacking",
         InstallPhase::Verify => "checking",
-        InstallPhase::Publish => "installing",
+        InstallPhase::Publish => "ready:",
     }
 }
 

@@ -75,6 +75,7 @@ impl Packages {
                     requested,
                 },
                 staging,
+                digest: None,
             })
         })
         .await?;
@@ -122,6 +123,7 @@ impl Packages {
         let _flight = self.installs.take_all(keys).await;
 
         let missing = self.missing(&picks, &sources)?;
+        self.state.data.sweep_downloads()?;
         self.ensure_space(&missing)?;
         // Collected: with the closure alive across the await this future would not be `Send` for
         // every lifetime, as the compiler sees it.
@@ -220,7 +222,8 @@ impl Packages {
     fn ensure_space(&self, missing: &[(&Loaded, &Entry)]) -> Result<(), PackagesError> {
         let sizes = missing.iter().map(|(_, entry)| {
             let packed = entry.compressed_size.unwrap_or(entry.size);
-            packed.saturating_add(entry.size)
+            let there = files::length(&self.state.data.part(&entry.checksum)).unwrap_or(0);
+            packed.saturating_sub(there).saturating_add(entry.size)
         });
         let needed = sizes.fold(SPARE_BYTES, u64::saturating_add);
         let path = &self.state.data.root;
@@ -244,8 +247,9 @@ impl Packages {
         let row = self.board.row(&entry.package, InstallPhase::Download);
         row.begin(InstallPhase::Download, entry.compressed_size);
         let from = repository.location(entry)?;
-        let staging = Staging::new(&self.state.data.downloads())?;
-        let file = staging.path.join("package.part");
+        let file = self.state.data.part(&entry.checksum);
+        // Another package may be of the same file.
+        let _flight = self.downloads.take(file.clone()).await;
         let wanted = Wanted {
             from: &from,
             limit: most_bytes(entry),
@@ -271,6 +275,7 @@ impl Packages {
                 reason,
             },
         })?;
+        let downloaded = Downloaded(file.clone());
         tracing::info!(pkg = %entry.package, repository = repository.name, "downloaded");
         let origin = Origin {
             repository: Some(repository.name.clone()),
@@ -280,10 +285,19 @@ impl Packages {
         let fetched = Fetched {
             file,
             origin,
-            staging,
+            staging: Staging::new(&self.state.data.staging())?,
+            digest: match entry.checksum {
+                Checksum::Sha256(digest) => Some(digest),
+                Checksum::Sha512(_) => None,
+            },
         };
         row.begin(InstallPhase::Unpack, None);
-        let unpacked = blocking(move || fetched.unpack()).await?;
+        let unpacked = blocking(move || {
+            // Not before the thread is done with it.
+            let _downloaded = downloaded;
+            fetched.unpack()
+        })
+        .await?;
         row.begin(InstallPhase::Verify, None);
         let checked = unpacked.check(&self.verifier).await?;
         row.begin(InstallPhase::Publish, None);
@@ -302,6 +316,18 @@ impl Packages {
         self.state.registry.settled(&packages).await;
         let state = Arc::clone(&self.state);
         blocking(move || commit(&state, &checked, &pins)).await
+    }
+}
+
+/// A whole package file among the downloads, removed on drop: only one that was cut off is kept.
+struct Downloaded(PathBuf);
+
+impl Drop for Downloaded {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_if_there(&self.0) {
+            // The next start sweeps it some day.
+            tracing::warn!(error = %crate::error::chain(&error), "a download stays");
+        }
     }
 }
 

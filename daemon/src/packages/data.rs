@@ -1,8 +1,9 @@
 //! The data directory: where things are, who owns it, temporary places in it.
 //!
 //! Layout (everything 0700): `lock`, `state.redb`, `images/<sha256>.{squashfs,index,hot}`,
-//! `records/<package>` (a copy of its row, for a database that is lost), `downloads/`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `downloads` and
-//! `staging` hold nothing worth keeping once that daemon is gone. Owns no package state.
+//! `records/<package>` (a copy of its row, for a database that is lost),
+//! `downloads/<checksum>.{part,note}`, `staging/`; `cache.redb` and `cache/` are [`crate::cache`]'s. Invariants: one daemon holds the lock for life; `staging`
+//! holds nothing worth keeping once that daemon is gone, `downloads` nothing that is missed. Owns no package state.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,13 +11,19 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use piston_client::ids::{Digest, PackageRef};
 
 use super::files::{self, AtPath as _, PathError};
+use super::index::Checksum;
 use crate::store::StoreError;
 use crate::store::records::{self, PackageRecord};
 
+/// How the file of an unfinished download ends.
+const PART: &str = ".part";
+/// How long an unfinished download is kept that nobody goes on with.
+const KEEP_PARTS: Duration = Duration::from_hours(7 * 24);
 /// Longest row that is read.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
@@ -103,8 +110,33 @@ impl DataDirectory {
         ] {
             files::private_directory(&directory)?;
         }
-        empty(&self.downloads())?;
+        self.sweep_downloads()?;
         empty(&self.staging())
+    }
+
+    /// Removes of the unfinished downloads what nobody has gone on with for long, and whatever is
+    /// no download.
+    pub(crate) fn sweep_downloads(&self) -> Result<(), PathError> {
+        let folder = self.downloads();
+        for entry in fs::read_dir(&folder).at("list", &folder)? {
+            let path = entry.at("list", &folder)?.path();
+            let file = fs::symlink_metadata(&path).at("inspect", &path)?;
+            if file.is_dir() {
+                remove_tree(&path).at("remove", &path)?;
+                continue;
+            }
+            // A time in the future is one of a clock that was set back.
+            let age = file.modified().ok().and_then(|at| at.elapsed().ok());
+            if !is_part(&path) || age.is_some_and(|age| age > KEEP_PARTS) {
+                files::remove_if_there(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A package file on its way here: it is called as it has to hash.
+    pub(crate) fn part(&self, checksum: &Checksum) -> PathBuf {
+        self.downloads().join(format!("{}{PART}", checksum.hex()))
     }
 
     /// The state database.
@@ -232,6 +264,15 @@ impl Drop for Staging {
     }
 }
 
+/// Whether a file is an unfinished download, or a note of what it is of.
+fn is_part(path: &Path) -> bool {
+    let ends = |end: &str| path.extension().is_some_and(|extension| extension == end);
+    let stem = path.file_stem().unwrap_or_default().as_encoded_bytes();
+    let hex = matches!(stem.len(), 64 | 128) && stem.iter().all(u8::is_ascii_hexdigit);
+    let has_part = || path.with_extension("part").exists();
+    hex && (ends("part") || (ends("note") && has_part()))
+}
+
 fn empty(directory: &Path) -> Result<(), PathError> {
     for entry in fs::read_dir(directory).at("list", directory)? {
         let path = entry.at("list", directory)?.path();
@@ -260,6 +301,7 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -299,11 +341,27 @@ mod tests {
         data.prepare().unwrap();
         fs::create_dir(data.staging().join("1-1")).unwrap();
         fs::write(data.staging().join("1-1/image"), b"x").unwrap();
-        fs::write(data.downloads().join("x.part"), b"x").unwrap();
+        let part = data.part(&Checksum::Sha256(Digest::from_bytes([7; 32])));
+        let old = data.part(&Checksum::Sha512(Box::new([7; 64])));
+        for path in [&part, &part.with_extension("note"), &old] {
+            fs::write(path, b"x").unwrap();
+        }
+        for name in ["x.part", "y"] {
+            fs::write(data.downloads().join(name), b"x").unwrap();
+        }
+        let long_ago = SystemTime::now() - KEEP_PARTS - Duration::from_mins(1);
+        File::open(&old).unwrap().set_modified(long_ago).unwrap();
+        fs::write(
+            data.downloads().join(format!("{}.note", "0".repeat(64))),
+            b"x",
+        )
+        .unwrap();
         fs::write(data.images().join("kept"), b"x").unwrap();
         data.prepare().unwrap();
         let count = |path: PathBuf| fs::read_dir(path).unwrap().count();
-        assert_eq!(count(data.staging()) + count(data.downloads()), 0);
+        assert_eq!(count(data.staging()), 0);
+        assert_eq!(count(data.downloads()), 2, "the part and its note");
+        assert!(part.exists());
         assert_eq!(count(data.images()), 1);
     }
 

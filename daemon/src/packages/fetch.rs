@@ -3,9 +3,10 @@
 //! The only room that knows the HTTP client. Invariants: every download is bounded in bytes and
 //! time; a redirect leads to http or https only, never from https to http, and not in circles;
 //! a package file is hashed while it is written, and is only returned when its checksum is right.
-//! Does not read what it downloads.
+//! Package files go on where they were cut off (`resume`). Does not read what it downloads.
 
 mod location;
+mod resume;
 mod sink;
 
 use std::io;
@@ -13,14 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _, stream};
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::io::AsyncReadExt as _;
 
-use super::files::{AtPath as _, PathError};
+use super::files::{self, AtPath as _, PathError};
 use super::index::{Checksum, MAX_INDEX_BYTES};
-use sink::Sink;
+
+pub(crate) use resume::note_of;
 
 pub use location::{Location, LocationError};
 
@@ -34,6 +36,8 @@ pub(crate) struct Patience {
     pub(crate) connect: Duration,
     /// Between two pieces of a body.
     pub(crate) silence: Duration,
+    /// Before the first attempt after a fault; twice as long before each further one.
+    pub(crate) pause: Duration,
     /// For a whole index.
     pub(crate) index: Duration,
     /// For a whole package file.
@@ -45,6 +49,7 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(10),
             silence: Duration::from_secs(30),
+            pause: Duration::from_millis(200),
             index: Duration::from_mins(1),
             package: Duration::from_hours(1),
         }
@@ -75,6 +80,16 @@ pub enum FetchError {
         from: String,
         /// Its answer.
         status: String,
+        /// The number of it.
+        code: u16,
+    },
+    /// It leads where no download goes, or in a circle.
+    #[error("cannot download {from}: {reason}")]
+    Redirect {
+        /// From where.
+        from: String,
+        /// What is wrong.
+        reason: String,
     },
     /// It is longer than it may be.
     #[error("{from} is longer than the {limit} bytes that it may have")]
@@ -110,6 +125,20 @@ impl FetchError {
     /// Whether the file system is full.
     pub(crate) fn is_no_space(&self) -> bool {
         matches!(self, Self::Path(error) if error.is_no_space())
+    }
+
+    /// Whether another attempt may be better off.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Status { code, .. } => *code >= 500 || matches!(code, 408 | 425 | 429),
+            _ => false,
+        }
+    }
+
+    /// Whether what came before it is of use the next time.
+    fn leaves_a_use(&self) -> bool {
+        self.passes() || matches!(self, Self::Slow { .. })
     }
 }
 
@@ -238,28 +267,25 @@ impl Fetcher {
         })
     }
 
-    /// Downloads a package file to the new file `to`.
+    /// Downloads a package file. What an earlier attempt left in the file is used, and what this one
+    /// leaves where a later one may go on; in the end the file is whole and right.
     pub(crate) async fn package(&self, wanted: &Wanted<'_>, to: &Path) -> Result<(), FetchError> {
-        let mut sink = Sink::create(wanted, to).await?;
         let transfer = async {
             match wanted.from {
-                Location::File(path) => copy_file(path, &mut sink).await,
-                Location::Web(url) => self.stream(url, &mut sink).await,
+                Location::File(path) => resume::copy(wanted, path, to).await,
+                Location::Web(url) => self.resume(url, wanted, to).await,
             }
         };
-        within(wanted.from, self.patience.package, transfer).await?;
-        sink.finish().await
-    }
-
-    async fn stream(&self, url: &Url, sink: &mut Sink<'_>) -> Result<(), FetchError> {
-        let response = self.get(url, HeaderMap::new()).await?;
-        let response = success(url, response, sink.wanted.limit)?;
-        let mut body = response.bytes_stream();
-        while let Some(piece) = body.next().await {
-            sink.write(&piece.map_err(|error| transport(url, &error))?)
-                .await?;
+        // Also of a download that nobody waits for any more.
+        let mut left = Left::IfNotEmpty(to);
+        let outcome = within(wanted.from, self.patience.package, transfer).await;
+        match &outcome {
+            Ok(()) => left = Left::Whole(to),
+            Err(error) if error.leaves_a_use() => {}
+            Err(_) => left = Left::Nothing(to),
         }
-        Ok(())
+        drop(left);
+        outcome
     }
 
     async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, FetchError> {
@@ -293,6 +319,7 @@ fn success(url: &Url, response: Response, limit: u64) -> Result<Response, FetchE
         return Err(FetchError::Status {
             from: url.to_string(),
             status: response.status().to_string(),
+            code: response.status().as_u16(),
         });
     }
     if response
@@ -315,9 +342,11 @@ fn transport(url: &Url, error: &reqwest::Error) -> FetchError {
     } else {
         cause.to_string()
     };
-    FetchError::Transport {
-        from: url.to_string(),
-        reason,
+    let from = url.to_string();
+    if error.is_redirect() {
+        FetchError::Redirect { from, reason }
+    } else {
+        FetchError::Transport { from, reason }
     }
 }
 
@@ -366,14 +395,46 @@ async fn read_file(path: PathBuf) -> Result<Vec<u8>, FetchError> {
     Ok(bytes)
 }
 
-async fn copy_file(path: &Path, sink: &mut Sink<'_>) -> Result<(), FetchError> {
-    let mut file = open_regular(path).await?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let read = file.read(&mut buffer).await.at("read", path)?;
-        if read == 0 {
-            return Ok(());
+/// What is in a file, piece by piece.
+fn pieces(
+    file: tokio::fs::File,
+    path: &Path,
+) -> impl Stream<Item = Result<Vec<u8>, FetchError>> + use<'_> {
+    stream::try_unfold(file, async |mut file| {
+        let mut piece = vec![0; 256 << 10];
+        let read = file.read(&mut piece).await.at("read", path)?;
+        piece.truncate(read);
+        Ok((read > 0).then_some((piece, file)))
+    })
+}
+
+/// What stays of a download when this is dropped.
+enum Left<'a> {
+    /// The file, which needs no note any more.
+    Whole(&'a Path),
+    /// What came, if anything did.
+    IfNotEmpty(&'a Path),
+    Nothing(&'a Path),
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        let remove_all = |part: &Path| [part, &note_of(part)].into_iter().for_each(remove);
+        match self {
+            Self::Whole(file) => remove(&note_of(file)),
+            Self::IfNotEmpty(part) => {
+                if files::length(part).is_ok_and(|length| length == 0) {
+                    remove_all(part);
+                }
+            }
+            Self::Nothing(part) => remove_all(part),
         }
-        sink.write(&buffer[..read]).await?;
+    }
+}
+
+/// Removes what is of no use any more; the sweep of a later start finds what stays.
+fn remove(path: &Path) {
+    if let Err(error) = files::remove_if_there(path) {
+        tracing::warn!(error = %crate::error::chain(&error), "a download stays");
     }
 }

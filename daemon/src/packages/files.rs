@@ -87,6 +87,11 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// Length of a file.
+pub(crate) fn length(path: &Path) -> Result<u64, PathError> {
+    Ok(std::fs::metadata(path).at("inspect", path)?.len())
+}
+
 /// sha256 and length of a file.
 pub(crate) fn digest(path: &Path) -> Result<(Digest, u64), PathError> {
     let file = File::open(path).at("open", path)?;

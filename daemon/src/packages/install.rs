@@ -49,8 +49,10 @@ pub(crate) struct Fetched {
     pub(crate) file: PathBuf,
     /// Where it comes from.
     pub(crate) origin: Origin,
-    /// The directory that holds it, and everything that is made of it.
+    /// The directory for everything that is made of it.
     pub(crate) staging: Staging,
+    /// Its sha256 where that was found already.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// Its members: metadata and scripts in memory (none yet for a bare image), the image on disk.
@@ -101,17 +103,22 @@ pub(crate) struct Checked {
 impl Fetched {
     /// Reads the package file, or takes a bare image as it is. Blocks.
     pub(crate) fn unpack(self) -> Result<Unpacked, PackagesError> {
-        let (file_digest, length) = files::digest(&self.file)?;
+        let (file_digest, length) = match self.digest {
+            Some(digest) => (digest, files::length(&self.file)?),
+            None => files::digest(&self.file)?,
+        };
         let mut magic = [0; 4];
         let bare = File::open(&self.file)
             .and_then(|mut file| file.read_exact(&mut magic))
             .is_ok()
             && magic == SQUASHFS_MAGIC;
         if bare {
+            let image = self.staging.path.join(archive::IMAGE);
+            take_file(&self.file, &image)?;
             return Ok(Unpacked {
                 info: None,
                 scripts: Scripts::default(),
-                image: self.file,
+                image,
                 image_digest: file_digest,
                 image_bytes: length,
                 file_digest,

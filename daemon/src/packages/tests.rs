@@ -2,6 +2,7 @@
 //! process, a real HTTP server; the filesystem is a recorder except in `mounted`.
 
 mod crash;
+mod downloads;
 mod installing;
 mod mounted;
 mod repairing;

@@ -1,7 +1,5 @@
 //! Package files in, packages out.
 
-use std::path::PathBuf;
-
 use piston_client::api::{Code, InstallState};
 use piston_fs::image::pack::Compressor;
 

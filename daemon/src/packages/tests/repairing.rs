@@ -1,6 +1,6 @@
 //! What became of installed packages on the disk: found, mended where it can be, rebuilt.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use piston_client::api::{Code, RepositorySettings};
 

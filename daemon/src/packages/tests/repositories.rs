@@ -7,7 +7,7 @@ use super::server::{self, Reply, Request, Server};
 use super::support::*;
 
 /// A folder with base 12.0.0 and 12.1.0, python 3.11.2 and 3.12.0, and its index.
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (made, name) in [
         (base("12.0.0"), "base-12.0.0"),
@@ -22,7 +22,7 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-async fn add(world: &World, name: &str, url: &str) {
+pub(super) async fn add(world: &World, name: &str, url: &str) {
     let url = url.to_owned();
     world
         .packages
@@ -31,7 +31,10 @@ async fn add(world: &World, name: &str, url: &str) {
         .unwrap();
 }
 
-async fn install(world: &World, range: &str) -> Result<api::InstallReply, PackagesError> {
+pub(super) async fn install(
+    world: &World,
+    range: &str,
+) -> Result<api::InstallReply, PackagesError> {
     let python = "python".parse().unwrap();
     world
         .packages
@@ -40,7 +43,7 @@ async fn install(world: &World, range: &str) -> Result<api::InstallReply, Packag
 }
 
 /// Serves a folder; `change` may answer instead.
-fn serve(
+pub(super) fn serve(
     folder: &std::path::Path,
     change: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
 ) -> Server {
@@ -181,11 +184,14 @@ async fn hostile(
     add(&world, "web", &format!("{}/", server.url)).await;
     let error = install(&world, "*").await.unwrap_err();
     assert!(world.installed().is_empty());
-    assert_eq!(world.files(), 0, "no garbage after {error}");
+    for name in ["images", "staging"] {
+        let files = std::fs::read_dir(world.dir.path().join("data").join(name)).unwrap();
+        assert_eq!(files.count(), 0, "no garbage after {error}");
+    }
     error
 }
 
-fn is_python(request: &Request) -> bool {
+pub(super) fn is_python(request: &Request) -> bool {
     request.path.contains("python-3.12")
 }
 

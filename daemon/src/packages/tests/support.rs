@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use piston_fs::image::pack::{Compressor, Meta, Source, Tree};
@@ -138,6 +138,7 @@ pub(super) fn patience() -> Patience {
     Patience {
         connect: Duration::from_secs(5),
         silence: Duration::from_millis(700),
+        pause: Duration::from_millis(5),
         index: Duration::from_secs(5),
         package: Duration::from_secs(5),
     }
