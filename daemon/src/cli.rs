@@ -133,6 +133,13 @@ enum MakeCommand {
         #[command(flatten)]
         out: MakeOutput,
     },
+    /// Print what the recipes that ship with the daemon would give, as an index.
+    #[command(hide = true)]
+    Offer {
+        /// Bound this process's resources.
+        #[arg(long)]
+        limited: bool,
+    },
     /// What a recipe describes.
     Recipe {
         /// The recipe's folder, or its recipe.toml.
@@ -262,6 +269,13 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             };
             packages::make::from_debian(what, folder)
         }),
+        MakeCommand::Offer { limited } => {
+            if limited {
+                limit_this_process().context("cannot limit the maker")?;
+            }
+            print(&packages::make::offer()?);
+            Ok(())
+        }
         MakeCommand::Recipe {
             recipe,
             base: file,

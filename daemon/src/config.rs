@@ -26,7 +26,7 @@ use piston_client::units::Bytes;
 
 use crate::cache;
 use crate::job::limits::LimitPolicy;
-use crate::packages::CacheRules;
+use crate::packages::{Builtin, CacheRules};
 use exposure::{Listening, Origins, Place, Proxies, SocketPlace};
 use paths::Paths;
 use raw::Raw;
@@ -57,6 +57,8 @@ pub struct Config {
     pub make_timeout: Duration,
     /// Compressors whose images are written anew when they are installed.
     pub recompress: Vec<String>,
+    /// Whether packages are made of what Debian has where no repository has them.
+    pub builtin: Builtin,
     /// Repositories that are to be configured: name -> URL.
     pub repositories: BTreeMap<String, String>,
     /// Whose default places are used.

@@ -26,6 +26,7 @@ mod list;
 pub mod make;
 mod making;
 mod opening;
+mod planning;
 mod progress;
 mod recheck;
 mod recompress;
@@ -58,6 +59,7 @@ pub use making::{MadeFile, Making, RECIPE_FILES};
 pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;
 pub use repair::{LeftOut, Rebuilt, Repair, repair};
+pub use repo::Builtin;
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
@@ -129,12 +131,14 @@ pub struct Packages {
 impl Packages {
     /// Opens the state in `data` (which the caller has locked), sweeps what a crash left, and
     /// publishes every installed package in `fs`. Images of the compressors that `recompress` names
-    /// are written anew when they are installed.
+    /// are written anew when they are installed. `builtin` says whether packages are made of what
+    /// Debian has where no repository has them.
     pub async fn open(
         data: DataDirectory,
         fs: Arc<piston_fs::mount::Server>,
         rules: CacheRules,
         recompress: Vec<String>,
+        builtin: Builtin,
     ) -> Result<Arc<Self>, PackagesError> {
         let recompressor = Recompressor::of_this_program(recompress);
         let verifier = Verifier::of_this_program().recompressing(recompressor);
@@ -142,7 +146,7 @@ impl Packages {
             publisher: fs,
             rules,
         };
-        Self::open_with(data, shown, verifier, Patience::default()).await
+        Self::open_with(data, shown, verifier, Patience::default(), builtin).await
     }
 
     async fn open_with(
@@ -150,11 +154,12 @@ impl Packages {
         shown: Shown,
         verifier: Verifier,
         patience: Patience,
+        builtin: Builtin,
     ) -> Result<Arc<Self>, PackagesError> {
         let state = opening::open(data, shown, &verifier).await?;
         let fetcher = Arc::new(Fetcher::new(patience));
         Ok(Arc::new(Self {
-            repositories: Repositories::new(Arc::clone(&state), Arc::clone(&fetcher)),
+            repositories: Repositories::new(Arc::clone(&state), Arc::clone(&fetcher), builtin),
             state,
             fetcher,
             verifier,
@@ -352,7 +357,8 @@ impl Packages {
         let repositories = self.repositories.select(repository, sync).await?;
         let installed = |entry: &index::Entry| {
             let slot = self.state.registry.get(&entry.package);
-            slot.is_some_and(|slot| acquire::is_listed_as(&slot, entry))
+            let slot = slot.filter(|slot| planning::is_listed_as(slot, entry))?;
+            Some(slot.record.file)
         };
         Ok(repositories
             .iter()

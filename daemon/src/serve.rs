@@ -213,7 +213,8 @@ async fn engine(
             data,
             fs,
             config.cache_rules.clone(),
-            config.recompress.clone()
+            config.recompress.clone(),
+            config.builtin,
         ),
         tokio::task::spawn_blocking(move || host::examine(offer.as_ref()))
     );

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 as_root_and_user!(
     a_recipe_is_built_with_its_base_and_runs_its_test_program,
     a_package_of_debian_is_made_by_its_name,
+    a_fresh_daemon_installs_a_language_without_any_repository,
 );
 
 /// A file of a recipe.
@@ -86,6 +87,64 @@ fn a_package_of_debian_is_made_by_its_name(who: Who) {
     let detail = body["detail"].as_str().unwrap_or_default();
     assert!(
         detail.contains("`mawkk`") && detail.contains("is it mawk"),
+        "{detail}"
+    );
+}
+
+fn a_fresh_daemon_installs_a_language_without_any_repository(who: Who) {
+    if !require::apt_lists() {
+        return;
+    }
+    let daemon = Daemon::start(who);
+    let repos = daemon.get("/api/v3/repos").json();
+    assert_eq!(repos[0]["name"], "builtin", "{repos}");
+    let said = cli(&daemon, &["package", "install", "lua"], b"");
+    assert!(
+        said.contains("installed lua-") && said.contains("debian-base-"),
+        "{said}"
+    );
+    // The second one stands on the base that is there.
+    let said = cli(&daemon, &["package", "install", "perl"], b"");
+    assert!(
+        said.contains("installed perl-") && !said.contains("debian-base-"),
+        "{said}"
+    );
+    let program = recipe("lua/test.lua").display().to_string();
+    let printed = cli(&daemon, &["run", "lua", &program], b"7\n");
+    assert_eq!(printed, "OK\n");
+    let lua = &daemon.get("/api/v3/packages/lua").json()[0];
+    assert_eq!(lua["repository"], "builtin", "{lua}");
+    let listed = daemon.get("/api/v3/repos/builtin/packages").json();
+    let listed = listed.as_array().expect("a list");
+    let of = |name: &str| listed.iter().find(|package| package["language"] == name);
+    let lua = of("lua").expect("lua is listed");
+    assert_eq!(
+        (&lua["built_from"][0], &lua["installed"]),
+        (&json!("lua5.4"), &json!(true))
+    );
+    let sha256 = lua["checksums"]["sha256"].as_str();
+    assert_eq!(
+        sha256.map(str::len),
+        Some(64),
+        "known since it was made: {lua}"
+    );
+    assert_eq!(of("ruby").expect("ruby")["checksums"], json!({}));
+    // It is the daemon's own.
+    let reply = daemon.send("DELETE", "/api/v3/repos/builtin", &Value::Null);
+    let detail = reply.json()["detail"].to_string();
+    assert!(
+        reply.status == 422 && detail.contains("builtin = false"),
+        "{detail}"
+    );
+    // What nobody has is told with all that were asked.
+    let reply = daemon.send(
+        "POST",
+        "/api/v3/repos/all/packages/luaa/*/install",
+        &Value::Null,
+    );
+    let detail = reply.json()["detail"].to_string();
+    assert!(
+        reply.status == 404 && detail.contains("did you mean lua?") && detail.contains("builtin"),
         "{detail}"
     );
 }

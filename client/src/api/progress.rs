@@ -70,6 +70,8 @@ pub struct PackageProgress {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum InstallPhase {
+    /// It is made here, of what the recipe names.
+    Make,
     /// Its file is downloaded, hashed on the way; what an earlier attempt left is used.
     Download,
     /// Its file is unpacked.

@@ -61,12 +61,15 @@ pub struct AvailablePackage {
     pub aliases: Vec<String>,
     /// Bytes uncompressed, 0 when the index does not say.
     pub size: Bytes,
-    /// Checksums of the package file by algorithm.
+    /// Checksums of the package file by algorithm; of what is made here they are known once it is made.
     pub checksums: BTreeMap<String, String>,
     /// Name -> range of what it needs.
     pub dependencies: BTreeMap<String, String>,
-    /// Where the package file is.
+    /// Where the package file is; `recipe:NAME` where it is made when it is installed.
     pub download: String,
+    /// What it is made of, where it is made when it is installed: Debian's packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub built_from: Vec<String>,
     /// Where the recipe is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buildfile: Option<String>,

@@ -94,6 +94,7 @@ impl<'a> Shown<'a> {
 
 fn words(phase: InstallPhase) -> &'static str {
     match phase {
+        InstallPhase::Make => "making",
         InstallPhase::Download => "downloading",
         InstallPhase::Unpack => "unpacking",
         InstallPhase::Verify => "checking",

@@ -122,6 +122,7 @@ pub(crate) struct RawCacheRule {
 pub(crate) struct RawPackages {
     pub(crate) make_timeout: Option<Time>,
     pub(crate) recompress: Option<Vec<String>>,
+    pub(crate) builtin: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

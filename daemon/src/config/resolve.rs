@@ -16,7 +16,7 @@ use super::{
     BadValue, Config, Filesystem, Home, Jobs, Server, SocketGroup, WithoutSandbox, limits,
 };
 use crate::cache;
-use crate::packages::{CacheRule, CacheRules};
+use crate::packages::{Builtin, CacheRule, CacheRules};
 
 /// Resolves the merged sources.
 pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, BadValue> {
@@ -37,6 +37,11 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         cache_rules: cache_rules(&raw.cache.overrides)?,
         limits,
         make_timeout,
+        builtin: if raw.packages.builtin.unwrap_or(true) {
+            Builtin::Offered(make_timeout)
+        } else {
+            Builtin::Absent
+        },
         recompress: recompress(raw.packages.recompress.unwrap_or_default())?,
         repositories: repositories(raw.repositories)?,
         home: host.home,

@@ -13,7 +13,9 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use piston_client::api::{InstallEvent, InstallReply, PackageProgress, PlannedPackage, Problem};
+use piston_client::api::{
+    InstallEvent, InstallPhase, InstallReply, PackageProgress, PlannedPackage, Problem,
+};
 use piston_client::units;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -110,7 +112,7 @@ struct Telling {
 impl Telling {
     /// The next piece of the body; none after the result.
     async fn piece(&mut self) -> io::Result<Option<Bytes>> {
-        if self.next.is_empty() {
+        if self.next.is_empty() && !self.seen.is_empty() {
             self.pause().await;
         }
         while self.next.is_empty() {
@@ -119,12 +121,7 @@ impl Telling {
             };
             tokio::select! {
                 biased;
-                done = &mut *task => {
-                    self.task = None;
-                    // What came last is told before how it ended.
-                    self.look();
-                    self.next.push_back(last(ended(done)));
-                }
+                done = &mut *task => self.end(ended(done)),
                 changed = self.board.changed() => {
                     // The board lives as long as the daemon.
                     drop(changed);
@@ -163,6 +160,26 @@ impl Telling {
         }
     }
 
+    /// Notes how it ended, and before that what came last.
+    fn end(&mut self, ended: Result<InstallReply, Error>) {
+        self.task = None;
+        self.look();
+        if ended.is_ok() {
+            // Steps may be over sooner than anyone looks; all of them led here.
+            let step = Step {
+                phase: InstallPhase::Publish,
+                bytes: 0,
+                total: None,
+            };
+            for planned in &self.plan {
+                if self.seen.insert(planned.package.clone(), step) != Some(step) {
+                    self.next.push_back(progress(&planned.package, step));
+                }
+            }
+        }
+        self.next.push_back(last(ended));
+    }
+
     /// Lets bytes gather; the end is told at once.
     async fn pause(&mut self) {
         if let Some(task) = &mut self.task {
@@ -170,11 +187,7 @@ impl Telling {
             tokio::pin!(paced);
             tokio::select! {
                 () = paced => {}
-                done = task => {
-                    self.task = None;
-                    self.look();
-                    self.next.push_back(last(ended(done)));
-                }
+                done = task => self.end(ended(done)),
             }
         }
     }

@@ -9,18 +9,17 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use piston_client::api::{InstallPhase, InstallReply, InstallState, PlannedPackage};
 use piston_client::ids::{Language, PackageRef};
-use piston_client::units::Bytes;
 
 use super::data::Staging;
-use super::error::{PackagesError, similar};
+use super::error::PackagesError;
 use super::fetch::{FetchError, Wanted};
 use super::files;
-use super::index::{self, Checksum, Entry};
+use super::index::{Checksum, Entry, Source};
 use super::install::{self, Checked, Fetched, Origin};
-use super::installed::Slot;
+use super::making::Making;
+use super::planning::{Missing, installed_shelf};
 use super::progress::{Planned, Row};
-use super::repo::{ALL, Loaded};
-use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf};
+use super::resolve::Candidate;
 use super::state::State;
 use super::version::VersionRange;
 use super::{Packages, blocking};
@@ -29,20 +28,6 @@ use super::{Packages, blocking};
 const DOWNLOADS: usize = 3;
 /// Longest package file when the index does not say how long it is.
 const MAX_PACKAGE_BYTES: u64 = 16 << 30;
-/// Free space that is left alone.
-const SPARE_BYTES: u64 = 16 << 20;
-
-/// Whether what is installed is the very package of an index entry.
-pub(super) fn is_listed_as(slot: &Slot, entry: &Entry) -> bool {
-    match &entry.checksum {
-        Checksum::Sha256(digest) => slot.record.file == *digest,
-        // Only sha256 is recorded; a name and version that came from here are trusted to stay.
-        Checksum::Sha512(_) => match entry.checksums.get("sha256") {
-            Some(sha256) => slot.record.file.to_string() == *sha256,
-            None => true,
-        },
-    }
-}
 
 impl Packages {
     /// Installs a package file (moved into the data directory); dependencies must be installed.
@@ -110,34 +95,40 @@ impl Packages {
         (package, range): (&Language, &VersionRange),
         planned: Planned,
     ) -> Result<InstallReply, PackagesError> {
-        let sources = self.sources(repository).await?;
-        let picks = self.plan(&sources, repository, package, range)?;
-        let wanted = picks.last().map(|pick| pick.package.clone());
-        let wanted =
-            wanted.ok_or_else(|| PackagesError::Internal("a plan without a package".to_owned()))?;
+        let plan = self.plan(repository, package, range).await?;
+        let wanted = plan.wanted()?;
         // Told before the wait for whoever installs the same: it is that installation's steps, too.
-        let missing = self.missing(&picks, &sources)?;
+        let missing = self.missing(&plan)?;
         self.ensure_space(&missing)?;
-        planned.tell(|| missing.iter().copied().map(listed).collect());
-        let keys = picks.iter().map(|pick| pick.package.clone()).collect();
-        let _flight = self.installs.take_all(keys).await;
+        planned.tell(|| missing.iter().map(Missing::listed).collect());
+        let _flight = self.installs.take_all(plan.packages()).await;
 
-        let missing = self.missing(&picks, &sources)?;
+        let missing = self.missing(&plan)?;
         self.state.data.sweep_downloads()?;
         self.ensure_space(&missing)?;
         // Collected: with the closure alive across the await this future would not be `Send` for
         // every lifetime, as the compiler sees it.
         let downloads: Vec<_> = missing
-            .into_iter()
-            .map(|(repository, entry)| {
-                let requested = entry.package == wanted;
-                self.download(repository, entry, requested)
+            .iter()
+            .filter_map(|missing| {
+                let requested = missing.entry.package == wanted;
+                self.download(missing, requested)
             })
             .collect();
-        let checked: Vec<(Checked, Row)> = futures_util::stream::iter(downloads)
+        let mut checked: Vec<(Checked, Row)> = futures_util::stream::iter(downloads)
             .buffered(DOWNLOADS)
             .try_collect()
             .await?;
+        for missing in &missing {
+            if let Source::Recipe(recipe) = &missing.entry.source {
+                let base = self.base_of(missing, &checked);
+                let requested = missing.entry.package == wanted;
+                let made = self.build(missing, recipe, base.as_deref(), requested);
+                checked.push(made.await?);
+            }
+        }
+        checked.sort_by_key(|(checked, _)| plan.place_of(&checked.info.package));
+        let picks = plan.picks;
         let pins = picks.into_iter().map(|pick| pick.package).collect();
         let new = self.commit(checked, pins).await?;
         if !new.contains(&wanted) {
@@ -147,113 +138,37 @@ impl Packages {
         Ok(reply(wanted, new))
     }
 
-    /// The indexes to choose from, in order; the one that was named must be there.
-    async fn sources(&self, repository: &str) -> Result<Vec<Arc<Loaded>>, PackagesError> {
-        if repository != ALL {
-            self.repositories.load(repository).await?;
-        }
-        self.repositories.select(ALL, false).await
-    }
-
-    fn plan(
-        &self,
-        sources: &[Arc<Loaded>],
-        repository: &str,
-        package: &Language,
-        range: &VersionRange,
-    ) -> Result<Vec<Pick>, PackagesError> {
-        let installed = installed_shelf(&self.state);
-        let catalog = Catalog {
-            repositories: sources.iter().map(|source| &source.shelf).collect(),
-            installed: &installed,
+    /// Downloads and checks what is a package file; nothing of what is made.
+    fn download<'a>(
+        &'a self,
+        missing: &'a Missing<'_>,
+        requested: bool,
+    ) -> Option<impl Future<Output = Result<(Checked, Row), PackagesError>> + use<'a>> {
+        let Source::File { download, checksum } = &missing.entry.source else {
+            return None;
         };
-        let asked = |name: &str| repository == ALL || repository == name;
-        let from: Vec<usize> = (0..sources.len())
-            .filter(|&n| asked(&sources[n].name))
-            .collect();
-        resolve::resolve(&catalog, &from, package, range).map_err(|error| match error {
-            error @ ResolveError::NotListed { .. } => {
-                let names = from
-                    .iter()
-                    .flat_map(|&n| index::languages(&sources[n].index));
-                PackagesError::NotListed {
-                    reason: Box::new(error),
-                    similar: similar(package.as_str(), names),
-                    repositories: from.iter().map(|&n| sources[n].name.clone()).collect(),
-                }
-            }
-            error => error.into(),
-        })
+        Some(self.fetch(missing, (download, checksum), requested))
     }
 
-    /// The picks that are to be downloaded, dependencies first.
-    fn missing<'a>(
+    async fn fetch(
         &self,
-        picks: &[Pick],
-        sources: &'a [Arc<Loaded>],
-    ) -> Result<Vec<(&'a Loaded, &'a Entry)>, PackagesError> {
-        let mut missing = Vec::new();
-        for pick in picks {
-            let Place::Repository(number) = pick.place else {
-                continue;
-            };
-            let source = &sources[number];
-            let Some(entry) = source.index.entries.get(&pick.package) else {
-                let text = format!("{} was chosen and is not listed", pick.package);
-                return Err(PackagesError::Internal(text));
-            };
-            match self.state.registry.get(&pick.package) {
-                None => missing.push((&**source, entry)),
-                Some(slot) if is_listed_as(&slot, entry) => {}
-                Some(slot) => {
-                    return Err(PackagesError::Listed {
-                        package: Box::new(pick.package.clone()),
-                        repository: source.name.clone(),
-                        installed: slot.record.file,
-                        listed: entry.checksum.hex(),
-                    });
-                }
-            }
-        }
-        Ok(missing)
-    }
-
-    /// Package files and images are on the disk together for a moment.
-    fn ensure_space(&self, missing: &[(&Loaded, &Entry)]) -> Result<(), PackagesError> {
-        let sizes = missing.iter().map(|(_, entry)| {
-            let packed = entry.compressed_size.unwrap_or(entry.size);
-            let there = files::length(&self.state.data.part(&entry.checksum)).unwrap_or(0);
-            packed.saturating_sub(there).saturating_add(entry.size)
-        });
-        let needed = sizes.fold(SPARE_BYTES, u64::saturating_add);
-        let path = &self.state.data.root;
-        let free = files::free_space(path)?;
-        if missing.is_empty() || needed <= free {
-            return Ok(());
-        }
-        Err(PackagesError::NoSpace {
-            needed,
-            free,
-            path: path.clone(),
-        })
-    }
-
-    async fn download(
-        &self,
-        repository: &Loaded,
-        entry: &Entry,
+        missing: &Missing<'_>,
+        (download, checksum): (&str, &Checksum),
         requested: bool,
     ) -> Result<(Checked, Row), PackagesError> {
+        let Missing {
+            repository, entry, ..
+        } = missing;
         let row = self.board.row(&entry.package, InstallPhase::Download);
         row.begin(InstallPhase::Download, entry.compressed_size);
-        let from = repository.location(entry)?;
-        let file = self.state.data.part(&entry.checksum);
+        let from = repository.location(download)?;
+        let file = self.state.data.part(checksum);
         // Another package may be of the same file.
         let _flight = self.downloads.take(file.clone()).await;
         let wanted = Wanted {
             from: &from,
             limit: most_bytes(entry),
-            checksum: &entry.checksum,
+            checksum,
             told: &|bytes| row.done(bytes),
         };
         let fetched = self.fetcher.package(&wanted, &file);
@@ -277,25 +192,69 @@ impl Packages {
         })?;
         let downloaded = Downloaded(file.clone());
         tracing::info!(pkg = %entry.package, repository = repository.name, "downloaded");
-        let origin = Origin {
-            repository: Some(repository.name.clone()),
-            expected: Some(entry.package.clone()),
-            requested,
-        };
         let fetched = Fetched {
             file,
-            origin,
+            origin: missing.origin(requested),
             staging: Staging::new(&self.state.data.staging())?,
-            digest: match entry.checksum {
-                Checksum::Sha256(digest) => Some(digest),
+            digest: match checksum {
+                Checksum::Sha256(digest) => Some(*digest),
                 Checksum::Sha512(_) => None,
             },
         };
+        self.check(fetched, downloaded, row).await
+    }
+
+    /// Makes and checks what a recipe of ours describes.
+    async fn build(
+        &self,
+        missing: &Missing<'_>,
+        recipe: &str,
+        base: Option<&str>,
+        requested: bool,
+    ) -> Result<(Checked, Row), PackagesError> {
+        let package = &missing.entry.package;
+        let row = self.board.row(package, InstallPhase::Make);
+        let what = Making::Debian {
+            packages: vec![recipe.to_owned()],
+            name: None,
+            run: None,
+        };
+        let time = self.repositories.builtin().unwrap_or_default();
+        let made = self.make_on(&what, base, time).await?;
+        for note in &made.notes {
+            tracing::info!(pkg = %package, note, "made");
+        }
+        let fetched = Fetched {
+            file: made.file.clone(),
+            origin: missing.origin(requested),
+            staging: Staging::new(&self.state.data.staging())?,
+            digest: None,
+        };
+        self.check(fetched, made, row).await
+    }
+
+    /// The metadata of what a package that is to be made stands on: made just before, or installed.
+    fn base_of(&self, missing: &Missing<'_>, checked: &[(Checked, Row)]) -> Option<String> {
+        let base = missing.pick.dependencies.first()?;
+        let made = checked.iter().find(|(made, _)| made.info.package == *base);
+        match made {
+            Some((made, _)) => Some(made.info_text()),
+            None => Some(self.state.registry.get(base)?.record.info.clone()),
+        }
+    }
+
+    /// Unpacks and checks a file; `source` is what removes it, when it is done with.
+    async fn check(
+        &self,
+        fetched: Fetched,
+        source: impl Send + 'static,
+        row: Row,
+    ) -> Result<(Checked, Row), PackagesError> {
         row.begin(InstallPhase::Unpack, None);
         let unpacked = blocking(move || {
-            // Not before the thread is done with it.
-            let _downloaded = downloaded;
-            fetched.unpack()
+            let unpacked = fetched.unpack();
+            drop(source);
+            unpacked
         })
         .await?;
         row.begin(InstallPhase::Verify, None);
@@ -341,15 +300,6 @@ fn most_bytes(entry: &Entry) -> u64 {
     }
 }
 
-/// A package of a plan.
-fn listed((repository, entry): (&Loaded, &Entry)) -> PlannedPackage {
-    PlannedPackage {
-        package: entry.package.clone(),
-        repository: Some(repository.name.clone()),
-        length: entry.compressed_size.map(Bytes),
-    }
-}
-
 /// A package that is in our hands.
 fn given(package: &PackageRef) -> PlannedPackage {
     PlannedPackage {
@@ -369,15 +319,6 @@ fn reply(package: PackageRef, new: Vec<PackageRef>) -> InstallReply {
         dependencies: new.into_iter().filter(|other| *other != package).collect(),
         package,
     }
-}
-
-fn installed_shelf(state: &State) -> Shelf {
-    let slots = state.registry.all();
-    let candidates = slots.iter().map(|slot| Candidate {
-        package: slot.record.package.clone(),
-        dependencies: slot.info.dependencies.clone(),
-    });
-    candidates.collect()
 }
 
 fn commit(

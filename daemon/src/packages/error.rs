@@ -84,6 +84,18 @@ pub enum PackagesError {
         /// Why.
         reason: IndexError,
     },
+    /// An index is older than one that was seen.
+    #[error(
+        "repository `{repository}`: its index has the serial {serial}, one with {seen} was seen: an older one is refused (if the repository was begun anew, remove and add it)"
+    )]
+    OlderIndex {
+        /// Which repository.
+        repository: String,
+        /// What came.
+        serial: u64,
+        /// What was seen.
+        seen: u64,
+    },
     /// The package file is not the one that the index names.
     #[error(
         "{package} from repository `{repository}`: the {algorithm} of the file is {got}, the index says {want}"
@@ -191,7 +203,9 @@ impl PackagesError {
             Self::RepositoryNotFound { .. } => Code::RepositoryNotFound,
             Self::InvalidRepository { .. } => Code::InvalidField,
             Self::Fetch { reason, .. } if reason.is_no_space() => Code::NoSpace,
-            Self::Fetch { .. } | Self::Index { .. } => Code::RepositoryUnavailable,
+            Self::Fetch { .. } | Self::Index { .. } | Self::OlderIndex { .. } => {
+                Code::RepositoryUnavailable
+            }
             Self::Checksum { .. } => Code::ChecksumMismatch,
             Self::Conflict { .. } | Self::Listed { .. } => Code::VersionConflict,
             Self::InUse { .. } | Self::Retiring(_) => Code::PackageInUse,
@@ -291,6 +305,9 @@ fn or_made(reason: &ResolveError) -> String {
         _ => "",
     };
     match super::make::recipe_of(name) {
+        Some(recipe) if recipe.as_str() != name => {
+            format!("; {recipe} provides it: `piston package install {recipe}`")
+        }
         Some(recipe) => format!("; `piston package from-debian {recipe}` makes it"),
         None => String::new(),
     }

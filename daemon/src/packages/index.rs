@@ -44,6 +44,20 @@ pub enum Checksum {
     Sha512(Box<[u8; 64]>),
 }
 
+/// What an index says of where a package comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A package file.
+    File {
+        /// Where it is, relative to the index's base.
+        download: String,
+        /// The strongest of its checksums.
+        checksum: Checksum,
+    },
+    /// It is made here, by the recipe of that name; its checksum is known when it is made.
+    Recipe(String),
+}
+
 /// One package of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -59,14 +73,14 @@ pub struct Entry {
     pub compressed_size: Option<u64>,
     /// Every checksum, as given.
     pub checksums: BTreeMap<String, String>,
-    /// The strongest of them.
-    pub checksum: Checksum,
     /// What it needs.
     pub dependencies: BTreeMap<Language, VersionRange>,
     /// The same, as given.
     pub dependency_texts: BTreeMap<String, String>,
-    /// Where the package file is, relative to the index's base.
-    pub download: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is made of.
+    pub built_from: Vec<String>,
     /// Where the recipe is.
     pub buildfile: Option<String>,
 }
@@ -80,11 +94,14 @@ pub struct Index {
     pub entries: BTreeMap<PackageRef, Entry>,
     /// Why entries were left out.
     pub warnings: Vec<String>,
+    /// Grows with each change of the index; 0 when it does not say.
+    pub serial: u64,
 }
 
 #[derive(Deserialize)]
 struct Raw {
     schema: String,
+    serial: Option<String>,
     baseurl: Option<String>,
     packages: Option<Vec<RawEntry>>,
 }
@@ -102,7 +119,20 @@ struct RawEntry {
     compressed_size: Option<String>,
     buildfile: Option<String>,
     download: Option<String>,
+    built_from: Option<Vec<String>>,
 }
+
+/// Whose entries are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A repository's: package files with checksums.
+    Files,
+    /// Our own, of recipes.
+    Recipes,
+}
+
+/// How a download begins that names a recipe.
+pub(crate) const RECIPE: &str = "recipe:";
 
 impl Checksum {
     /// Its name.
@@ -161,8 +191,13 @@ impl Index {
         if looks_like_csv(first) {
             Ok(read_csv(text))
         } else {
-            read_yaml(text)
+            read_yaml(text, Kind::Files)
         }
+    }
+
+    /// Reads the index of what is made here.
+    pub(crate) fn of_recipes(text: &str) -> Result<Self, IndexError> {
+        read_yaml(text, Kind::Recipes)
     }
 
     /// What the resolver chooses from.
@@ -174,11 +209,12 @@ impl Index {
         candidates.collect()
     }
 
-    fn new(baseurl: Option<String>, raw: impl Iterator<Item = RawEntry>) -> Self {
+    fn new(kind: Kind, raw: impl Iterator<Item = RawEntry>) -> Self {
         let mut index = Self {
-            baseurl,
+            baseurl: None,
             entries: BTreeMap::new(),
             warnings: Vec::new(),
+            serial: 0,
         };
         for (number, raw) in raw.enumerate() {
             let name = format!(
@@ -187,7 +223,7 @@ impl Index {
                 shortened(raw.language.as_deref()),
                 shortened(raw.version.as_deref())
             );
-            match raw.check() {
+            match raw.check(kind) {
                 Ok(entry) if index.entries.contains_key(&entry.package) => {
                     index.warn(format!("{name} left out: it is listed twice"));
                 }
@@ -208,7 +244,7 @@ impl Index {
 }
 
 impl RawEntry {
-    fn check(self) -> Result<Entry, String> {
+    fn check(self, kind: Kind) -> Result<Entry, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let language = self.language.ok_or("it has no language")?;
         let version = self.version.ok_or("it has no version")?;
@@ -229,17 +265,25 @@ impl RawEntry {
             dependencies.insert(name, range.parse().map_err(|error| text(&error))?);
         }
         let download = self.download.filter(|download| !download.is_empty());
+        let download = download.ok_or("it has no download")?;
+        let source = match (kind, download.strip_prefix(RECIPE)) {
+            (Kind::Recipes, Some(recipe)) => Source::Recipe(recipe.to_owned()),
+            _ => Source::File {
+                checksum: Checksum::strongest(&checksums)?,
+                download,
+            },
+        };
         Ok(Entry {
             package,
             author: self.author,
             aliases: self.aliases.unwrap_or_default(),
             size: number("size", self.size)?.unwrap_or(0),
             compressed_size: number("compressed_size", self.compressed_size)?,
-            checksum: Checksum::strongest(&checksums)?,
             checksums,
             dependencies,
             dependency_texts,
-            download: download.ok_or("it has no download")?,
+            source,
+            built_from: self.built_from.unwrap_or_default(),
             buildfile: self.buildfile,
         })
     }
@@ -248,7 +292,7 @@ impl RawEntry {
 fn number(key: &str, text: Option<String>) -> Result<Option<u64>, String> {
     let parse = |text: String| match text.parse() {
         Ok(number) => Ok(number),
-        Err(_) => Err(format!("its {key} is not a number of bytes")),
+        Err(_) => Err(format!("its {key} is not a number")),
     };
     text.map(parse).transpose()
 }
@@ -257,7 +301,7 @@ fn shortened(word: Option<&str>) -> String {
     word.unwrap_or("?").chars().take(64).collect()
 }
 
-fn read_yaml(text: &str) -> Result<Index, IndexError> {
+fn read_yaml(text: &str, kind: Kind) -> Result<Index, IndexError> {
     // Anchors and aliases have no use in an index and are how small texts become large values.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -275,7 +319,12 @@ fn read_yaml(text: &str) -> Result<Index, IndexError> {
         return Err(IndexError::Schema(shortened(Some(&raw.schema))));
     }
     let entries = raw.packages.unwrap_or_default();
-    Ok(Index::new(raw.baseurl, entries.into_iter()))
+    let serial = number("serial", raw.serial).map_err(IndexError::Form)?;
+    Ok(Index {
+        baseurl: raw.baseurl,
+        serial: serial.unwrap_or(0),
+        ..Index::new(kind, entries.into_iter())
+    })
 }
 
 /// `language,version,sha256,download`
@@ -305,7 +354,7 @@ fn read_csv(text: &str) -> Index {
             ..RawEntry::default()
         }
     });
-    Index::new(None, entries)
+    Index::new(Kind::Files, entries)
 }
 
 /// Names in an index, for suggestions.

@@ -308,7 +308,7 @@ impl Checked {
             .collect();
         let record = PackageRecord {
             package: package.clone(),
-            info: String::from_utf8_lossy(&self.info_json).into_owned(),
+            info: self.info_text(),
             image: self.image_digest,
             original: self.anew.as_ref().map(|anew| anew.original),
             image_bytes: self.image_bytes,
@@ -334,6 +334,11 @@ impl Checked {
             info: self.info.clone(),
             files: (self.image.clone(), self.index.clone()),
         })
+    }
+
+    /// `pkg-info.json` as the package has it.
+    pub(crate) fn info_text(&self) -> String {
+        String::from_utf8_lossy(&self.info_json).into_owned()
     }
 
     /// Variables of the package's own `environment`.

@@ -143,6 +143,17 @@ impl Making {
 impl Packages {
     /// Makes a package file; it is removed when it is dropped.
     pub async fn make(&self, what: &Making, time: Duration) -> Result<MadeFile, PackagesError> {
+        self.make_on(what, self.installed_base().as_deref(), time)
+            .await
+    }
+
+    /// The same on a base package, by its metadata.
+    pub(super) async fn make_on(
+        &self,
+        what: &Making,
+        base: Option<&str>,
+        time: Duration,
+    ) -> Result<MadeFile, PackagesError> {
         let staging = Arc::new(self.staging()?);
         let (maker, rest) = what.arguments(&staging.path)?;
         let mut arguments: Vec<OsString> = ["make", maker, "--limited", "--output"]
@@ -151,8 +162,11 @@ impl Packages {
         arguments.push(staging.path.clone().into());
         if !matches!(what, Making::Host { .. })
             && !what.is_base()
-            && let Some(base) = self.installed_base(&staging.path)?
+            && let Some(base) = base
         {
+            let file = staging.path.join("base.json");
+            std::fs::write(&file, base).at("write", &file)?;
+            let base = file;
             arguments.extend(["--base".into(), base.into()]);
         }
         arguments.extend(rest);
@@ -194,8 +208,8 @@ impl Packages {
         }
     }
 
-    /// The metadata of the newest base package made of a distribution's packages, as a file.
-    fn installed_base(&self, staging: &Path) -> Result<Option<PathBuf>, PackagesError> {
+    /// The metadata of the newest base package made of a distribution's packages.
+    fn installed_base(&self) -> Option<String> {
         let slots = self.state.registry.all();
         let bases = slots.iter().filter(|slot| {
             slot.installed.run.is_none()
@@ -203,13 +217,16 @@ impl Packages {
                 && slot.record.package.language.as_str().ends_with("-base")
         });
         let key = |package: &PackageRef| package.version.clone();
-        let Some(newest) = bases.max_by_key(|slot| key(&slot.record.package)) else {
-            return Ok(None);
-        };
-        let file = staging.join("base.json");
-        std::fs::write(&file, &newest.record.info).at("write", &file)?;
-        Ok(Some(file))
+        let newest = bases.max_by_key(|slot| key(&slot.record.package))?;
+        Some(newest.record.info.clone())
     }
+}
+
+/// The index of what the recipes would give today.
+pub(super) async fn offer(time: Duration) -> Result<String, PackagesError> {
+    let arguments = ["make", "offer", "--limited"].map(OsString::from);
+    let (out, _) = Child::run("the index of what can be made", &arguments, time).await?;
+    Ok(out)
 }
 
 /// The child's process group, killed on drop with all that it started.

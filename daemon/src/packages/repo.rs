@@ -2,28 +2,35 @@
 //!
 //! Owns adding, removing, ordering and syncing. Invariants: the stored index (in the database) is
 //! always one that could be read; a download that fails is recorded and leaves it as it was; one
-//! download of an index at a time. Does not resolve or install.
+//! download of an index at a time; an index that is older than one that was seen is refused. Does not
+//! resolve or install.
+
+mod builtin;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use piston_client::api;
-use piston_client::ids::Language;
+use piston_client::ids::{Digest, Language};
 use piston_client::units::Bytes;
 
 use super::error::PackagesError;
 use super::fetch::{Fetcher, IndexReply, Location, Validators};
 use super::flights::Flights;
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, RECIPE, Source};
 use super::install::now;
 use super::resolve::Shelf;
 use super::state::State;
 use crate::store::records::RepositoryRecord;
 
+pub(crate) use builtin::BUILTIN;
+pub use builtin::Builtin;
+use builtin::Copy;
+
 /// Names every configured repository together.
 pub(crate) const ALL: &str = "all";
 /// Names that can't be given to a repository.
-const RESERVED: [&str; 2] = [ALL, "builtin"];
+const RESERVED: [&str; 2] = [ALL, BUILTIN];
 
 /// A repository with its index, as of one moment.
 #[derive(Debug)]
@@ -34,8 +41,8 @@ pub(crate) struct Loaded {
     pub(crate) index: Index,
     /// The same for the resolver.
     pub(crate) shelf: Shelf,
-    /// Where relative downloads start.
-    base: Location,
+    /// Where relative downloads start; none where nothing is downloaded.
+    base: Option<Location>,
 }
 
 impl Loaded {
@@ -44,11 +51,15 @@ impl Loaded {
             repository: record.name.clone(),
             reason: super::fetch::FetchError::Location(reason),
         };
-        let found_at = record.found_at.as_ref().unwrap_or(&record.url);
-        let found_at = Location::of_index(found_at).map_err(invalid)?;
-        let base = match &index.baseurl {
-            Some(base) => found_at.join(base).map_err(invalid)?,
-            None => found_at,
+        let base = if record.name == BUILTIN {
+            None
+        } else {
+            let found_at = record.found_at.as_ref().unwrap_or(&record.url);
+            let found_at = Location::of_index(found_at).map_err(invalid)?;
+            Some(match &index.baseurl {
+                Some(base) => found_at.join(base).map_err(invalid)?,
+                None => found_at,
+            })
         };
         Ok(Self {
             name: record.name.clone(),
@@ -59,9 +70,12 @@ impl Loaded {
     }
 
     /// Where a package file is.
-    pub(crate) fn location(&self, entry: &Entry) -> Result<Location, PackagesError> {
-        let joined = self.base.join(&entry.download);
-        joined.map_err(|reason| PackagesError::Fetch {
+    pub(crate) fn location(&self, download: &str) -> Result<Location, PackagesError> {
+        let Some(base) = &self.base else {
+            let text = format!("`{download}` of repository `{}` is made here", self.name);
+            return Err(PackagesError::Internal(text));
+        };
+        base.join(download).map_err(|reason| PackagesError::Fetch {
             repository: self.name.clone(),
             reason: super::fetch::FetchError::Location(reason),
         })
@@ -73,24 +87,30 @@ impl Loaded {
 pub(crate) struct Repositories {
     state: Arc<State>,
     fetcher: Arc<Fetcher>,
+    builtin: Builtin,
     loaded: Mutex<BTreeMap<String, Arc<Loaded>>>,
     flights: Flights<String>,
 }
 
 impl Repositories {
     /// Nothing is loaded yet.
-    pub(crate) fn new(state: Arc<State>, fetcher: Arc<Fetcher>) -> Self {
+    pub(crate) fn new(state: Arc<State>, fetcher: Arc<Fetcher>, builtin: Builtin) -> Self {
         Self {
             state,
             fetcher,
+            builtin,
             loaded: Mutex::default(),
             flights: Flights::default(),
         }
     }
 
-    /// As configured, in their order.
+    /// As configured, in their order; `builtin` is the last.
     pub(crate) fn records(&self) -> Result<Vec<RepositoryRecord>, PackagesError> {
-        Ok(self.state.store.repositories()?)
+        let mut records = self.state.store.repositories()?;
+        let ours = records.iter().position(|record| record.name == BUILTIN);
+        let ours = ours.map(|at| records.remove(at));
+        records.extend(self.builtin_record(ours));
+        Ok(records)
     }
 
     fn record(&self, name: &str) -> Result<RepositoryRecord, PackagesError> {
@@ -122,7 +142,8 @@ impl Repositories {
         let location = Location::of_index(&settings.url);
         location.map_err(|error| invalid("url", error.to_string()))?;
         let _flight = self.flights.take(name.to_owned()).await;
-        let records = self.records()?;
+        let mut records = self.records()?;
+        records.retain(|record| record.name != BUILTIN);
         let there = records.iter().find(|record| record.name == name);
         let next = records.iter().map(|record| record.position + 1).max();
         let record = match there {
@@ -145,6 +166,14 @@ impl Repositories {
     pub(crate) async fn remove(&self, name: &str) -> Result<(), PackagesError> {
         let _flight = self.flights.take(name.to_owned()).await;
         self.record(name)?;
+        if name == BUILTIN {
+            let reason = "`builtin` is the daemon's own: `builtin = false` in [packages] of its \
+                          configuration takes it away";
+            return Err(PackagesError::InvalidRepository {
+                field: "name",
+                reason: reason.to_owned(),
+            });
+        }
         self.forget(name);
         let (state, name) = (Arc::clone(&self.state), name.to_owned());
         super::blocking(move || Ok(state.store.remove_repository(&name)?)).await
@@ -159,6 +188,9 @@ impl Repositories {
     pub(crate) async fn load(&self, name: &str) -> Result<Arc<Loaded>, PackagesError> {
         let _flight = self.flights.take(name.to_owned()).await;
         let record = self.record(name)?;
+        if name == BUILTIN {
+            return self.load_builtin(record, Copy::Stored).await;
+        }
         match self.stored(&record)? {
             Some(loaded) => Ok(loaded),
             None => self.download(record).await,
@@ -169,6 +201,9 @@ impl Repositories {
     pub(crate) async fn sync(&self, name: &str) -> Result<Arc<Loaded>, PackagesError> {
         let _flight = self.flights.take(name.to_owned()).await;
         let record = self.record(name)?;
+        if name == BUILTIN {
+            return self.load_builtin(record, Copy::Fresh).await;
+        }
         let stored = self.stored(&record)?;
         match (self.download(record).await, stored) {
             (Err(error), Some(stored)) => {
@@ -212,6 +247,31 @@ impl Repositories {
         }
     }
 
+    /// The indexes of all but `builtin`, and why the first of those that can't be had can't be.
+    pub(crate) async fn configured(
+        &self,
+    ) -> Result<(Vec<Arc<Loaded>>, Option<PackagesError>), PackagesError> {
+        let (mut loaded, mut first_error) = (Vec::new(), None);
+        for record in self.records()? {
+            if record.name == BUILTIN {
+                continue;
+            }
+            match self.load(&record.name).await {
+                Ok(repository) => loaded.push(repository),
+                Err(error) => {
+                    tracing::warn!(repository = record.name, %error, "repository left out");
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Ok((loaded, first_error))
+    }
+
+    fn keep(&self, repository: &Arc<Loaded>) {
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(repository.name.clone(), Arc::clone(repository));
+    }
+
     fn stored(&self, record: &RepositoryRecord) -> Result<Option<Arc<Loaded>>, PackagesError> {
         let lock = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = lock().get(&record.name) {
@@ -220,8 +280,13 @@ impl Repositories {
         let Some(bytes) = self.state.store.index(&record.name)? else {
             return Ok(None);
         };
+        let index = if record.name == BUILTIN {
+            Index::of_recipes(&String::from_utf8_lossy(&bytes))
+        } else {
+            Index::parse(&bytes)
+        };
         // One that an older version accepted and this one does not is downloaded again.
-        let Ok(index) = Index::parse(&bytes) else {
+        let Ok(index) = index else {
             return Ok(None);
         };
         let loaded = Arc::new(Loaded::new(record, index)?);
@@ -242,11 +307,9 @@ impl Repositories {
             }
         };
         let state = Arc::clone(&self.state);
-        let name = record.name.clone();
         super::blocking(move || Ok(state.store.put_repository(&record, bytes.as_deref())?)).await?;
         let loaded = outcome?;
-        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(name, Arc::clone(&loaded));
+        self.keep(&loaded);
         Ok(loaded)
     }
 
@@ -291,6 +354,14 @@ impl Repositories {
                     repository: record.name.clone(),
                     reason,
                 })?;
+                if index.serial < record.serial {
+                    return Err(PackagesError::OlderIndex {
+                        repository: record.name,
+                        serial: index.serial,
+                        seen: record.serial,
+                    });
+                }
+                record.serial = index.serial;
                 for warning in &index.warnings {
                     tracing::warn!(repository = record.name, warning, "index entry");
                 }
@@ -318,27 +389,38 @@ pub(crate) fn shown(record: RepositoryRecord) -> api::Repository {
     }
 }
 
-/// An index in the form of the API; `installed` tells whether that very package is installed.
+/// An index in the form of the API; `installed` tells the sha256 of the file that it was installed
+/// from, where that very package is installed.
 pub(crate) fn listed(
     repository: &Loaded,
-    installed: impl Fn(&Entry) -> bool,
+    installed: impl Fn(&Entry) -> Option<Digest>,
 ) -> Vec<api::AvailablePackage> {
     let entries = repository.index.entries.values();
     entries
-        .map(|entry| api::AvailablePackage {
+        .map(|entry| (entry, installed(entry)))
+        .map(|(entry, installed)| api::AvailablePackage {
             repository: repository.name.clone(),
             language: entry.package.language.clone(),
             version: entry.package.version.clone(),
             author: entry.author.clone(),
             aliases: entry.aliases.clone(),
             size: Bytes(entry.size),
-            checksums: entry.checksums.clone(),
+            checksums: match (&entry.source, installed) {
+                (Source::Recipe(_), Some(made)) => {
+                    BTreeMap::from([("sha256".to_owned(), made.to_string())])
+                }
+                _ => entry.checksums.clone(),
+            },
             dependencies: entry.dependency_texts.clone(),
-            download: repository
-                .location(entry)
-                .map_or_else(|_| entry.download.clone(), |location| location.to_string()),
+            download: match &entry.source {
+                Source::File { download, .. } => repository
+                    .location(download)
+                    .map_or_else(|_| download.clone(), |location| location.to_string()),
+                Source::Recipe(recipe) => format!("{RECIPE}{recipe}"),
+            },
+            built_from: entry.built_from.clone(),
             buildfile: entry.buildfile.clone(),
-            installed: installed(entry),
+            installed: installed.is_some(),
         })
         .collect()
 }

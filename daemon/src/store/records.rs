@@ -90,6 +90,9 @@ pub struct RepositoryRecord {
     pub found_at: Option<String>,
     /// Packages in the stored index.
     pub packages: u64,
+    /// Serial of the newest index that was seen.
+    #[serde(default)]
+    pub serial: u64,
 }
 
 impl RepositoryRecord {
@@ -105,6 +108,7 @@ impl RepositoryRecord {
             last_modified: None,
             found_at: None,
             packages: 0,
+            serial: 0,
         }
     }
 }

@@ -7,6 +7,13 @@ use crate::packages::archive;
 
 const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+fn checksum(entry: &Entry) -> &Checksum {
+    match &entry.source {
+        Source::File { checksum, .. } => checksum,
+        Source::Recipe(recipe) => panic!("made by {recipe}"),
+    }
+}
+
 fn yaml(entries: &str) -> Index {
     let text =
         format!("schema: ppman-repo-1\nbaseurl: https://example.org/p/\npackages:\n{entries}");
@@ -38,10 +45,25 @@ fn an_entry_of_ppman_is_read_with_everything() {
     assert_eq!(index.baseurl.as_deref(), Some("https://example.org/p/"));
     let entry = index.entries.values().next().unwrap();
     assert_eq!(entry.package.to_string(), "python-3.11.2");
-    assert_eq!(entry.checksum.hex(), SHA);
+    assert_eq!(checksum(entry).hex(), SHA);
     assert_eq!((entry.size, entry.compressed_size), (123_456, Some(4567)));
     assert!(entry.dependencies[&"base".parse().unwrap()].matches(&"12.5.0".parse().unwrap()));
     assert_eq!(entry.dependency_texts["ssl"], ">=1 <2");
+}
+
+#[test]
+fn only_our_own_index_names_recipes() {
+    let text = "schema: ppman-repo-1\npackages:\n- {language: lua, version: 5.4.4, download: 'recipe:lua', built_from: [lua5.4]}\n";
+    let strangers = Index::parse(text.as_bytes()).unwrap();
+    assert!(strangers.entries.is_empty());
+    assert!(
+        strangers.warnings[0].contains("no checksum"),
+        "{strangers:?}"
+    );
+    let ours = Index::of_recipes(text).unwrap();
+    let entry = ours.entries.values().next().unwrap();
+    assert_eq!(entry.source, Source::Recipe("lua".to_owned()));
+    assert_eq!(entry.built_from, ["lua5.4"]);
 }
 
 #[test]
@@ -67,7 +89,7 @@ fn the_strongest_checksum_counts_and_weak_ones_alone_do_not() {
         match expected {
             Ok(algorithm) => {
                 let entry = index.entries.values().next().unwrap();
-                assert_eq!(entry.checksum.algorithm(), algorithm);
+                assert_eq!(checksum(entry).algorithm(), algorithm);
             }
             Err(reason) => assert!(index.warnings[0].contains(reason), "{:?}", index.warnings),
         }
@@ -177,11 +199,24 @@ fn a_folder_is_indexed_the_same_every_time_and_read_back() {
     let bytes = std::fs::read(&written.file).unwrap();
     write_index(path).unwrap();
     assert_eq!(std::fs::read(&written.file).unwrap(), bytes);
+    assert_eq!(Index::parse(&bytes).unwrap().serial, 1);
+    package(
+        path,
+        "c.pkg.tar.gz",
+        r#"{"language":"c","version":"1.0.0"}"#,
+    );
+    write_index(path).unwrap();
+    let longer = std::fs::read(&written.file).unwrap();
+    assert_eq!(Index::parse(&longer).unwrap().serial, 2, "it has changed");
 
     let index = Index::parse(&bytes).unwrap();
     assert_eq!(index.warnings, Vec::<String>::new());
     let entries: Vec<&Entry> = index.entries.values().collect();
-    assert_eq!(entries[0].download, "b%2B%2B.pkg.tar.gz");
+    let place = |entry: &Entry| match &entry.source {
+        Source::File { download, .. } => download.clone(),
+        Source::Recipe(recipe) => recipe.clone(),
+    };
+    assert_eq!(place(entries[0]), "b%2B%2B.pkg.tar.gz");
     assert_eq!(entries[0].aliases, ["yes", "1.0"]);
     assert!(
         entries[0]

@@ -1,8 +1,9 @@
 //! Writing `index.yaml` for a folder of package files, so that a static web server is a
 //! repository.
 //!
-//! Invariants: the same folder gives the same bytes; the index is replaced as a whole; a package
-//! file that can't be read is left out and reported, not listed.
+//! Invariants: the same folder gives the same bytes, and one that has changed a higher serial; the
+//! index is replaced as a whole; a package file that can't be read is left out and reported, not
+//! listed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub enum WriteIndexError {
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
+    serial: u64,
     packages: Vec<Listed<'a>>,
 }
 
@@ -115,19 +117,32 @@ pub fn write_index(dir: &Path) -> Result<IndexWritten, WriteIndexError> {
             Err(error) => left_out.push((file, error)),
         }
     }
-    let document = Document {
-        schema: SCHEMA,
-        packages: found.values().map(listed).collect(),
-    };
-    let yaml = serde_saphyr::to_string(&document)
-        .map_err(|error| WriteIndexError::Yaml(error.to_string()))?;
     let file = dir.join(NAME);
-    files::write_atomic(&file, yaml.as_bytes())?;
+    write_changed(&file, &found)?;
     Ok(IndexWritten {
         file,
         packages: found.into_keys().collect(),
         left_out,
     })
+}
+
+/// Writes the index where it says anything new, with the next serial.
+fn write_changed(file: &Path, found: &BTreeMap<PackageRef, Found>) -> Result<(), WriteIndexError> {
+    let yaml = |serial| {
+        let document = Document {
+            schema: SCHEMA,
+            serial,
+            packages: found.values().map(listed).collect(),
+        };
+        serde_saphyr::to_string(&document).map_err(|error| WriteIndexError::Yaml(error.to_string()))
+    };
+    // One that can't be read is no index of ours.
+    let old = files::read_bounded(file, super::MAX_INDEX_BYTES).unwrap_or_default();
+    let serial = super::Index::parse(&old).map_or(0, |index| index.serial);
+    if serial == 0 || yaml(serial)?.as_bytes() != old {
+        files::write_atomic(file, yaml(serial.saturating_add(1))?.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Sorted, so that the order of the folder does not matter.

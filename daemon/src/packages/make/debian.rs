@@ -99,6 +99,18 @@ pub(super) fn make(recipe: &Recipe, base: Option<&Base>, out: &Path) -> Result<M
     machine.draft(recipe, base, &work)?.write(out)
 }
 
+/// The base package by today's lists, and the version that each recipe would have; none where the
+/// lists lack what it needs.
+pub(super) fn versions_of(
+    recipes: &[Recipe],
+) -> Result<(PackageRef, Vec<Option<Version>>), MakeError> {
+    let lists = Apt::default().read()?;
+    let machine = Machine::of(&lists)?;
+    let base = PackageRef::new(machine.base_name()?, machine.base_version()?);
+    let version = |recipe| machine.chosen(recipe).map(|(_, version)| version).ok();
+    Ok((base, recipes.iter().map(version).collect()))
+}
+
 /// What Debian offers this machine.
 struct Machine<'a> {
     lists: &'a [List],
@@ -167,12 +179,19 @@ impl<'a> Machine<'a> {
         }))
     }
 
-    fn draft(&self, recipe: &Recipe, base: Option<&Base>, work: &Work) -> Result<Draft, MakeError> {
+    /// Debian's packages for a recipe, and the version that it gets of them.
+    fn chosen(&self, recipe: &Recipe) -> Result<(Chosen<'a>, Version), MakeError> {
         let wanted: Vec<&str> = recipe.debian.packages.iter().map(String::as_str).collect();
         let without: BTreeSet<&str> = recipe.debian.without.iter().map(String::as_str).collect();
         let without = without.into_iter().chain(NEVER).collect();
         let chosen = self.universe.closure(&wanted, &without)?;
         let version = recipe.version(&chosen.iter().map(|(n, p)| (*n, p.version)).collect())?;
+        Ok((chosen, version))
+    }
+
+    fn draft(&self, recipe: &Recipe, base: Option<&Base>, work: &Work) -> Result<Draft, MakeError> {
+        let wanted: Vec<&str> = recipe.debian.packages.iter().map(String::as_str).collect();
+        let (chosen, version) = self.chosen(recipe)?;
         let (below, base) = match self.fitting(base)? {
             Some(base) => (base.holds.packages.clone(), base.package.version.clone()),
             None => (

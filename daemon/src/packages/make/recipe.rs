@@ -14,7 +14,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use piston_client::ids::{Language, PackageRef, Version};
 use serde::Deserialize;
 
-pub(super) use self::builtin::{builtin_for, providing};
+pub(super) use self::builtin::{builtin_for, builtins, providing};
 use super::super::files;
 use super::error::MakeError;
 use super::host::semver;

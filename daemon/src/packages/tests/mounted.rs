@@ -24,9 +24,15 @@ async fn world(at: &Path) -> World {
         root: dir.path().join("data"),
     };
     let publisher: Arc<dyn Publish> = mount(at);
-    let packages = Packages::open_with(data, shown(publisher), verifier(), patience())
-        .await
-        .unwrap();
+    let packages = Packages::open_with(
+        data,
+        shown(publisher),
+        verifier(),
+        patience(),
+        Builtin::Absent,
+    )
+    .await
+    .unwrap();
     World {
         dir,
         recorder: Arc::default(),
@@ -162,9 +168,15 @@ async fn what_the_first_reads_touched_is_kept_and_goes_with_the_package() {
     assert_eq!(hot_lists(), 1);
 
     let publisher: Arc<dyn Publish> = mount(&at);
-    let packages = Packages::open_with(data.clone(), shown(publisher), verifier(), patience())
-        .await
-        .unwrap();
+    let packages = Packages::open_with(
+        data.clone(),
+        shown(publisher),
+        verifier(),
+        patience(),
+        Builtin::Absent,
+    )
+    .await
+    .unwrap();
     assert_eq!(hot_lists(), 1, "an image's, and so not swept");
     packages
         .uninstall(&package("base-12.0.0"), false)

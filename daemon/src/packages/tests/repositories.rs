@@ -443,6 +443,32 @@ async fn what_does_not_fit_the_disk_is_refused_before_it_is_downloaded() {
 }
 
 #[tokio::test]
+async fn an_index_older_than_one_that_was_seen_is_refused_also_after_a_restart() {
+    let (world, folder) = (World::new().await, folder());
+    let file = folder.path().join("index.yaml");
+    let old = std::fs::read(&file).unwrap();
+    add(&world, "local", folder.path().to_str().unwrap()).await;
+    std::fs::remove_file(folder.path().join("python-3.11.2.pkg.tar.gz")).unwrap();
+    index::write_index(folder.path()).unwrap();
+    let listed = world.packages.available("local", true).await.unwrap();
+    assert_eq!(listed.len(), 3);
+    let world = world.restarted().await;
+    std::fs::write(&file, &old).unwrap();
+    let listed = world.packages.available("local", true).await.unwrap();
+    assert_eq!(listed.len(), 3, "the stored copy serves");
+    let error = last_error(&world).unwrap();
+    assert!(
+        error.contains("serial 1") && error.contains("2 was seen"),
+        "{error}"
+    );
+    // One that was begun anew is taken when it is added anew.
+    world.packages.remove_repository("local").await.unwrap();
+    add(&world, "local", folder.path().to_str().unwrap()).await;
+    let listed = world.packages.available("local", true).await.unwrap();
+    assert_eq!(listed.len(), 4);
+}
+
+#[tokio::test]
 async fn an_endless_index_is_cut() {
     let world = World::new().await;
     let server = Server::start(|_| {

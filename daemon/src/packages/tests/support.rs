@@ -153,9 +153,15 @@ async fn open_with(root: &Path, recorder: &Arc<Recorder>, verifier: Verifier) ->
         root: root.join("data"),
     };
     let publisher: Arc<dyn Publish> = Arc::<Recorder>::clone(recorder);
-    Packages::open_with(data, shown(publisher), verifier, patience())
-        .await
-        .unwrap()
+    Packages::open_with(
+        data,
+        shown(publisher),
+        verifier,
+        patience(),
+        Builtin::Absent,
+    )
+    .await
+    .unwrap()
 }
 
 impl World {

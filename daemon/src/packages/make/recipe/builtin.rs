@@ -52,7 +52,7 @@ fn builtin(language: &str) -> Option<Result<Recipe, MakeError>> {
 }
 
 /// Every recipe.
-fn builtins() -> impl Iterator<Item = Result<Recipe, MakeError>> {
+pub(in super::super) fn builtins() -> impl Iterator<Item = Result<Recipe, MakeError>> {
     RECIPES.iter().map(Files::read)
 }
 
