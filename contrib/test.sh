@@ -11,7 +11,7 @@ say() { printf '\n== %s\n' "$*"; }
 # command -> Debian package that brings it
 needs=(
     mksquashfs:squashfs-tools tar2sqfs:squashfs-tools-ng fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
-    newuidmap:uidmap /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl strace:strace
+    newuidmap:uidmap /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl strace:strace gpg:gnupg
     nginx:nginx-light haproxy:haproxy caddy:caddy
 )
 PATH=$PATH:/usr/sbin:/sbin

@@ -48,6 +48,14 @@ enum Command {
     Index {
         /// The folder.
         directory: PathBuf,
+        #[arg(
+            long,
+            value_name = "FILE",
+            help = "ASCII-armored OpenPGP secret key (`gpg --armor --export-secret-keys NAME`) that \
+                    signs each package and the index; its passphrase, if any, is taken from \
+                    $PISTON_KEY_PASSPHRASE"
+        )]
+        sign: Option<PathBuf>,
     },
     /// Rebuild the database of a data directory from the packages that lie there. The daemon must
     /// not run.
@@ -170,7 +178,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check { json } => return check::run(json),
         Command::Config(command) => configuration(command),
         Command::Make(command) => make(command),
-        Command::Index { directory } => index(&directory),
+        Command::Index { directory, sign } => index(&directory, sign.as_deref()),
         Command::Repair { config, data } => repair(config, data),
         Command::VerifyImage { image, index } => {
             return packages::verify_image_main(&image, &index);
@@ -406,8 +414,11 @@ fn report(rebuilt: &Rebuilt) {
     }
 }
 
-fn index(directory: &Path) -> anyhow::Result<()> {
-    let written = packages::index::write_index(directory)?;
+fn index(directory: &Path, key: Option<&Path>) -> anyhow::Result<()> {
+    let passphrase = std::env::var("PISTON_KEY_PASSPHRASE").unwrap_or_default();
+    let signer = key.map(|key| packages::Signer::read(key, &passphrase));
+    let signer = signer.transpose()?;
+    let written = packages::index::write_index(directory, signer.as_ref())?;
     for package in &written.packages {
         print_line(&package.to_string());
     }
@@ -417,6 +428,9 @@ fn index(directory: &Path) -> anyhow::Result<()> {
             "warning: {} is left out: {reason}",
             file.display()
         ));
+    }
+    if let Some(signer) = &signer {
+        print_line(&format!("signed by {}", signer.fingerprint()));
     }
     print_line(&format!(
         "{} lists {} packages",

@@ -59,10 +59,19 @@ pub struct Config {
     pub recompress: Vec<String>,
     /// Whether packages are made of what Debian has where no repository has them.
     pub builtin: Builtin,
-    /// Repositories that are to be configured: name -> URL.
-    pub repositories: BTreeMap<String, String>,
+    /// Repositories that are to be configured, by name.
+    pub repositories: BTreeMap<String, Repository>,
     /// Whose default places are used.
     pub home: Home,
+}
+
+/// A repository that is to be configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Of its index.
+    pub url: String,
+    /// File of the public keys that its packages have to be signed by.
+    pub keys: Option<PathBuf>,
 }
 
 /// Whose default places and group are used. The user id alone decides; what the daemon may do is

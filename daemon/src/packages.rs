@@ -34,6 +34,7 @@ mod remove;
 mod repair;
 mod repo;
 pub mod resolve;
+mod signature;
 mod state;
 mod verify;
 mod version;
@@ -60,6 +61,8 @@ pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;
 pub use repair::{LeftOut, Rebuilt, Repair, repair};
 pub use repo::Builtin;
+pub(crate) use signature::read_keys;
+pub use signature::{SignatureError, Signer};
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 

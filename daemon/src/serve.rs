@@ -20,7 +20,7 @@ use crate::http::repeat::Repeats;
 use crate::job::queue::Queue;
 use crate::job::runners::{Runners, RunnersError};
 use crate::job::{HostNetwork, Runner, Sandboxes};
-use crate::packages::{DataDirectory, LockError, Packages, PackagesError};
+use crate::packages::{self, DataDirectory, LockError, Packages, PackagesError};
 use crate::sandbox::cgroup::{self, Groups};
 use crate::sandbox::rootless::{self, NoUserNamespace, Privilege};
 use crate::sandbox::{Launcher, host};
@@ -332,15 +332,16 @@ fn host_network(config: &Config, mechanisms: &[Mechanism]) -> HostNetwork {
 }
 
 async fn configure_repositories(packages: &Packages, config: &Config) -> Result<(), PackagesError> {
-    let known = packages.repositories();
-    for (name, url) in &config.repositories {
-        let is_known = known
-            .iter()
-            .any(|known| known.name == *name && known.url == *url);
-        if !is_known {
-            let settings = RepositorySettings { url: url.clone() };
-            packages.set_repository(name, &settings).await?;
-        }
+    for (name, repository) in &config.repositories {
+        let keys = repository.keys.as_deref().map(packages::read_keys);
+        let keys = keys.transpose().map_err(|reason| {
+            let repository = name.clone();
+            PackagesError::RepositoryKeys { repository, reason }
+        })?;
+        // One that is as it was keeps its index.
+        let url = repository.url.clone();
+        let settings = RepositorySettings { url, keys };
+        packages.set_repository(name, &settings).await?;
     }
     Ok(())
 }

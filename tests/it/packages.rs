@@ -327,6 +327,114 @@ fn an_installation_tells_its_plan_its_phases_and_its_end() {
     assert_eq!(installed(&daemon).len(), 3, "nothing of it is there");
 }
 
+/// Runs GnuPG with a home of its own.
+fn gpg(home: &Path, words: &[&str]) -> std::process::Output {
+    Command::new("gpg")
+        .arg("--homedir")
+        .arg(home)
+        .args(["--batch", "--yes", "--quiet", "--pinentry-mode", "loopback"])
+        .args(["--passphrase", "secret"])
+        .args(words)
+        .output()
+        .expect("gpg")
+}
+
+/// A key of its own: its fingerprint, a subkey that signs, and both halves in files of the folder.
+fn gpg_key(folder: &Path) -> String {
+    let run = |words: &[&str]| {
+        let output = gpg(folder, words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let user = "Me <me@example.org>";
+    run(&["--quick-generate-key", user, "rsa3072", "cert", "never"]);
+    let listed = run(&["--list-keys", "--with-colons"]);
+    let line = listed.lines().find(|line| line.starts_with("fpr:"));
+    let fingerprint = line.and_then(|line| line.split(':').nth(9)).expect("a key");
+    run(&["--quick-add-key", fingerprint, "ed25519", "sign", "1y"]);
+    for (name, export) in [
+        ("secret.asc", "--export-secret-keys"),
+        ("me.asc", "--export"),
+    ] {
+        fs::write(folder.join(name), run(&["--armor", export])).expect("a key");
+    }
+    fingerprint.to_owned()
+}
+
+#[test]
+fn a_repository_signed_with_a_key_of_gnupg_is_trusted_and_gnupg_agrees() {
+    let daemon = Daemon::start(Who::User);
+    let folder = daemon.folder().join("repo");
+    fs::create_dir_all(&folder).expect("folder");
+    craft(&folder, "signed", "1.0.0", &json!({}));
+    let home = tempfile::tempdir().expect("a home");
+    let fingerprint = gpg_key(home.path());
+    let secret = home.path().join("secret.asc");
+    let indexed = Command::new(binary("piston"))
+        .args(["repo", "index"])
+        .arg(&folder)
+        .arg("--sign")
+        .arg(&secret)
+        .env("PISTON_KEY_PASSPHRASE", "secret")
+        .output()
+        .expect("piston");
+    let said = String::from_utf8_lossy(&indexed.stderr).into_owned();
+    assert!(indexed.status.success(), "{said}");
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let agreed = gpg(
+        home.path(),
+        &["--verify", &path("index.yaml.asc"), &path("index.yaml")],
+    );
+    assert!(
+        agreed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&agreed.stderr)
+    );
+    let stopped = Command::new("gpgconf")
+        .arg("--homedir")
+        .arg(home.path())
+        .args(["--kill", "all"])
+        .status();
+    assert!(stopped.is_ok_and(|status| status.success()));
+
+    let index = path("index.yaml");
+    let public = home.path().join("me.asc").to_string_lossy().into_owned();
+    let words = ["repo", "add", "mine", &index, "--key", &public];
+    let added = daemon.cli(&words, b"");
+    assert!(
+        added.status.success(),
+        "{}",
+        String::from_utf8_lossy(&added.stderr)
+    );
+    let repo = daemon.get("/api/v3/repos/mine").json();
+    assert_eq!(repo["keys"], json!([fingerprint]));
+    assert_eq!(
+        get(&daemon, "mine", "signed", "*").0,
+        201,
+        "{}",
+        daemon.log()
+    );
+    let shown = daemon.get("/api/v3/packages/signed/1.0.0").json();
+    assert_eq!(shown["signed_by"], fingerprint.as_str());
+    // A package that somebody put there afterwards.
+    craft(&folder, "other", "1.0.0", &json!({}));
+    fs::remove_file(path("index.yaml.asc")).expect("the signature");
+    self::index(&folder);
+    let listed = daemon.get("/api/v3/repos/mine/packages?sync=true").json();
+    assert_eq!(
+        listed.as_array().map(Vec::len),
+        Some(1),
+        "the stored copy serves"
+    );
+    let repo = daemon.get("/api/v3/repos/mine").json();
+    let problem = repo["last_error"].as_str().expect("a problem");
+    assert!(
+        problem.contains("was signed before and is not any more"),
+        "{problem}"
+    );
+}
+
 /// A real web server of the machine on a folder; killed on drop.
 struct Web {
     server: Child,

@@ -8,7 +8,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Packages that Cargo.lock may name; raise it in a commit that says what for.
-const LOCK_BUDGET: usize = 400;
+/// OpenPGP is 95 of them: its ciphers and curves, none of which a feature leaves out.
+const LOCK_BUDGET: usize = 440;
 
 /// Production lines (before the tests) that a file may have.
 const FILE_LINES: usize = 600;
@@ -69,6 +70,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ipnet", &["daemon/src/config/exposure.rs"]),
     ("landlock", &["daemon/src/sandbox/confine.rs"]),
     ("indicatif", &["client/src/cli/progress.rs"]),
+    (
+        "pgp",
+        &[
+            "daemon/src/packages/signature.rs",
+            "daemon/src/packages/signature/",
+        ],
+    ),
+    ("rand", &["daemon/src/packages/signature.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
 ];
 

@@ -30,6 +30,9 @@ pub struct InstalledPackage {
     /// Repository it came from; absent for uploads and packages made here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
+    /// Fingerprint of the key that signed it, where its repository's packages have to be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     /// Whether it was asked for by name rather than as a dependency.
     pub requested: bool,
     /// Where the view shows its image.

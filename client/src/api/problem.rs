@@ -100,6 +100,8 @@ codes! {
     InvalidPackage 422 "Package refused",
     /// The package file is not the one the index names.
     ChecksumMismatch 422 "Checksum mismatch",
+    /// A package or index is not signed as it has to be.
+    SignatureRefused 422 "Signature refused",
     /// The host has nothing to make the package from.
     CannotMake 422 "Package can't be made",
     /// The path is a WebSocket's, and the request is not for one.

@@ -14,6 +14,20 @@ use crate::units::Bytes;
 pub struct RepositorySettings {
     /// `https://`, `http://` or `file://` URL of the index.
     pub url: String,
+    /// ASCII-armored OpenPGP public keys, one or more blocks: a package of the repository has to be
+    /// signed by one of them. Absent: packages need no signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+}
+
+impl RepositorySettings {
+    /// A repository whose packages need no signature.
+    pub fn unsigned(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            keys: None,
+        }
+    }
 }
 
 /// One configured repository.
@@ -24,6 +38,9 @@ pub struct Repository {
     pub name: String,
     /// URL of its index.
     pub url: String,
+    /// Fingerprints of the keys that its packages have to be signed by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
     /// What is known of the last download of its index.
     #[serde(flatten)]
     pub state: RepoState,

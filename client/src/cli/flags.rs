@@ -335,7 +335,7 @@ pub(super) enum Repo {
     /// Add a repository and download its index
     #[command(after_help = "\
 Examples:
-  piston repo add mine https://packages.example.org/index.yaml
+  piston repo add mine https://packages.example.org/index.yaml --key mine.asc
   piston repo add local ./packages          a folder with an index made by `piston repo index`")]
     Add {
         /// What to call it
@@ -343,6 +343,10 @@ Examples:
         /// http://, https:// or file:// URL of its index, or a path on the daemon's machine
         #[arg(value_name = "URL|PATH")]
         url: String,
+        /// File of ASCII-armored OpenPGP public keys: every package has to be signed by one of them.
+        /// May be given more than once
+        #[arg(long = "key", value_name = "FILE")]
+        keys: Vec<PathBuf>,
     },
     /// Forget a repository; what was installed from it stays
     #[command(visible_alias = "rm")]
@@ -369,6 +373,10 @@ Examples:
         query: Option<String>,
     },
     /// Write the index of a folder of package files (runs `pistond index`)
+    #[command(after_help = "\
+Examples:
+  piston repo index packages/
+  piston repo index packages/ --sign secret.asc    signs each package, and the index")]
     Index(Index),
 }
 

@@ -264,6 +264,9 @@ fn info_text(package: &InstalledPackage, screen: &Screen) -> String {
         format!("{}, sha256 {}", package.image_bytes, package.image),
     );
     line("from", origin(package));
+    if let Some(key) = &package.signed_by {
+        line("signed by", key.clone());
+    }
     if let Some(author) = &package.author {
         line("author", author.clone());
     }

@@ -26,7 +26,13 @@ const INDEX_NAMES: [&str; 4] = ["index.yaml", "index.yml", "index.csv", "index"]
 pub(super) async fn perform(client: &Client, command: Repo, screen: &Screen) -> Result<Exit> {
     match command {
         Repo::List => list(client, screen).await?,
-        Repo::Add { name, url } => return add(client, &name, &url, screen).await,
+        Repo::Add { name, url, keys } => {
+            let settings = RepositorySettings {
+                url: index_url(&url)?,
+                keys: read_keys(&keys)?,
+            };
+            return add(client, &name, &settings, screen).await;
+        }
         Repo::Remove { name } => {
             client.remove_repository(&name).await?;
             screen.show(&serde_json::json!({ "removed": name }), |_| {
@@ -90,12 +96,27 @@ fn ago(then: u64, now: u64) -> String {
 }
 
 /// Adds a repository and looks into it at once: a wrong address is best told where it was typed.
-async fn add(client: &Client, name: &str, url: &str, screen: &Screen) -> Result<Exit> {
-    let settings = RepositorySettings {
-        url: index_url(url)?,
-    };
-    client.set_repository(name, &settings).await?;
+async fn add(
+    client: &Client,
+    name: &str,
+    settings: &RepositorySettings,
+    screen: &Screen,
+) -> Result<Exit> {
+    client.set_repository(name, settings).await?;
     sync(client, name, screen).await
+}
+
+/// The text of all files of keys; none where no file is named.
+fn read_keys(files: &[PathBuf]) -> Result<Option<String>> {
+    let read = |file: &PathBuf| {
+        fs::read_to_string(file).map_err(|error| {
+            Failure::new(format!("can't read {}", file.display()))
+                .because(error)
+                .next("`gpg --armor --export NAME` writes a key as it is meant here")
+        })
+    };
+    let texts = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok((!texts.is_empty()).then(|| texts.join("\n")))
 }
 
 async fn sync(client: &Client, name: &str, screen: &Screen) -> Result<Exit> {

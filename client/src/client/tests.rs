@@ -50,9 +50,7 @@ async fn each_operation_on_repositories_has_its_method_and_path() {
         search: Some("py th".into()),
         language: Some("c++".parse().expect("a name")),
     };
-    let settings = RepositorySettings {
-        url: "file:///r".into(),
-    };
+    let settings = RepositorySettings::unsigned("file:///r");
     sends!(seen, client.version(), "GET /api/v3/version");
     sends!(seen, client.info(), "GET /api/v3/info");
     sends!(seen, client.repositories(), "GET /api/v3/repos");

@@ -59,6 +59,7 @@ const VARIABLES: [(&str, Apply); 24] = [
     ("PISTON_REPO_URL", |raw, text| {
         let repository = RawRepository {
             url: text.to_owned(),
+            keys: None,
         };
         raw.repositories.insert("default".to_owned(), repository);
         Ok(())

@@ -130,6 +130,7 @@ pub(crate) struct RawPackages {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRepository {
     pub(crate) url: String,
+    pub(crate) keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

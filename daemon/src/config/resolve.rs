@@ -13,7 +13,8 @@ use super::raw::{
     Raw, RawCache, RawCacheRule, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time,
 };
 use super::{
-    BadValue, Config, Filesystem, Home, Jobs, Server, SocketGroup, WithoutSandbox, limits,
+    BadValue, Config, Filesystem, Home, Jobs, Repository, Server, SocketGroup, WithoutSandbox,
+    limits,
 };
 use crate::cache;
 use crate::packages::{Builtin, CacheRule, CacheRules};
@@ -234,15 +235,26 @@ fn cache_rules(raw: &BTreeMap<String, RawCacheRule>) -> Result<CacheRules, BadVa
 
 fn repositories(
     raw: BTreeMap<String, RawRepository>,
-) -> Result<BTreeMap<String, String>, BadValue> {
-    if raw.contains_key("all") {
-        let message = "`all` names every repository together, choose another name";
-        return Err(BadValue::new(&["repositories", "all"], message));
+) -> Result<BTreeMap<String, Repository>, BadValue> {
+    for (name, meaning) in [
+        ("all", "names every repository together"),
+        (
+            "builtin",
+            "is the daemon's own (see `builtin` in [packages])",
+        ),
+    ] {
+        if raw.contains_key(name) {
+            let message = format!("`{name}` {meaning}, choose another name");
+            return Err(BadValue::new(&["repositories", name], message));
+        }
     }
-    Ok(raw
-        .into_iter()
-        .map(|(name, repository)| (name, repository.url))
-        .collect())
+    let resolved = raw.into_iter().map(|(name, RawRepository { url, keys })| {
+        let keys =
+            keys.map(|keys| absolute(&["repositories", &name, "keys"], Some(keys), Path::new("/")));
+        let keys = keys.transpose()?;
+        Ok((name, Repository { url, keys }))
+    });
+    resolved.collect()
 }
 
 fn absolute(key: &[&str], given: Option<PathBuf>, default: &Path) -> Result<PathBuf, BadValue> {

@@ -193,7 +193,7 @@ fn the_released_names_are_understood_and_others_are_warned_of() {
     assert_eq!(config.limits.v2.memory.run, None);
     assert_eq!(config.limits.v2.memory.compile, Some(Bytes(1_000_000)));
     assert_eq!(config.limits.overrides["c++"].0.run.processes, Some(128));
-    assert_eq!(config.repositories["default"], "file:///index");
+    assert_eq!(config.repositories["default"].url, "file:///index");
     let [warning] = &loaded.warnings[..] else {
         panic!("{:?}", loaded.warnings)
     };

@@ -3,6 +3,7 @@
 //! Strings the steps of the other modules together; what each step guarantees is theirs.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::install::{self, Checked, Fetched, Origin};
 use super::making::Making;
 use super::planning::{Missing, installed_shelf};
 use super::progress::{Planned, Row};
-use super::resolve::Candidate;
+use super::resolve::{Candidate, Trust};
 use super::state::State;
 use super::version::VersionRange;
 use super::{Packages, blocking};
@@ -58,6 +59,7 @@ impl Packages {
                     repository: None,
                     expected: None,
                     requested,
+                    signed_by: None,
                 },
                 staging,
                 digest: None,
@@ -192,9 +194,13 @@ impl Packages {
         })?;
         let downloaded = Downloaded(file.clone());
         tracing::info!(pkg = %entry.package, repository = repository.name, "downloaded");
+        let signed_by = self.signer(missing, file.clone()).await?;
         let fetched = Fetched {
             file,
-            origin: missing.origin(requested),
+            origin: Origin {
+                signed_by,
+                ..missing.origin(requested)
+            },
             staging: Staging::new(&self.state.data.staging())?,
             digest: match checksum {
                 Checksum::Sha256(digest) => Some(*digest),
@@ -202,6 +208,27 @@ impl Packages {
             },
         };
         self.check(fetched, downloaded, row).await
+    }
+
+    /// Who signed a package file, where its repository's have to be signed.
+    async fn signer(
+        &self,
+        missing: &Missing<'_>,
+        file: PathBuf,
+    ) -> Result<Option<String>, PackagesError> {
+        let Some(keys) = missing.repository.keys.clone() else {
+            return Ok(None);
+        };
+        let signature = missing.entry.signature.clone().unwrap_or_default();
+        let checked = blocking(move || Ok(keys.check(&signature, || File::open(&file)))).await?;
+        match checked {
+            Ok(signed) => Ok(Some(signed.by)),
+            Err(reason) => Err(PackagesError::Signature {
+                what: missing.entry.package.to_string(),
+                repository: missing.repository.name.clone(),
+                reason,
+            }),
+        }
     }
 
     /// Makes and checks what a recipe of ours describes.
@@ -349,6 +376,7 @@ fn commit(
         shelf.insert(Candidate {
             package: checked.info.package.clone(),
             dependencies: checked.info.dependencies.clone(),
+            trust: Trust::Ours,
         });
         environments.insert(checked.info.package.clone(), checked.own_environment()?);
     }

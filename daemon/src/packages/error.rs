@@ -18,6 +18,7 @@ use super::files::PathError;
 use super::index::IndexError;
 use super::info::InfoError;
 use super::resolve::ResolveError;
+use super::signature::SignatureError;
 use crate::error::chain;
 use crate::store::StoreError;
 
@@ -67,6 +68,24 @@ pub enum PackagesError {
         field: &'static str,
         /// What is wrong and what would be right.
         reason: String,
+    },
+    /// The keys of a repository can't be used.
+    #[error("keys of repository `{repository}`: {}", chain(.reason))]
+    RepositoryKeys {
+        /// Which repository.
+        repository: String,
+        /// Why.
+        reason: SignatureError,
+    },
+    /// A package or index is not signed as it has to be.
+    #[error("{what} from repository `{repository}`: {}", chain(.reason))]
+    Signature {
+        /// What.
+        what: String,
+        /// Where it comes from.
+        repository: String,
+        /// Why it is refused.
+        reason: SignatureError,
     },
     /// An index or package can't be downloaded.
     #[error("repository `{repository}`: {}", chain(.reason))]
@@ -201,7 +220,8 @@ impl PackagesError {
             Self::Resolve(_) => Code::DependencyUnresolved,
             Self::NotExecutable(_) => Code::NotExecutable,
             Self::RepositoryNotFound { .. } => Code::RepositoryNotFound,
-            Self::InvalidRepository { .. } => Code::InvalidField,
+            Self::InvalidRepository { .. } | Self::RepositoryKeys { .. } => Code::InvalidField,
+            Self::Signature { .. } => Code::SignatureRefused,
             Self::Fetch { reason, .. } if reason.is_no_space() => Code::NoSpace,
             Self::Fetch { .. } | Self::Index { .. } | Self::OlderIndex { .. } => {
                 Code::RepositoryUnavailable

@@ -267,6 +267,26 @@ impl Fetcher {
         })
     }
 
+    /// Downloads a small file beside another; none where there is none.
+    pub(crate) async fn beside(
+        &self,
+        place: &Location,
+        ending: &str,
+    ) -> Result<Option<Vec<u8>>, FetchError> {
+        let place = place.with_ending(ending);
+        match self.index(&place, &Validators::default()).await {
+            Ok(IndexReply::Changed { bytes, .. }) => Ok(Some(bytes)),
+            Err(FetchError::Status {
+                code: 404 | 410, ..
+            })
+            | Ok(IndexReply::Unchanged) => Ok(None),
+            Err(FetchError::Path(error)) if error.source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Downloads a package file. What an earlier attempt left in the file is used, and what this one
     /// leaves where a later one may go on; in the end the file is whole and right.
     pub(crate) async fn package(&self, wanted: &Wanted<'_>, to: &Path) -> Result<(), FetchError> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use piston_client::ids::{Digest, Language, PackageRef};
 use serde::Deserialize;
 
-use super::resolve::{Candidate, Shelf};
+use super::resolve::{Candidate, Shelf, Trust};
 use super::version::VersionRange;
 
 pub use write::{IndexWritten, WriteIndexError, write_index};
@@ -77,6 +77,8 @@ pub struct Entry {
     pub dependencies: BTreeMap<Language, VersionRange>,
     /// The same, as given.
     pub dependency_texts: BTreeMap<String, String>,
+    /// Armored detached OpenPGP signature of the package file.
+    pub signature: Option<String>,
     /// Where it comes from.
     pub source: Source,
     /// What it is made of.
@@ -120,6 +122,7 @@ struct RawEntry {
     buildfile: Option<String>,
     download: Option<String>,
     built_from: Option<Vec<String>>,
+    signature: Option<String>,
 }
 
 /// Whose entries are read.
@@ -201,10 +204,11 @@ impl Index {
     }
 
     /// What the resolver chooses from.
-    pub fn shelf(&self) -> Shelf {
+    pub fn shelf(&self, trust: Trust) -> Shelf {
         let candidates = self.entries.values().map(|entry| Candidate {
             package: entry.package.clone(),
             dependencies: entry.dependencies.clone(),
+            trust,
         });
         candidates.collect()
     }
@@ -283,6 +287,7 @@ impl RawEntry {
             dependencies,
             dependency_texts,
             source,
+            signature: self.signature,
             built_from: self.built_from.unwrap_or_default(),
             buildfile: self.buildfile,
         })

@@ -22,7 +22,7 @@ use super::files::{self, AtPath as _};
 use super::info::{self, MAX_INFO_BYTES, PackageInfo, Platform};
 use super::installed::Slot;
 use super::recompress::Recompressor;
-use super::resolve::{self, Candidate, Catalog, Place, Shelf};
+use super::resolve::{self, Candidate, Catalog, Place, Shelf, Trust};
 use super::state::Ready;
 use super::verify::{Verifier, VerifyError};
 use crate::error::chain;
@@ -40,6 +40,8 @@ pub(crate) struct Origin {
     pub(crate) expected: Option<PackageRef>,
     /// Whether it was asked for by name.
     pub(crate) requested: bool,
+    /// Fingerprint of the key that signed it, where that had to be.
+    pub(crate) signed_by: Option<String>,
 }
 
 /// A package file in a staging directory, its checksum verified when there is one to verify.
@@ -292,6 +294,8 @@ impl Checked {
         let root = Candidate {
             package: package.clone(),
             dependencies: self.info.dependencies.clone(),
+            // What may stand on what was decided when it was chosen.
+            trust: Trust::Ours,
         };
         let catalog = Catalog {
             repositories: Vec::new(),
@@ -315,6 +319,7 @@ impl Checked {
             content_bytes: self.content_bytes,
             file: self.file_digest,
             repository: self.origin.repository.clone(),
+            signed_by: self.origin.signed_by.clone(),
             requested: self.origin.requested,
             run: self.scripts.run.clone(),
             compile: self.scripts.compile.clone(),

@@ -364,6 +364,7 @@ mod tests {
             content_bytes: 1,
             file: Digest::from_bytes([2; 32]),
             repository: None,
+            signed_by: None,
             requested: true,
             run: run.map(<[u8]>::to_vec),
             compile: compile.map(<[u8]>::to_vec),

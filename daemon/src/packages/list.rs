@@ -32,6 +32,7 @@ fn package(slot: &Slot, all: &[Arc<Slot>]) -> api::InstalledPackage {
         image: record.image,
         image_bytes: Bytes(record.image_bytes),
         repository: record.repository.clone(),
+        signed_by: record.signed_by.clone(),
         requested: record.requested,
         mount: slot.info.mount.clone(),
         view: slot.installed.view.clone(),

@@ -19,7 +19,8 @@ use super::install::Origin;
 use super::installed::Slot;
 use super::make::Base;
 use super::repo::{ALL, BUILTIN, Loaded};
-use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf};
+use super::resolve::{self, Candidate, Catalog, Pick, Place, ResolveError, Shelf, Trust};
+use super::signature::SignatureError;
 use super::state::State;
 use super::version::VersionRange;
 
@@ -76,6 +77,7 @@ impl Missing<'_> {
             repository: Some(self.repository.name.clone()),
             expected: Some(self.entry.package.clone()),
             requested,
+            signed_by: None,
         }
     }
 }
@@ -106,6 +108,11 @@ pub(super) fn installed_shelf(state: &State) -> Shelf {
     let candidates = slots.iter().map(|slot| Candidate {
         package: slot.record.package.clone(),
         dependencies: slot.info.dependencies.clone(),
+        trust: match (&slot.record.signed_by, slot.record.repository.as_deref()) {
+            (Some(_), _) => Trust::Signed,
+            (None, None | Some(BUILTIN)) => Trust::Ours,
+            (None, Some(_)) => Trust::Unsigned,
+        },
     });
     candidates.collect()
 }
@@ -189,6 +196,15 @@ impl Packages {
                 return Err(PackagesError::Internal(text));
             };
             match self.state.registry.get(&pick.package) {
+                // Found out before anything is downloaded.
+                None if entry.signature.is_none() && repository.keys.is_some() => {
+                    let keys = repository.keys.as_ref();
+                    return Err(PackagesError::Signature {
+                        what: pick.package.to_string(),
+                        repository: repository.name.clone(),
+                        reason: keys.map_or(SignatureError::NoMore, |keys| keys.unsigned()),
+                    });
+                }
                 None => missing.push(Missing {
                     repository,
                     entry,
@@ -292,6 +308,7 @@ fn on_installed_base(builtin: &Loaded, slots: &[Arc<Slot>]) -> Shelf {
         Candidate {
             package: entry.package.clone(),
             dependencies,
+            trust: Trust::Ours,
         }
     });
     candidates.collect()

@@ -19,7 +19,8 @@ use super::fetch::{Fetcher, IndexReply, Location, Validators};
 use super::flights::Flights;
 use super::index::{Entry, Index, RECIPE, Source};
 use super::install::now;
-use super::resolve::Shelf;
+use super::resolve::{Shelf, Trust};
+use super::signature::{Keys, SIGNATURE, SignatureError};
 use super::state::State;
 use crate::store::records::RepositoryRecord;
 
@@ -41,6 +42,8 @@ pub(crate) struct Loaded {
     pub(crate) index: Index,
     /// The same for the resolver.
     pub(crate) shelf: Shelf,
+    /// Who has to have signed its packages; none where nobody has to.
+    pub(crate) keys: Option<Arc<Keys>>,
     /// Where relative downloads start; none where nothing is downloaded.
     base: Option<Location>,
 }
@@ -61,9 +64,20 @@ impl Loaded {
                 None => found_at,
             })
         };
+        let keys = record.keys.as_deref().map(Keys::parse).transpose();
+        let keys = keys.map_err(|reason| PackagesError::RepositoryKeys {
+            repository: record.name.clone(),
+            reason,
+        })?;
+        let trust = match (&keys, record.name.as_str()) {
+            (Some(_), _) => Trust::Signed,
+            (None, BUILTIN) => Trust::Ours,
+            (None, _) => Trust::Unsigned,
+        };
         Ok(Self {
             name: record.name.clone(),
-            shelf: index.shelf(),
+            keys: keys.map(Arc::new),
+            shelf: index.shelf(trust),
             index,
             base,
         })
@@ -141,17 +155,25 @@ impl Repositories {
         })?;
         let location = Location::of_index(&settings.url);
         location.map_err(|error| invalid("url", error.to_string()))?;
+        let keys = settings.keys.as_deref().map(Keys::parse).transpose();
+        keys.map_err(|error| invalid("keys", error.to_string()))?;
         let _flight = self.flights.take(name.to_owned()).await;
         let mut records = self.records()?;
         records.retain(|record| record.name != BUILTIN);
         let there = records.iter().find(|record| record.name == name);
         let next = records.iter().map(|record| record.position + 1).max();
-        let record = match there {
-            Some(record) if record.url == settings.url => return Ok(record.clone()),
-            Some(record) => RepositoryRecord::new(name, &settings.url, record.position),
-            None => RepositoryRecord::new(name, &settings.url, next.unwrap_or(0)),
+        let position = match there {
+            Some(record) if record.url == settings.url && record.keys == settings.keys => {
+                return Ok(record.clone());
+            }
+            Some(record) => record.position,
+            None => next.unwrap_or(0),
         };
-        // What was stored is of another place.
+        let record = RepositoryRecord {
+            keys: settings.keys.clone(),
+            ..RepositoryRecord::new(name, &settings.url, position)
+        };
+        // What was stored is of another place, or vouched for by others.
         self.forget(name);
         let (state, stored) = (Arc::clone(&self.state), record.clone());
         super::blocking(move || {
@@ -362,6 +384,7 @@ impl Repositories {
                     });
                 }
                 record.serial = index.serial;
+                record.signed_at = self.signed_at(&record, &found_at, &bytes).await?;
                 for warning in &index.warnings {
                     tracing::warn!(repository = record.name, warning, "index entry");
                 }
@@ -376,9 +399,60 @@ impl Repositories {
     }
 }
 
+impl Repositories {
+    /// When an index was signed, where its repository has keys; 0 for one that never was. One that
+    /// is signed by nobody who is trusted, earlier than the last, or not any more, is refused.
+    async fn signed_at(
+        &self,
+        record: &RepositoryRecord,
+        found_at: &str,
+        bytes: &[u8],
+    ) -> Result<u64, PackagesError> {
+        let Some(keys) = &record.keys else {
+            return Ok(0);
+        };
+        let refused = |reason| PackagesError::Signature {
+            what: "the index".to_owned(),
+            repository: record.name.clone(),
+            reason,
+        };
+        let failed = |reason| PackagesError::Fetch {
+            repository: record.name.clone(),
+            reason,
+        };
+        let keys = Keys::parse(keys).map_err(refused)?;
+        let place = Location::of_index(found_at).map_err(|error| failed(error.into()))?;
+        let signature = self
+            .fetcher
+            .beside(&place, SIGNATURE)
+            .await
+            .map_err(failed)?;
+        let Some(signature) = signature else {
+            return match record.signed_at {
+                0 => Ok(0),
+                _ => Err(refused(SignatureError::NoMore)),
+            };
+        };
+        let signature = String::from_utf8_lossy(&signature);
+        let signed = keys.check(&signature, || Ok(bytes)).map_err(refused)?;
+        if signed.at < record.signed_at {
+            return Err(refused(SignatureError::Older {
+                at: signed.at,
+                seen: record.signed_at,
+            }));
+        }
+        Ok(signed.at)
+    }
+}
+
 /// A record in the form of the API.
 pub(crate) fn shown(record: RepositoryRecord) -> api::Repository {
     api::Repository {
+        keys: record
+            .keys
+            .as_deref()
+            .and_then(|keys| Some(Keys::parse(keys).ok()?.fingerprints()))
+            .unwrap_or_default(),
         name: record.name,
         url: record.url,
         state: api::RepoState {

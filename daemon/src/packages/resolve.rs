@@ -4,7 +4,8 @@
 //! newest candidate of the requiring package's own source before those of the repositories in
 //! their order before installed ones; a choice that leads nowhere is taken back, so a solution is
 //! found when there is one. Invariants: at most one version of a language in a solution, no
-//! cycle, every range satisfied; nothing is downloaded or looked up here.
+//! cycle, every range satisfied, nothing that a key vouches for stands on what nobody vouches for;
+//! nothing is downloaded or looked up here.
 
 mod error;
 
@@ -21,6 +22,18 @@ const MAX_PACKAGES: usize = 256;
 /// Most candidates that are tried before the search gives up.
 const MAX_STEPS: usize = 50_000;
 
+/// Who vouches for a package.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody: it comes from a repository whose packages need no signature.
+    #[default]
+    Unsigned,
+    /// A key that the operator trusts. It takes no dependency that nobody vouches for.
+    Signed,
+    /// The operator, who uploaded it or had it made here.
+    Ours,
+}
+
 /// A package that could be part of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -28,6 +41,15 @@ pub struct Candidate {
     pub package: PackageRef,
     /// What it needs.
     pub dependencies: BTreeMap<Language, VersionRange>,
+    /// Who vouches for it.
+    pub trust: Trust,
+}
+
+impl Candidate {
+    /// Whether it takes a package as a dependency.
+    fn takes(&self, other: &Self) -> bool {
+        self.trust != Trust::Signed || other.trust != Trust::Unsigned
+    }
 }
 
 /// The packages of one source, newest first.
@@ -215,6 +237,12 @@ impl<'a> Search<'a> {
         let (language, range) = (need.language, need.range);
         let by = &self.chosen[&need.by];
         if let Some(there) = self.chosen.get(language) {
+            if !by.candidate.takes(there.candidate) {
+                return Err(ResolveError::Unsigned {
+                    trail: by.trail.clone(),
+                    dependency: Box::new(there.candidate.package.clone()),
+                });
+            }
             if range.matches(&there.candidate.package.version) {
                 return self.satisfy(next + 1);
             }
@@ -226,9 +254,13 @@ impl<'a> Search<'a> {
                 other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
             });
         }
-        let (trail, place) = (by.trail.clone(), by.place);
+        let (trail, place, requirer) = (by.trail.clone(), by.place, by.candidate);
         let mut first_error = None;
-        for (place, candidate) in self.candidates(language, range, place) {
+        let all = self.candidates(language, range, place);
+        let (fit, unsigned): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|(_, other)| requirer.takes(other));
+        for (place, candidate) in distinct(fit) {
             self.steps += 1;
             if self.steps > MAX_STEPS || self.chosen.len() >= MAX_PACKAGES {
                 return Err(ResolveError::TooComplex(self.root.clone()));
@@ -245,7 +277,13 @@ impl<'a> Search<'a> {
             self.chosen.remove(language);
             self.needs.truncate(needs);
         }
-        Err(first_error.unwrap_or_else(|| self.missing(trail, language, range)))
+        Err(first_error.unwrap_or_else(|| match unsigned.first() {
+            Some((_, candidate)) => ResolveError::Unsigned {
+                trail,
+                dependency: Box::new(candidate.package.clone()),
+            },
+            None => self.missing(trail, language, range),
+        }))
     }
 
     /// What could satisfy a need, best first.
@@ -255,18 +293,13 @@ impl<'a> Search<'a> {
         range: &VersionRange,
         own: Place,
     ) -> Vec<(Place, &'a Candidate)> {
-        let mut found: Vec<(Place, &'a Candidate)> = Vec::new();
-        for place in self.places(own) {
-            for candidate in self.shelf(place).versions(language) {
-                // The same version of a later place is the same package, or a conflict that
-                // the installer names.
-                let seen = |(_, there): &(Place, &Candidate)| there.package == candidate.package;
-                if range.matches(&candidate.package.version) && !found.iter().any(seen) {
-                    found.push((place, candidate));
-                }
-            }
-        }
-        found
+        let places = self.places(own).into_iter();
+        let all = places.flat_map(|place| {
+            let versions = self.shelf(place).versions(language).iter();
+            versions.map(move |candidate| (place, candidate))
+        });
+        all.filter(|(_, candidate)| range.matches(&candidate.package.version))
+            .collect()
     }
 
     /// The own source, then the repositories in order, then what is installed.
@@ -355,6 +388,14 @@ impl<'a> Search<'a> {
         let package = |language: &&Language| self.chosen[*language].candidate.package.clone();
         Trail(path.iter().map(package).collect())
     }
+}
+
+/// The first of each version: the same one of a later place is the same package, or a conflict that
+/// the installer names.
+fn distinct(candidates: Vec<(Place, &Candidate)>) -> Vec<(Place, &Candidate)> {
+    let mut seen = BTreeSet::new();
+    let new = |(_, candidate): &(Place, &Candidate)| seen.insert(candidate.package.version.clone());
+    candidates.into_iter().filter(new).collect()
 }
 
 #[cfg(test)]

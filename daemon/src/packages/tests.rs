@@ -8,4 +8,5 @@ mod mounted;
 mod repairing;
 mod repositories;
 mod server;
+mod signing;
 mod support;

@@ -35,6 +35,9 @@ pub struct PackageRecord {
     pub file: Digest,
     /// Repository it came from; none for uploads and packages made here.
     pub repository: Option<String>,
+    /// Fingerprint of the key that signed it, where that had to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     /// Whether it was asked for by name.
     pub requested: bool,
     /// The script that runs a program.
@@ -93,6 +96,12 @@ pub struct RepositoryRecord {
     /// Serial of the newest index that was seen.
     #[serde(default)]
     pub serial: u64,
+    /// Keys that its packages have to be signed by, ASCII-armored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+    /// Unix time of the newest signature of an index that was seen; 0 before there was one.
+    #[serde(default)]
+    pub signed_at: u64,
 }
 
 impl RepositoryRecord {
@@ -109,6 +118,8 @@ impl RepositoryRecord {
             found_at: None,
             packages: 0,
             serial: 0,
+            keys: None,
+            signed_at: 0,
         }
     }
 }

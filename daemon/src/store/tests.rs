@@ -15,6 +15,7 @@ fn record(name: &str, version: &str) -> PackageRecord {
         content_bytes: 20,
         file: piston_client::ids::Digest::from_bytes([2; 32]),
         repository: Some("local".to_owned()),
+        signed_by: None,
         requested: true,
         run: Some(vec![0, 255, 10]),
         compile: None,
@@ -107,7 +108,7 @@ fn a_file_that_is_no_database_is_refused_with_the_remedy() {
     fs::write(&path, vec![b'x'; 10_000]).unwrap();
     let text = Store::open(&path).unwrap_err().to_string();
     assert!(
-        text.contains("damaged") && text.contains("move the file away"),
+        text.contains("damaged") && text.contains("pistond repair"),
         "{text}"
     );
 }

@@ -66,6 +66,23 @@ impl Location {
         }
     }
 
+    /// The place of a file whose name is longer by an ending.
+    pub(super) fn with_ending(&self, ending: &str) -> Self {
+        match self {
+            Self::Web(url) => {
+                let mut url = url.clone();
+                let path = format!("{}{ending}", url.path());
+                url.set_path(&path);
+                Self::Web(url)
+            }
+            Self::File(path) => {
+                let mut name = path.clone().into_os_string();
+                name.push(ending);
+                Self::File(PathBuf::from(name))
+            }
+        }
+    }
+
     /// Where `reference` leads from here: as a browser would resolve it, but never from the web
     /// to a file, nor from https to http.
     pub fn join(&self, reference: &str) -> Result<Self, LocationError> {

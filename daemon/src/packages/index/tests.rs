@@ -193,11 +193,11 @@ fn a_folder_is_indexed_the_same_every_time_and_read_back() {
     );
     std::fs::write(path.join("broken.pkg.tar.gz"), b"no").unwrap();
     std::fs::write(path.join("README.md"), b"no").unwrap();
-    let written = write_index(path).unwrap();
+    let written = write_index(path, None).unwrap();
     assert_eq!(written.packages.len(), 2);
     assert_eq!(written.left_out.len(), 1);
     let bytes = std::fs::read(&written.file).unwrap();
-    write_index(path).unwrap();
+    write_index(path, None).unwrap();
     assert_eq!(std::fs::read(&written.file).unwrap(), bytes);
     assert_eq!(Index::parse(&bytes).unwrap().serial, 1);
     package(
@@ -205,7 +205,7 @@ fn a_folder_is_indexed_the_same_every_time_and_read_back() {
         "c.pkg.tar.gz",
         r#"{"language":"c","version":"1.0.0"}"#,
     );
-    write_index(path).unwrap();
+    write_index(path, None).unwrap();
     let longer = std::fs::read(&written.file).unwrap();
     assert_eq!(Index::parse(&longer).unwrap().serial, 2, "it has changed");
 
@@ -237,7 +237,7 @@ fn two_files_of_one_package_are_refused_by_name() {
     for file in ["a.pkg.tar.gz", "b.pkg.tar.gz"] {
         package(dir.path(), file, r#"{"language":"x","version":"1.0.0"}"#);
     }
-    let text = write_index(dir.path()).unwrap_err().to_string();
+    let text = write_index(dir.path(), None).unwrap_err().to_string();
     assert!(
         text.contains("a.pkg.tar.gz") && text.contains("b.pkg.tar.gz"),
         "{text}"

@@ -15,6 +15,7 @@ use super::SCHEMA;
 use crate::packages::archive::{self, ArchiveError};
 use crate::packages::files::{self, AtPath as _, PathError};
 use crate::packages::info::PackageInfo;
+use crate::packages::signature::{SIGNATURE, SignatureError, Signer};
 
 /// How package files are recognised.
 const SUFFIX: &str = ".pkg.tar.gz";
@@ -48,6 +49,14 @@ pub enum WriteIndexError {
         /// The other.
         second: PathBuf,
     },
+    /// It was signed before, and would not be any more.
+    #[error(
+        "{0} is the signature of the index as it was: sign the new one (--sign KEY), or remove that file"
+    )]
+    WasSigned(PathBuf),
+    /// It can't be signed.
+    #[error(transparent)]
+    Sign(#[from] SignatureError),
     /// It can't be put into YAML.
     #[error("the index can't be written as YAML: {0}")]
     Yaml(String),
@@ -78,6 +87,8 @@ struct Listed<'a> {
     size: u64,
     compressed_size: u64,
     download: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -95,10 +106,12 @@ struct Found {
     size: u64,
     sha256: String,
     length: u64,
+    signature: Option<String>,
 }
 
-/// Reads every `*.pkg.tar.gz` of `dir` and writes `index.yaml` there.
-pub fn write_index(dir: &Path) -> Result<IndexWritten, WriteIndexError> {
+/// Reads every `*.pkg.tar.gz` of `dir` and writes `index.yaml` there. With a key each package is
+/// signed, and the index (`index.yaml.asc`); signatures of it that are there stay.
+pub fn write_index(dir: &Path, signer: Option<&Signer>) -> Result<IndexWritten, WriteIndexError> {
     let mut found: BTreeMap<PackageRef, Found> = BTreeMap::new();
     let mut left_out = Vec::new();
     for file in package_files(dir)? {
@@ -118,7 +131,21 @@ pub fn write_index(dir: &Path) -> Result<IndexWritten, WriteIndexError> {
         }
     }
     let file = dir.join(NAME);
-    write_changed(&file, &found)?;
+    let beside = dir.join(format!("{NAME}{SIGNATURE}"));
+    // One that can't be read is no index of ours.
+    let old = files::read_bounded(&file, super::MAX_INDEX_BYTES).unwrap_or_default();
+    let known = super::Index::parse(&old).ok();
+    for found in found.values_mut() {
+        found.sign(known.as_ref(), signer)?;
+    }
+    if signer.is_none() && beside.exists() {
+        return Err(WriteIndexError::WasSigned(beside));
+    }
+    let serial = known.map_or(0, |index| index.serial);
+    write_changed(&file, (&old, serial), &found)?;
+    if let Some(signer) = signer {
+        sign_index(signer, &file, &beside)?;
+    }
     Ok(IndexWritten {
         file,
         packages: found.into_keys().collect(),
@@ -127,7 +154,11 @@ pub fn write_index(dir: &Path) -> Result<IndexWritten, WriteIndexError> {
 }
 
 /// Writes the index where it says anything new, with the next serial.
-fn write_changed(file: &Path, found: &BTreeMap<PackageRef, Found>) -> Result<(), WriteIndexError> {
+fn write_changed(
+    file: &Path,
+    (old, serial): (&[u8], u64),
+    found: &BTreeMap<PackageRef, Found>,
+) -> Result<(), WriteIndexError> {
     let yaml = |serial| {
         let document = Document {
             schema: SCHEMA,
@@ -136,13 +167,40 @@ fn write_changed(file: &Path, found: &BTreeMap<PackageRef, Found>) -> Result<(),
         };
         serde_saphyr::to_string(&document).map_err(|error| WriteIndexError::Yaml(error.to_string()))
     };
-    // One that can't be read is no index of ours.
-    let old = files::read_bounded(file, super::MAX_INDEX_BYTES).unwrap_or_default();
-    let serial = super::Index::parse(&old).map_or(0, |index| index.serial);
     if serial == 0 || yaml(serial)?.as_bytes() != old {
         files::write_atomic(file, yaml(serial.saturating_add(1))?.as_bytes())?;
     }
     Ok(())
+}
+
+fn sign_index(signer: &Signer, file: &Path, beside: &Path) -> Result<(), WriteIndexError> {
+    let open = || std::fs::File::open(file);
+    let there = std::fs::read_to_string(beside).unwrap_or_default();
+    if !signer.made(&there, open) {
+        files::write_atomic(beside, signer.sign(open)?.as_bytes())?;
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Takes over the signature that an index has of this very file, where it is by that key or no
+    /// key is given; else signs it.
+    fn sign(
+        &mut self,
+        known: Option<&super::Index>,
+        signer: Option<&Signer>,
+    ) -> Result<(), WriteIndexError> {
+        let entry = known.and_then(|index| index.entries.get(&self.info.package));
+        let same = entry.filter(|entry| entry.checksums.get("sha256") == Some(&self.sha256));
+        let there = same.and_then(|entry| entry.signature.clone());
+        let open = || std::fs::File::open(&self.file);
+        self.signature = match (there, signer) {
+            (there, None) => there,
+            (Some(there), Some(signer)) if signer.made(&there, open) => Some(there),
+            (_, Some(signer)) => Some(signer.sign(open)?),
+        };
+        Ok(())
+    }
 }
 
 /// Sorted, so that the order of the folder does not matter.
@@ -170,6 +228,7 @@ fn read(file: &Path) -> Result<Found, ArchiveError> {
         size,
         sha256: sha256.to_string(),
         length,
+        signature: None,
     })
 }
 
@@ -197,6 +256,7 @@ fn listed(found: &Found) -> Listed<'_> {
         size: found.size,
         compressed_size: found.length,
         download: escaped(&found.name),
+        signature: found.signature.as_deref(),
     }
 }
 

@@ -43,6 +43,16 @@ pub enum ResolveError {
         /// What there is of it.
         versions: Vec<Version>,
     },
+    /// What could be had is signed by nobody, and whoever needs it is.
+    #[error(
+        "{trail} needs {dependency}, which is not signed, and a signed package stands on signed ones only"
+    )]
+    Unsigned {
+        /// Who needs it.
+        trail: Trail,
+        /// What is not signed.
+        dependency: Box<PackageRef>,
+    },
     /// Two packages need versions of a third that exclude each other.
     #[error(
         "{trail} needs {language} {range}, but {other} brings {chosen} into the same view, which holds one version of a language"

@@ -19,7 +19,58 @@ fn candidate(line: &str) -> Candidate {
     Candidate {
         package: PackageRef::new(language.parse().unwrap(), version.parse().unwrap()),
         dependencies,
+        trust: Trust::Unsigned,
     }
+}
+
+/// The same, vouched for.
+fn vouched(lines: &[&str], trust: Trust) -> Shelf {
+    let all = lines.iter().map(|line| Candidate {
+        trust,
+        ..candidate(line)
+    });
+    all.collect()
+}
+
+#[test]
+fn a_signed_package_stands_on_nothing_that_nobody_vouches_for() {
+    let signed = vouched(&["python-3.0.0: base ^1"], Trust::Signed);
+    let (open, ours) = (
+        shelf(&["base-1.9.0"]),
+        vouched(&["base-1.0.0"], Trust::Ours),
+    );
+    let pick = |repositories: Vec<&Shelf>, installed: &Shelf| {
+        let catalog = Catalog {
+            repositories,
+            installed,
+        };
+        let (python, any) = ("python".parse().unwrap(), VersionRange::any());
+        resolve(&catalog, &[0], &python, &any)
+    };
+    let error = pick(vec![&signed, &open], &Shelf::default()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("base-1.9.0, which is not signed"),
+        "{error}"
+    );
+    // The first in the order, or the newest, is not taken for it.
+    let picks = pick(vec![&signed, &open, &ours], &Shelf::default()).unwrap();
+    assert_eq!(picks[0].package.to_string(), "base-1.0.0");
+    let picks = pick(vec![&signed, &open], &ours).unwrap();
+    assert_eq!(picks[0].place, Place::Installed);
+    let same = vouched(&["base-1.9.0"], Trust::Ours);
+    let picks = pick(vec![&signed, &open], &same).unwrap();
+    assert_eq!(picks[0].place, Place::Installed);
+    // An unsigned one takes what it finds.
+    let unsigned = shelf(&["python-3.0.0: base ^1"]);
+    let picks = pick(vec![&unsigned, &open, &ours], &Shelf::default()).unwrap();
+    assert_eq!(picks[0].package.to_string(), "base-1.9.0");
+    // Nor does another package bring it into the view.
+    let signed = vouched(&["python-3.0.0: base ^1, app *"], Trust::Signed);
+    let apps = vouched(&["app-1.0.0: base ^1"], Trust::Ours);
+    let error = pick(vec![&signed, &apps, &open], &Shelf::default()).unwrap_err();
+    assert!(error.to_string().contains("is not signed"), "{error}");
 }
 
 fn shelf(lines: &[&str]) -> Shelf {

@@ -439,7 +439,7 @@ async fn a_daemon_that_is_killed_again_and_again_gets_its_package_piece_by_piece
     let packages = open(dir.path(), &Arc::default()).await;
     let url = format!("{}/", server.url);
     packages
-        .set_repository("web", &RepositorySettings { url })
+        .set_repository("web", &RepositorySettings::unsigned(url))
         .await
         .unwrap();
     drop(packages);

@@ -134,7 +134,7 @@ async fn a_database_that_is_gone_or_damaged_is_rebuilt_from_what_lies_beside_it(
 async fn a_damaged_row_costs_no_repository_and_a_damaged_image_its_package_and_dependents() {
     let world = two().await;
     let url = "file:///srv/packages".to_owned();
-    let settings = RepositorySettings { url };
+    let settings = RepositorySettings::unsigned(url);
     world
         .packages
         .set_repository("mine", &settings)

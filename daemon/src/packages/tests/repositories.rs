@@ -17,7 +17,7 @@ pub(super) fn folder() -> tempfile::TempDir {
     ] {
         std::fs::copy(made.file, dir.path().join(format!("{name}.pkg.tar.gz"))).unwrap();
     }
-    let written = index::write_index(dir.path()).unwrap();
+    let written = index::write_index(dir.path(), None).unwrap();
     assert_eq!((written.packages.len(), written.left_out.len()), (4, 0));
     dir
 }
@@ -26,7 +26,7 @@ pub(super) async fn add(world: &World, name: &str, url: &str) {
     let url = url.to_owned();
     world
         .packages
-        .set_repository(name, &RepositorySettings { url })
+        .set_repository(name, &RepositorySettings::unsigned(url))
         .await
         .unwrap();
 }
@@ -378,7 +378,7 @@ async fn repositories_are_added_changed_in_place_and_removed() {
         let url = url.to_owned();
         let error = world
             .packages
-            .set_repository(name, &RepositorySettings { url })
+            .set_repository(name, &RepositorySettings::unsigned(url))
             .await;
         let error = error.unwrap_err();
         assert_eq!(error.code(), Code::InvalidField);
@@ -449,7 +449,7 @@ async fn an_index_older_than_one_that_was_seen_is_refused_also_after_a_restart()
     let old = std::fs::read(&file).unwrap();
     add(&world, "local", folder.path().to_str().unwrap()).await;
     std::fs::remove_file(folder.path().join("python-3.11.2.pkg.tar.gz")).unwrap();
-    index::write_index(folder.path()).unwrap();
+    index::write_index(folder.path(), None).unwrap();
     let listed = world.packages.available("local", true).await.unwrap();
     assert_eq!(listed.len(), 3);
     let world = world.restarted().await;
