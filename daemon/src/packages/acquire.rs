@@ -14,7 +14,6 @@ use piston_client::ids::{Language, PackageRef};
 use super::data::Staging;
 use super::error::PackagesError;
 use super::fetch::{FetchError, Wanted};
-use super::files;
 use super::index::{Checksum, Entry, Source};
 use super::install::{self, Checked, Fetched, Origin};
 use super::making::Making;
@@ -192,7 +191,8 @@ impl Packages {
                 reason,
             },
         })?;
-        let downloaded = Downloaded(file.clone());
+        let mut staging = Staging::new(&self.state.data.staging())?;
+        staging.take_along(file.clone());
         tracing::info!(pkg = %entry.package, repository = repository.name, "downloaded");
         let signed_by = self.signer(missing, file.clone()).await?;
         let fetched = Fetched {
@@ -201,13 +201,13 @@ impl Packages {
                 signed_by,
                 ..missing.origin(requested)
             },
-            staging: Staging::new(&self.state.data.staging())?,
+            staging,
             digest: match checksum {
                 Checksum::Sha256(digest) => Some(*digest),
                 Checksum::Sha512(_) => None,
             },
         };
-        self.check(fetched, downloaded, row).await
+        self.check(fetched, row).await
     }
 
     /// Who signed a package file, where its repository's have to be signed.
@@ -257,7 +257,9 @@ impl Packages {
             staging: Staging::new(&self.state.data.staging())?,
             digest: None,
         };
-        self.check(fetched, made, row).await
+        let checked = self.check(fetched, row).await;
+        drop(made);
+        checked
     }
 
     /// The metadata of what a package that is to be made stands on: made just before, or installed.
@@ -270,20 +272,10 @@ impl Packages {
         }
     }
 
-    /// Unpacks and checks a file; `source` is what removes it, when it is done with.
-    async fn check(
-        &self,
-        fetched: Fetched,
-        source: impl Send + 'static,
-        row: Row,
-    ) -> Result<(Checked, Row), PackagesError> {
+    /// Unpacks and checks a file.
+    async fn check(&self, fetched: Fetched, row: Row) -> Result<(Checked, Row), PackagesError> {
         row.begin(InstallPhase::Unpack, None);
-        let unpacked = blocking(move || {
-            let unpacked = fetched.unpack();
-            drop(source);
-            unpacked
-        })
-        .await?;
+        let unpacked = blocking(move || fetched.unpack()).await?;
         row.begin(InstallPhase::Verify, None);
         let checked = unpacked.check(&self.verifier).await?;
         row.begin(InstallPhase::Publish, None);
@@ -302,18 +294,6 @@ impl Packages {
         self.state.registry.settled(&packages).await;
         let state = Arc::clone(&self.state);
         blocking(move || commit(&state, &checked, &pins)).await
-    }
-}
-
-/// A whole package file among the downloads, removed on drop: only one that was cut off is kept.
-struct Downloaded(PathBuf);
-
-impl Drop for Downloaded {
-    fn drop(&mut self) {
-        if let Err(error) = files::remove_if_there(&self.0) {
-            // The next start sweeps it some day.
-            tracing::warn!(error = %crate::error::chain(&error), "a download stays");
-        }
     }
 }
 

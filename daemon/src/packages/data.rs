@@ -134,6 +134,12 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// Removes the downloads of packages that are installed: what a crash leaves after the last step.
+    pub(crate) fn drop_downloads_of(&self, rows: &[PackageRecord]) -> Result<(), PathError> {
+        rows.iter()
+            .try_for_each(|row| files::remove_if_there(&self.part(&Checksum::Sha256(row.file))))
+    }
+
     /// A package file on its way here: it is called as it has to hash.
     pub(crate) fn part(&self, checksum: &Checksum) -> PathBuf {
         self.downloads().join(format!("{}{PART}", checksum.hex()))
@@ -238,6 +244,8 @@ impl DataDirectory {
 pub struct Staging {
     /// Where it is.
     pub path: PathBuf,
+    /// A file elsewhere that goes with it, but not at the next start.
+    along: Option<PathBuf>,
 }
 
 impl Staging {
@@ -250,12 +258,22 @@ impl Staging {
             .mode(0o700)
             .create(&path)
             .at("create", &path)?;
-        Ok(Self { path })
+        Ok(Self { path, along: None })
+    }
+
+    /// Takes a file along when it is dropped.
+    pub(crate) fn take_along(&mut self, file: PathBuf) {
+        self.along = Some(file);
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if let Some(file) = &self.along
+            && let Err(error) = files::remove_if_there(file)
+        {
+            tracing::warn!(error = %crate::error::chain(&error), "a download stays");
+        }
         if let Err(error) = fs::remove_dir_all(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -21,6 +21,8 @@ pub use write::{IndexWritten, WriteIndexError, write_index};
 pub const MAX_INDEX_BYTES: u64 = 32 << 20;
 /// The schema that is read and written.
 const SCHEMA: &str = "ppman-repo-1";
+/// Most values that are read of one: some 60,000 packages with everything.
+const MAX_NODES: usize = 2_000_000;
 /// Most warnings that are kept.
 const MAX_WARNINGS: usize = 100;
 
@@ -313,6 +315,8 @@ fn read_yaml(text: &str, kind: Kind) -> Result<Index, IndexError> {
             max_aliases: 64,
             max_anchors: 64,
             max_documents: 1,
+            max_nodes: MAX_NODES,
+            max_events: 2 * MAX_NODES,
         },
     };
     let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {

@@ -130,8 +130,11 @@ impl Fetched {
             });
         }
         let contents = archive::read(&self.file, &self.staging.path).map_err(without_path)?;
-        // The file is not needed any more and its space may be.
-        files::remove_if_there(&self.file)?;
+        // The file is not needed any more and its space may be; but a download is kept up to the end,
+        // so that a daemon that dies before that need not do it again.
+        if self.file.starts_with(&self.staging.path) {
+            files::remove_if_there(&self.file)?;
+        }
         admit(&contents.info, &self.origin)?;
         Ok(Unpacked {
             info: Some((contents.info, contents.info_json)),

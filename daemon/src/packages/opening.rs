@@ -28,6 +28,7 @@ pub(super) async fn open(
         let records = state.store.packages()?;
         state.sweep(&records)?;
         state.data.keep_copies(&records)?;
+        state.data.drop_downloads_of(&records)?;
         Ok((Arc::new(state), records))
     })
     .await?;

@@ -6,27 +6,29 @@
 //! resolve or install.
 
 mod builtin;
+mod shown;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use piston_client::api;
-use piston_client::ids::{Digest, Language};
-use piston_client::units::Bytes;
+use piston_client::ids::Language;
 
 use super::error::PackagesError;
 use super::fetch::{Fetcher, IndexReply, Location, Validators};
 use super::flights::Flights;
-use super::index::{Entry, Index, RECIPE, Source};
+use super::index::Index;
 use super::install::now;
 use super::resolve::{Shelf, Trust};
-use super::signature::{Keys, SIGNATURE, SignatureError};
+use super::signature::Keys;
 use super::state::State;
 use crate::store::records::RepositoryRecord;
 
 pub(crate) use builtin::BUILTIN;
 pub use builtin::Builtin;
 use builtin::Copy;
+pub(crate) use shown::{listed, shown};
 
 /// Names every configured repository together.
 pub(crate) const ALL: &str = "all";
@@ -213,7 +215,7 @@ impl Repositories {
         if name == BUILTIN {
             return self.load_builtin(record, Copy::Stored).await;
         }
-        match self.stored(&record)? {
+        match self.stored(&record).await? {
             Some(loaded) => Ok(loaded),
             None => self.download(record).await,
         }
@@ -226,7 +228,7 @@ impl Repositories {
         if name == BUILTIN {
             return self.load_builtin(record, Copy::Fresh).await;
         }
-        let stored = self.stored(&record)?;
+        let stored = self.stored(&record).await?;
         match (self.download(record).await, stored) {
             (Err(error), Some(stored)) => {
                 tracing::warn!(repository = name, %error, "the stored index serves");
@@ -294,26 +296,36 @@ impl Repositories {
         all.insert(repository.name.clone(), Arc::clone(repository));
     }
 
-    fn stored(&self, record: &RepositoryRecord) -> Result<Option<Arc<Loaded>>, PackagesError> {
-        let lock = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = lock().get(&record.name) {
-            return Ok(Some(Arc::clone(loaded)));
+    async fn stored(
+        &self,
+        record: &RepositoryRecord,
+    ) -> Result<Option<Arc<Loaded>>, PackagesError> {
+        let there = {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.get(&record.name).cloned()
+        };
+        if there.is_some() {
+            return Ok(there);
         }
-        let Some(bytes) = self.state.store.index(&record.name)? else {
-            return Ok(None);
-        };
-        let index = if record.name == BUILTIN {
-            Index::of_recipes(&String::from_utf8_lossy(&bytes))
-        } else {
-            Index::parse(&bytes)
-        };
-        // One that an older version accepted and this one does not is downloaded again.
-        let Ok(index) = index else {
-            return Ok(None);
-        };
-        let loaded = Arc::new(Loaded::new(record, index)?);
-        lock().insert(record.name.clone(), Arc::clone(&loaded));
-        Ok(Some(loaded))
+        let (state, record) = (Arc::clone(&self.state), record.clone());
+        let loaded = super::blocking(move || {
+            let Some(bytes) = state.store.index(&record.name)? else {
+                return Ok(None);
+            };
+            let index = if record.name == BUILTIN {
+                Index::of_recipes(&String::from_utf8_lossy(&bytes))
+            } else {
+                Index::parse(&bytes)
+            };
+            // One that an older version accepted and this one does not is downloaded again.
+            let loaded = index.ok().map(|index| Loaded::new(&record, index));
+            loaded.transpose()
+        });
+        let loaded = loaded.await?.map(Arc::new);
+        if let Some(loaded) = &loaded {
+            self.keep(loaded);
+        }
+        Ok(loaded)
     }
 
     async fn download(&self, record: RepositoryRecord) -> Result<Arc<Loaded>, PackagesError> {
@@ -329,7 +341,11 @@ impl Repositories {
             }
         };
         let state = Arc::clone(&self.state);
-        super::blocking(move || Ok(state.store.put_repository(&record, bytes.as_deref())?)).await?;
+        super::blocking(move || {
+            let bytes = bytes.as_ref().map(|bytes| bytes.as_slice());
+            Ok(state.store.put_repository(&record, bytes)?)
+        })
+        .await?;
         let loaded = outcome?;
         self.keep(&loaded);
         Ok(loaded)
@@ -339,13 +355,13 @@ impl Repositories {
     async fn try_download(
         &self,
         record: &RepositoryRecord,
-    ) -> Result<(RepositoryRecord, Option<Vec<u8>>, Arc<Loaded>), PackagesError> {
+    ) -> Result<(RepositoryRecord, Option<Arc<Vec<u8>>>, Arc<Loaded>), PackagesError> {
         let failed = |reason| PackagesError::Fetch {
             repository: record.name.clone(),
             reason,
         };
         let location = Location::of_index(&record.url).map_err(|error| failed(error.into()))?;
-        let stored = self.stored(record)?;
+        let stored = self.stored(record).await?;
         let validators = match &stored {
             Some(_) => Validators {
                 etag: record.etag.clone(),
@@ -372,7 +388,12 @@ impl Repositories {
                 },
                 _,
             ) => {
-                let index = Index::parse(&bytes).map_err(|reason| PackagesError::Index {
+                // Who wrote it comes before what it says.
+                let bytes = Arc::new(bytes);
+                record.signed_at = self.signed_at(&record, &found_at, &bytes).await?;
+                let text = Arc::clone(&bytes);
+                let parsed = super::blocking(move || Ok(Index::parse(&text))).await?;
+                let index = parsed.map_err(|reason| PackagesError::Index {
                     repository: record.name.clone(),
                     reason,
                 })?;
@@ -384,7 +405,6 @@ impl Repositories {
                     });
                 }
                 record.serial = index.serial;
-                record.signed_at = self.signed_at(&record, &found_at, &bytes).await?;
                 for warning in &index.warnings {
                     tracing::warn!(repository = record.name, warning, "index entry");
                 }
@@ -397,104 +417,4 @@ impl Repositories {
             }
         }
     }
-}
-
-impl Repositories {
-    /// When an index was signed, where its repository has keys; 0 for one that never was. One that
-    /// is signed by nobody who is trusted, earlier than the last, or not any more, is refused.
-    async fn signed_at(
-        &self,
-        record: &RepositoryRecord,
-        found_at: &str,
-        bytes: &[u8],
-    ) -> Result<u64, PackagesError> {
-        let Some(keys) = &record.keys else {
-            return Ok(0);
-        };
-        let refused = |reason| PackagesError::Signature {
-            what: "the index".to_owned(),
-            repository: record.name.clone(),
-            reason,
-        };
-        let failed = |reason| PackagesError::Fetch {
-            repository: record.name.clone(),
-            reason,
-        };
-        let keys = Keys::parse(keys).map_err(refused)?;
-        let place = Location::of_index(found_at).map_err(|error| failed(error.into()))?;
-        let signature = self
-            .fetcher
-            .beside(&place, SIGNATURE)
-            .await
-            .map_err(failed)?;
-        let Some(signature) = signature else {
-            return match record.signed_at {
-                0 => Ok(0),
-                _ => Err(refused(SignatureError::NoMore)),
-            };
-        };
-        let signature = String::from_utf8_lossy(&signature);
-        let signed = keys.check(&signature, || Ok(bytes)).map_err(refused)?;
-        if signed.at < record.signed_at {
-            return Err(refused(SignatureError::Older {
-                at: signed.at,
-                seen: record.signed_at,
-            }));
-        }
-        Ok(signed.at)
-    }
-}
-
-/// A record in the form of the API.
-pub(crate) fn shown(record: RepositoryRecord) -> api::Repository {
-    api::Repository {
-        keys: record
-            .keys
-            .as_deref()
-            .and_then(|keys| Some(Keys::parse(keys).ok()?.fingerprints()))
-            .unwrap_or_default(),
-        name: record.name,
-        url: record.url,
-        state: api::RepoState {
-            last_sync: record.last_sync,
-            last_error: record.last_error,
-            packages: record.packages,
-        },
-    }
-}
-
-/// An index in the form of the API; `installed` tells the sha256 of the file that it was installed
-/// from, where that very package is installed.
-pub(crate) fn listed(
-    repository: &Loaded,
-    installed: impl Fn(&Entry) -> Option<Digest>,
-) -> Vec<api::AvailablePackage> {
-    let entries = repository.index.entries.values();
-    entries
-        .map(|entry| (entry, installed(entry)))
-        .map(|(entry, installed)| api::AvailablePackage {
-            repository: repository.name.clone(),
-            language: entry.package.language.clone(),
-            version: entry.package.version.clone(),
-            author: entry.author.clone(),
-            aliases: entry.aliases.clone(),
-            size: Bytes(entry.size),
-            checksums: match (&entry.source, installed) {
-                (Source::Recipe(_), Some(made)) => {
-                    BTreeMap::from([("sha256".to_owned(), made.to_string())])
-                }
-                _ => entry.checksums.clone(),
-            },
-            dependencies: entry.dependency_texts.clone(),
-            download: match &entry.source {
-                Source::File { download, .. } => repository
-                    .location(download)
-                    .map_or_else(|_| download.clone(), |location| location.to_string()),
-                Source::Recipe(recipe) => format!("{RECIPE}{recipe}"),
-            },
-            built_from: entry.built_from.clone(),
-            buildfile: entry.buildfile.clone(),
-            installed: installed.is_some(),
-        })
-        .collect()
 }

@@ -256,3 +256,41 @@ proptest! {
         drop(Index::parse(format!("a,1.0.0,{SHA},x\n{text}").as_bytes()));
     }
 }
+
+#[test]
+fn an_index_of_ten_thousand_packages_is_read_and_resolved() {
+    use std::fmt::Write as _;
+
+    const NAMES: usize = 2500;
+    let mut text = String::from("schema: ppman-repo-1\npackages:\n");
+    for n in 0..4 * NAMES {
+        let (name, version, next) = (n % NAMES, n / NAMES, (n + 1) % NAMES);
+        let needs = if next % 50 == 0 {
+            "{}".to_owned()
+        } else {
+            format!("{{lang{next}: ^1}}")
+        };
+        writeln!(
+            text,
+            "- language: lang{name}\n  version: 1.{version}.0\n  author: A B <a@b>\n  aliases: [a{name}, b{name}]\n  \
+             dependencies: {needs}\n  checksums: {{sha256: {SHA}}}\n  size: 123456\n  compressed_size: 4567\n  \
+             download: lang{name}-{version}.pkg.tar.gz"
+        )
+        .unwrap();
+    }
+    let index = Index::parse(text.as_bytes()).unwrap();
+    assert_eq!((index.entries.len(), index.warnings.len()), (4 * NAMES, 0));
+    let (shelf, nothing) = (index.shelf(Trust::Unsigned), Shelf::default());
+    let catalog = crate::packages::resolve::Catalog {
+        repositories: vec![&shelf],
+        installed: &nothing,
+    };
+    let (wanted, any) = ("lang101".parse().unwrap(), VersionRange::any());
+    let picks = crate::packages::resolve::resolve(&catalog, &[0], &wanted, &any).unwrap();
+    assert_eq!(picks.len(), 49, "a chain of dependencies");
+    assert!(
+        picks
+            .iter()
+            .all(|pick| pick.package.to_string().ends_with("-1.3.0"))
+    );
+}

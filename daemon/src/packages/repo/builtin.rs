@@ -65,7 +65,7 @@ impl Repositories {
         copy: Copy,
     ) -> Result<Arc<Loaded>, PackagesError> {
         let version = make::offer_version();
-        let stored = self.stored(&record)?;
+        let stored = self.stored(&record).await?;
         if let (Some(stored), Copy::Stored) = (&stored, copy)
             && record.etag.as_ref() == Some(&version)
         {
