@@ -486,7 +486,8 @@ fn debian_packages_are_asked_for_by_their_names() {
 
 #[test]
 fn a_repository_is_added_by_its_folder_and_looked_into() {
-    let state = json!({"name": "local", "url": "file:///x", "packages": 2});
+    let keys = [format!("{}0123456789ABCDEF", "7".repeat(24))];
+    let state = json!({"name": "local", "url": "file:///x", "keys": keys, "packages": 2});
     let daemon = Daemon::new(vec![
         ok("PUT /api/v3/repos/local", &state),
         ok("GET /api/v3/repos/local", &state),
@@ -497,12 +498,23 @@ fn a_repository_is_added_by_its_folder_and_looked_into() {
     let output = daemon.piston(&["repo", "add", "local", folder]);
     assert_eq!(text(&output.stderr), "");
     insta::assert_snapshot!(text(&output.stdout), @"
-    REPOSITORY  PACKAGES  SYNCED  URL        PROBLEM
-    local       2         never   file:///x
+    REPOSITORY  PACKAGES  SYNCED  KEYS              URL        PROBLEM
+    local       2         never   0123456789ABCDEF  file:///x
     ");
     let sent: Value = serde_json::from_slice(&daemon.sent("PUT /api/v3/repos/local")).unwrap();
     let real = std::fs::canonicalize(index).expect("a path");
     assert_eq!(sent["url"], format!("file://{}", real.display()));
+    assert_eq!(sent["keys"], Value::Null);
+    let (one, two) = (
+        daemon.file("one.asc", b"ONE"),
+        daemon.file("two.asc", b"TWO"),
+    );
+    let words = ["repo", "add", "local", folder, "--key", &one, "--key", &two];
+    assert_eq!(text(&daemon.piston(&words).stderr), "");
+    let sent: Value = serde_json::from_slice(&daemon.sent("PUT /api/v3/repos/local")).unwrap();
+    assert_eq!(sent["keys"], "ONE\nTWO");
+    let missing = daemon.piston(&["repo", "add", "local", folder, "--key", "/nowhere.asc"]);
+    assert!(text(&missing.stderr).contains("gpg --armor --export"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{AvailableQuery, Client};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::flags::{Index, Repo};
-use super::packages::available_table;
+use super::packages::{available_table, joined};
 use super::render::{Screen, Table};
 
 /// What an index in a folder may be called.
@@ -69,7 +69,7 @@ fn table(repositories: &[Repository], screen: &Screen) -> String {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    let mut table = Table::new(["REPOSITORY", "PACKAGES", "SYNCED", "URL", "PROBLEM"]);
+    let mut table = Table::new(["REPOSITORY", "PACKAGES", "SYNCED", "KEYS", "URL", "PROBLEM"]);
     for repository in repositories {
         table.row(&[
             repository.name.clone(),
@@ -78,11 +78,23 @@ fn table(repositories: &[Repository], screen: &Screen) -> String {
                 .state
                 .last_sync
                 .map_or("never".to_owned(), |then| ago(then, now)),
+            keys(repository),
             repository.url.clone(),
             repository.state.last_error.clone().unwrap_or_default(),
         ]);
     }
     screen.table(&table)
+}
+
+/// Who has to sign its packages, by the end of each fingerprint, as GnuPG shows keys.
+fn keys(repository: &Repository) -> String {
+    let short = |key: &String| {
+        key.get(key.len().saturating_sub(16)..)
+            .unwrap_or(key)
+            .to_owned()
+    };
+    let keys: Vec<String> = repository.keys.iter().map(short).collect();
+    joined(&keys, "-")
 }
 
 /// How long ago something was, in the largest unit that fits.
