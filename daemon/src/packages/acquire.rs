@@ -186,7 +186,8 @@ impl Packages {
                 want,
                 got,
             },
-            reason => PackagesError::Fetch {
+            reason => PackagesError::Download {
+                package: Box::new(entry.package.clone()),
                 repository: repository.name.clone(),
                 reason,
             },
@@ -207,7 +208,11 @@ impl Packages {
                 Checksum::Sha512(_) => None,
             },
         };
-        self.check(fetched, row).await
+        let checked = self.check(fetched, row).await;
+        checked.map_err(|reason| PackagesError::Downloaded {
+            repository: repository.name.clone(),
+            reason: Box::new(reason),
+        })
     }
 
     /// Who signed a package file, where its repository's have to be signed.

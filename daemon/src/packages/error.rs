@@ -87,7 +87,25 @@ pub enum PackagesError {
         /// Why it is refused.
         reason: SignatureError,
     },
-    /// An index or package can't be downloaded.
+    /// A package can't be downloaded.
+    #[error("{package} from repository `{repository}`: {}", chain(.reason))]
+    Download {
+        /// Which package.
+        package: Box<PackageRef>,
+        /// Where it comes from.
+        repository: String,
+        /// Why.
+        reason: FetchError,
+    },
+    /// A package that was downloaded is refused, or can't be looked into.
+    #[error("from repository `{repository}`: {reason}")]
+    Downloaded {
+        /// Where it comes from.
+        repository: String,
+        /// Why.
+        reason: Box<Self>,
+    },
+    /// An index can't be downloaded.
     #[error("repository `{repository}`: {}", chain(.reason))]
     Fetch {
         /// Which repository.
@@ -222,10 +240,14 @@ impl PackagesError {
             Self::RepositoryNotFound { .. } => Code::RepositoryNotFound,
             Self::InvalidRepository { .. } | Self::RepositoryKeys { .. } => Code::InvalidField,
             Self::Signature { .. } => Code::SignatureRefused,
-            Self::Fetch { reason, .. } if reason.is_no_space() => Code::NoSpace,
-            Self::Fetch { .. } | Self::Index { .. } | Self::OlderIndex { .. } => {
-                Code::RepositoryUnavailable
+            Self::Fetch { reason, .. } | Self::Download { reason, .. } if reason.is_no_space() => {
+                Code::NoSpace
             }
+            Self::Downloaded { reason, .. } => reason.code(),
+            Self::Download { .. }
+            | Self::Fetch { .. }
+            | Self::Index { .. }
+            | Self::OlderIndex { .. } => Code::RepositoryUnavailable,
             Self::Checksum { .. } => Code::ChecksumMismatch,
             Self::Conflict { .. } | Self::Listed { .. } => Code::VersionConflict,
             Self::InUse { .. } | Self::Retiring(_) => Code::PackageInUse,

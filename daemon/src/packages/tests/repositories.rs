@@ -184,6 +184,11 @@ async fn hostile(
     add(&world, "web", &format!("{}/", server.url)).await;
     let error = install(&world, "*").await.unwrap_err();
     assert!(world.installed().is_empty());
+    let text = error.to_string();
+    assert!(
+        text.contains("python-3.12.0") && text.contains("`web`"),
+        "{text}"
+    );
     for name in ["images", "staging"] {
         let files = std::fs::read_dir(world.dir.path().join("data").join(name)).unwrap();
         assert_eq!(files.count(), 0, "no garbage after {error}");
