@@ -6,6 +6,7 @@ use std::path::Path;
 
 /// Endings with the names under which their language may be installed, the likeliest first.
 const ENDINGS: &[(&str, &[&str])] = &[
+    ("asm", &["nasm"]),
     ("awk", &["awk", "gawk"]),
     ("bash", &["bash"]),
     ("c", &["c"]),
@@ -32,6 +33,7 @@ const ENDINGS: &[(&str, &[&str])] = &[
     ("kt", &["kotlin"]),
     ("lisp", &["lisp"]),
     ("lua", &["lua"]),
+    ("m", &["octave"]),
     ("mjs", &["javascript", "node", "js"]),
     ("ml", &["ocaml"]),
     ("nim", &["nim"]),
@@ -46,6 +48,7 @@ const ENDINGS: &[(&str, &[&str])] = &[
     ("rkt", &["racket"]),
     ("rs", &["rust"]),
     ("scala", &["scala"]),
+    ("scm", &["scheme", "guile"]),
     ("sh", &["bash", "sh", "dash"]),
     ("sql", &["sqlite3", "sqlite"]),
     ("swift", &["swift"]),

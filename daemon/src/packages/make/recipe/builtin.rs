@@ -31,18 +31,35 @@ macro_rules! files {
 }
 
 /// Every recipe, by its language.
-const RECIPES: [Files; 11] = [
+const RECIPES: [Files; 28] = [
+    files!("awk"),
     files!("bash"),
+    files!("d", compile),
+    files!("elixir"),
+    files!("erlang"),
     files!("gcc", compile),
     files!("go", compile),
+    files!("haskell", compile),
     files!("java", run, compile),
     files!("javascript"),
+    files!("lisp"),
     files!("lua"),
+    files!("nasm", compile),
+    files!("ocaml", compile),
+    files!("octave"),
+    files!("pascal", compile),
     files!("perl"),
     files!("php", run),
+    files!("prolog"),
     files!("python"),
+    files!("r"),
+    files!("racket"),
     files!("ruby"),
     files!("rust"),
+    files!("scheme"),
+    files!("sqlite"),
+    files!("tcl"),
+    files!("typescript", run, compile),
 ];
 
 /// The recipe of a language.

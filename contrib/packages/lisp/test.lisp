@@ -1,0 +1,3 @@
+(let ((sum (reduce #'+ '(1 2 4))))
+  (unless (= sum (read)) (sb-ext:exit :code 1))
+  (format t "OK~%"))
