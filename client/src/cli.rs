@@ -7,12 +7,15 @@
 mod cache;
 mod exit;
 mod failure;
+mod files;
 mod flags;
 mod interact;
 mod jobs;
 mod judge;
 mod languages;
+mod local;
 mod make;
+mod outputs;
 mod packages;
 mod plan;
 mod progress;
@@ -71,6 +74,12 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
         }
         Command::Judge(flags) => Prepared::Judge(judge::Trial::new(flags)?.into()),
         Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags),
+        Command::Check => {
+            let json = cli.json.then(|| "--json".into());
+            return local::become_pistond(std::iter::once("check".into()).chain(json));
+        }
+        Command::Completions { shell } => return local::completions(shell),
+        Command::Man { directory } => return local::man(&directory, screen),
         other => Prepared::Other(other),
     };
     let host = match cli.host {
@@ -120,6 +129,10 @@ async fn dispatch(
         Command::Runners(command) => runners::perform(client, command, screen).await,
         Command::Token(command) => tokens::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
-        Command::Run(_) | Command::Judge(_) => unreachable!("prepared apart"),
+        Command::Run(_)
+        | Command::Judge(_)
+        | Command::Check
+        | Command::Completions { .. }
+        | Command::Man { .. } => unreachable!("prepared apart"),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the daemon is: `unix:///path` or `http://host:port[/prefix]`, and the default.
+//! Where the daemon is: `unix:///path`, `/path` or `http://host:port[/prefix]`, and the default.
 //!
 //! Invariant: a [`Host`] that was parsed can be connected to as far as its form goes. Nothing here
 //! opens a connection.
@@ -139,12 +139,14 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, InvalidHost> {
         let parsed = if let Some(path) = text.strip_prefix("unix://") {
             parse_socket(path).map(Self::Unix)
+        } else if text.starts_with('/') {
+            parse_socket(text).map(Self::Unix)
         } else if let Some(rest) = text.strip_prefix("http://") {
             parse_http(rest).map(Self::Http)
         } else if text.starts_with("https://") {
             Err("https is not spoken here; use the Unix socket, or http:// to a proxy nearby")
         } else {
-            Err("write unix:///path/to/piston.sock or http://host:port")
+            Err("write /path/to/piston.sock or http://host:port")
         };
         parsed.map_err(|reason| invalid(text, reason))
     }
@@ -236,6 +238,12 @@ mod tests {
     }
 
     #[test]
+    fn a_path_alone_is_a_socket() {
+        let host: Host = "/run/x.sock".parse().unwrap();
+        assert_eq!(host.to_string(), "unix:///run/x.sock");
+    }
+
+    #[test]
     fn a_slash_at_the_end_means_nothing() {
         let host: Host = "http://localhost:2000/".parse().unwrap();
         assert_eq!(host.to_string(), "http://localhost:2000");
@@ -248,9 +256,9 @@ mod tests {
             let error = text.parse::<Host>().expect_err(text).to_string();
             assert!(error.contains(reason), "{error}");
         };
-        check("", "write unix:///path");
+        check("", "write /path");
         check("localhost:2000", "http://host:port");
-        check("/run/piston.sock", "write unix:///path");
+        check("run/piston.sock", "write /path");
         check("tcp://localhost:2000", "http://host:port");
         check("https://localhost", "https is not spoken");
         check("unix://piston.sock", "absolute");

@@ -174,7 +174,7 @@ fn run_passes_bytes_and_the_exit_code_through() {
     let run = stage("YQD/", "/g==", Some(7), &json!({"status": "RE"}));
     let daemon = Daemon::new(vec![runtimes(), ok(EXECUTE, &job(json!({ "run": run })))]);
     let file = daemon.file("hello.py", b"print(1)");
-    let output = daemon.piston_with(&["run", "py", &file, "-x", "--json"], b"in\xff");
+    let output = daemon.piston_with(&["run", "py", &file, "--", "-x", "--json"], b"in\xff");
     assert_eq!(output.stdout, b"a\0\xff");
     assert_eq!(output.stderr, b"\xfe");
     assert_eq!(output.status.code(), Some(7));
@@ -542,4 +542,48 @@ fn index_becomes_pistond_found_on_the_path() {
     let output = piston(folder.path().join("path"));
     assert_eq!(text(&output.stdout), "index DIR --key K\n");
     assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn shells_get_completions_and_man_its_pages() {
+    let nowhere = "unix:///nowhere/s";
+    for shell in ["bash", "fish", "zsh"] {
+        let output = piston(nowhere, &["completions", shell], b"");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("judge"), "{shell}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("man1");
+    let path = directory.to_str().expect("UTF-8");
+    let output = piston(nowhere, &["man", path], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(directory.join("piston-run.1")).expect("a page");
+    assert!(page.contains("Exit codes"), "{page}");
+    let output = piston(nowhere, &["man", "/proc/none"], b"");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("next: name a directory"));
+}
+
+#[test]
+fn what_a_program_leaves_is_written_where_it_is_asked_for() {
+    let run = stage("", "", Some(0), &json!({}));
+    let files = json!([
+        {"name": "out/plot.svg", "content": "PHN2Zz4=", "size": 5},
+        {"name": "hello.py", "content": "cHJpbnQoMSk=", "size": 8}
+    ]);
+    let reply = job(json!({ "run": run, "files": files }));
+    let daemon = Daemon::new(vec![runtimes(), ok(EXECUTE, &reply)]);
+    let file = daemon.file("hello.py", b"print(1)");
+    let here = tempfile::tempdir().expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_piston"))
+        .args(["run", &file, "--out", "**"])
+        .env("PISTON_HOST", daemon.address())
+        .current_dir(here.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("piston starts");
+    assert_eq!(text(&output.stderr), "piston: wrote out/plot.svg\n");
+    let plot = std::fs::read(here.path().join("out/plot.svg")).expect("written");
+    assert_eq!(plot, b"<svg>");
+    assert!(!here.path().join("hello.py").exists(), "it was sent so");
 }

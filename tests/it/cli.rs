@@ -23,7 +23,7 @@ fn a_program_runs_with_its_input_and_exit_code(who: Who) {
     let script = daemon.folder().join("program.sh");
     std::fs::write(&script, "cat; echo \"$@\"; echo oops >&2; exit 9").expect("script");
     let path = script.to_string_lossy();
-    let output = daemon.cli(&["run", "bash", &path, "one", "--two"], b"input\n");
+    let output = daemon.cli(&["run", "bash", &path, "--", "one", "--two"], b"input\n");
     assert_eq!(out(&output), "input\none --two\n");
     assert_eq!(err(&output), "oops\n");
     assert_eq!(output.status.code(), Some(9));

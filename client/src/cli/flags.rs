@@ -32,7 +32,7 @@ pub(super) struct Cli {
         global = true,
         value_name = "ADDRESS",
         help_heading = "Global options",
-        help = "The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else the \
+        help = "The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST, else the \
                 socket of your own daemon, else the system's]"
     )]
     pub(super) host: Option<Host>,
@@ -77,49 +77,85 @@ pub(super) enum Command {
     Token(Token),
     /// Show whether the daemon is well, and what its host lacks
     Status,
+    /// Say whether this machine can run a daemon, and what to do for more (runs `pistond check`)
+    Check,
+    /// Print what completes words of piston in a shell
+    #[command(after_help = "\
+Examples:
+  piston completions bash > ~/.local/share/bash-completion/completions/piston
+  piston completions fish > ~/.config/fish/completions/piston.fish
+  piston completions zsh > ~/.zfunc/_piston")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command
+    #[command(after_help = "\
+Example:
+  piston man ~/.local/share/man/man1 && man piston-run")]
+    Man {
+        /// Where to, e.g. ~/.local/share/man/man1
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// A time with its unit: who writes 3 may mean seconds.
+fn time(text: &str) -> Result<Millis, String> {
+    let time = text
+        .parse()
+        .map_err(|error: InvalidUnit| error.to_string())?;
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("`{text}` has no unit: write {text}s or {text}ms"));
+    }
+    Ok(time)
+}
+
+fn level(text: &str) -> Result<CacheLevel, String> {
+    match CacheSetting::level(text)? {
+        CacheSetting::Is(level) => Ok(level),
+        CacheSetting::Default => Err("leave it out for the package's own level".to_owned()),
+    }
 }
 
 /// Flags of `piston run`; what it is about stands at [`Command::Run`], which clap shows.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "piston run [OPTIONS] LANG[@RANGE] FILE [ARGS]...\n       \
-                      piston run [OPTIONS] FILE [ARGS]...",
+    override_usage = "piston run [OPTIONS] [LANG[@RANGE]] FILE|FOLDER... [-- ARGS...]",
     after_help = "\
-Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
+The first FILE starts the program, `-` is standard input; the others are found beside it. Of a
+FOLDER everything is sent that is not hidden, and its main.* starts the program. What follows `--`
+are the program's arguments.
 Unless it is a terminal, standard input is read to its end and given to the program; with -i it
 is passed on as it comes, and interrupts go to the program.
 
 Examples:
   piston run hello.py                       the language is known by the ending
-  piston run python@3.11 hello.py one two   a version, arguments
+  piston run python@3.11 hello.py -- one two   a version, arguments
   echo 'print(6 * 7)' | piston run python -
   sort words | piston run --timeout 1s --memory 64M count.c
-  piston run --file util.py --env LANG=C main.py
+  piston run main.py util.py data.csv       several files
+  piston run plot.py --out '*.svg'          and what it leaves
   piston run -i game.py                     it reads what you type
 
 Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
 125 when piston could not run it."
 )]
 pub(super) struct Run {
-    /// Language (with a version or range), file, and the program's arguments
-    #[arg(
-        value_name = "FILE",
-        required = true,
-        trailing_var_arg = true,
-        hide = true
-    )]
+    /// Language (with a version or range), files and folders
+    #[arg(value_name = "FILE", required = true, hide = true)]
     pub(super) words: Vec<String>,
 
-    /// Send this file along (more than once for more); it is found beside the program
-    #[arg(long = "file", short, value_name = "FILE")]
-    pub(super) files: Vec<PathBuf>,
+    /// The program's arguments
+    #[arg(value_name = "ARGS", last = true, hide = true)]
+    pub(super) args: Vec<String>,
 
     /// Give the program this file as its standard input
     #[arg(long, value_name = "FILE")]
     pub(super) stdin: Option<PathBuf>,
 
     /// Kill it after this time, e.g. 500ms, 3s
-    #[arg(long, short, value_name = "TIME")]
+    #[arg(long, short, value_name = "TIME", value_parser = time)]
     pub(super) timeout: Option<Millis>,
 
     /// Let it use this much memory, e.g. 64M
@@ -129,6 +165,15 @@ pub(super) struct Run {
     /// Set a variable of its environment (more than once for more)
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub(super) env: Vec<EnvVar>,
+
+    /// What may be kept of it for the next equal run: `none`, `binary` (what compiling gave),
+    /// `output` (the whole result) [default: the package's]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub(super) cache: Option<CacheLevel>,
+
+    /// Write the files that it leaves and that match into this directory (more than once for more)
+    #[arg(long, value_name = "GLOB")]
+    pub(super) out: Vec<String>,
 
     /// Talk with the program while it runs; from a terminal it gets one too
     #[arg(long, short, conflicts_with = "stdin")]
@@ -170,7 +215,7 @@ pub(super) struct Judge {
     pub(super) compare: String,
 
     /// Kill a case after this time, e.g. 500ms, 3s
-    #[arg(long, short, value_name = "TIME")]
+    #[arg(long, short, value_name = "TIME", value_parser = time)]
     pub(super) timeout: Option<Millis>,
 
     /// Let a case use this much memory, e.g. 64M

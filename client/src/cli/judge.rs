@@ -15,8 +15,9 @@ use crate::api::{
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::files::{base_name, read_file, with_others};
 use super::flags::Judge;
-use super::plan::{Wanted, Words, base_name, read_file, understand, with_others};
+use super::plan::{Wanted, understand};
 use super::render::{Screen, Table, pass};
 use super::run::{found, missing_version};
 
@@ -38,20 +39,17 @@ impl Trial {
     /// Reads what `flags` name.
     pub(super) fn new(flags: Judge) -> Result<Self, Failure> {
         let compare = compare(&flags.compare)?;
-        let Words {
-            wanted,
-            range,
-            file,
-            args,
-        } = understand(flags.words)?;
-        let [cases] = &args[..] else {
+        let words = understand(flags.words)?;
+        let [file, cases] = &words.paths[..] else {
             return Err(
                 Failure::new("the cases are missing, or there is more than them")
-                    .next(format!("`piston judge {} CASES`", file.display())),
+                    .next(format!("`piston judge {} CASES`", words.paths[0].display())),
             );
         };
+        let (file, cases) = (file.clone(), cases.clone());
+        let (wanted, range) = words.language(&file)?;
         let main = InputFile::new(base_name(&file)?, &read_file(&file)?);
-        let (names, cases) = read_cases(Path::new(cases), compare)?;
+        let (names, cases) = read_cases(&cases, compare)?;
         let run = Limits {
             wall_time_ms: flags.timeout,
             memory_bytes: flags.memory,

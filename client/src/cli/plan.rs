@@ -1,21 +1,19 @@
-//! From flags to the job that is asked for: the only place that looks at files and standard input.
+//! From flags to the job that is asked for: with everything of this machine that goes along
+//! (`files` reads it).
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::api::{ExecuteRequest, InputFile, Limits, OutputEncoding, StageLimits, Stdin};
 use crate::ids::{InvalidId, Language, PackageRef, Version};
 
 use super::failure::Failure;
+use super::files::{self, Sent, read_file, read_stdin};
 use super::flags::Run;
 use super::languages;
-
-/// Most that is sent of one file or of standard input.
-const MAX_INPUT: u64 = 64 << 20;
 
 /// A job as it was asked for, with everything read that it needs of this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,23 +143,29 @@ impl std::error::Error for InvalidEnvVar {}
 impl Plan {
     /// Reads what `flags` name and puts the job together.
     pub(super) fn new(flags: Run, around: &Surroundings) -> Result<Self, Failure> {
-        let Words {
-            wanted,
-            range,
-            file,
-            args,
-        } = understand(flags.words)?;
-        if flags.interactive && file.as_os_str() == "-" {
+        let words = understand(flags.words)?;
+        let from_input = words.paths[0].as_os_str() == "-";
+        if flags.interactive && from_input {
             return Err(
                 Failure::new("standard input can't be both the program and what it reads")
                     .next("name the program's file, or leave out -i"),
             );
         }
-        let main = read_main(&file, around)?;
-        let files = with_others(main, &file, &flags.files)?;
+        let name = words.named.as_ref().map(|(name, _)| name.as_str());
+        let Sent { main, files } = if from_input {
+            let bytes = match &around.stdin {
+                Some(stdin) => read_stdin(stdin())?,
+                // Typed by a person, up to Ctrl-D.
+                None => read_stdin(io::stdin().lock())?,
+            };
+            Sent::with_main(InputFile::unnamed(&bytes), &words.paths)?
+        } else {
+            Sent::gather(&words.paths, name)?
+        };
+        let (wanted, range) = words.language(&main)?;
         let stdin = match &flags.stdin {
             Some(path) => Some(read_file(path)?),
-            None if file.as_os_str() == "-" || flags.interactive => None,
+            None if from_input || flags.interactive => None,
             None => around
                 .stdin
                 .as_ref()
@@ -180,7 +184,7 @@ impl Plan {
             .collect();
         let request = ExecuteRequest {
             files,
-            args,
+            args: flags.args,
             stdin: stdin
                 .filter(|bytes| !bytes.is_empty())
                 .map(|bytes| Stdin::from(&bytes[..])),
@@ -189,6 +193,8 @@ impl Plan {
                 compile: Limits::default(),
                 run,
             },
+            cache: flags.cache,
+            outputs: flags.out,
             encoding: OutputEncoding::Base64,
             ..ExecuteRequest::default()
         };
@@ -206,163 +212,70 @@ impl Plan {
     }
 }
 
-/// The main file, and those that are sent along.
-pub(super) fn with_others(
-    main: InputFile,
-    file: &Path,
-    others: &[PathBuf],
-) -> Result<Vec<InputFile>, Failure> {
-    let mut files = vec![main];
-    for other in others {
-        let bytes = read_file(other)?;
-        files.push(InputFile::new(name_beside(file, other)?, &bytes));
-    }
-    Ok(files)
-}
-
 /// The words of `piston run`, told apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Words {
-    pub(super) wanted: Wanted,
-    pub(super) range: String,
-    pub(super) file: PathBuf,
-    pub(super) args: Vec<String>,
+    /// The language, when it was named, with a version range.
+    pub(super) named: Option<(String, Option<String>)>,
+    /// Files and folders; there is at least one.
+    pub(super) paths: Vec<PathBuf>,
 }
 
-/// Tells `LANG FILE ARGS...` from `FILE ARGS...`.
+impl Words {
+    /// The language with the range of versions, where need be from the main file's ending.
+    pub(super) fn language(self, main: &Path) -> Result<(Wanted, String), Failure> {
+        let any = || "*".to_owned();
+        match self.named {
+            Some((name, range)) => Ok((Wanted::Named(name), range.unwrap_or_else(any))),
+            None => match languages::of_file(main) {
+                Some(names) => Ok((Wanted::OneOf(names), any())),
+                None => Err(unknown_ending(main)),
+            },
+        }
+    }
+}
+
+/// Tells `LANG FILE...` from `FILE...`.
 pub(super) fn understand(words: Vec<String>) -> Result<Words, Failure> {
-    let mut words = words.into_iter();
-    let first = words.next().unwrap_or_default();
-    let mut rest: Vec<String> = words.collect();
-    let path = Path::new(&first);
-    let known = languages::of_file(path);
-    let alone = rest.is_empty();
-    let is_file = first.contains('/') || (known.is_some() && (alone || path.is_file()));
-    let (wanted, range, file) = if is_file {
-        let names = known.ok_or_else(|| unknown_ending(&first))?;
-        (Wanted::OneOf(names), None, first)
-    } else if alone {
-        return Err(no_file(&first));
-    } else {
-        let (name, range) = split_range(&first);
-        let file = rest.remove(0);
-        (Wanted::Named(name.to_owned()), range, file)
-    };
-    if file.starts_with('-') && file != "-" {
-        return Err(
-            Failure::new(format!("`{file}` stands where the program's file should"))
-                .next("put options before the language, or write the file as ./-name"),
-        );
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let path = Path::new(first);
+    let alone = words.len() == 1;
+    let is_language = languages::of_file(path).is_none() || !(alone || path.is_file());
+    let is_path = first.contains('/') || first == "." || (alone && path.is_dir());
+    if is_path || !is_language {
+        let paths = words.into_iter().map(PathBuf::from).collect();
+        return Ok(Words { named: None, paths });
     }
-    if rest.first().is_some_and(|word| word == "--") {
-        rest.remove(0);
+    if alone {
+        return Err(no_file(first));
     }
-    let range = range.unwrap_or_else(|| "*".to_owned());
-    Ok(Words {
-        wanted,
-        range,
-        file: file.into(),
-        args: rest,
-    })
+    let (name, range) = split_range(first);
+    let named = Some((name.to_owned(), range));
+    let paths = words.into_iter().skip(1).map(PathBuf::from).collect();
+    Ok(Words { named, paths })
 }
 
-fn unknown_ending(file: &str) -> Failure {
-    if Path::new(file).is_dir() {
-        return directory(Path::new(file));
+fn unknown_ending(file: &Path) -> Failure {
+    let file = file.display();
+    if file.to_string() == "-" {
+        return Failure::new("standard input has no ending that tells its language")
+            .next("name it: `piston run LANG -`");
     }
     Failure::new(format!("can't tell the language of {file} by its ending"))
         .next(format!("name it: `piston run LANG {file}`"))
 }
 
 fn no_file(word: &str) -> Failure {
-    if Path::new(word).is_file() {
-        return unknown_ending(word);
+    let path = Path::new(word);
+    if word == "-" || path.is_file() {
+        return unknown_ending(path);
     }
-    if word == "-" {
-        return Failure::new("standard input has no ending that tells its language")
-            .next("name it: `piston run LANG -`");
+    if path.extension().is_some() {
+        return files::absent(path);
     }
     Failure::new(format!("no file to run in {word}")).next(format!(
         "write `piston run {word} FILE`, or `piston run {word} -` for standard input"
     ))
-}
-
-fn read_main(file: &Path, around: &Surroundings) -> Result<InputFile, Failure> {
-    if file.as_os_str() != "-" {
-        return Ok(InputFile::new(base_name(file)?, &read_file(file)?));
-    }
-    let bytes = match &around.stdin {
-        Some(stdin) => read_stdin(stdin())?,
-        // Typed by a person, up to Ctrl-D.
-        None => read_stdin(io::stdin().lock())?,
-    };
-    Ok(InputFile::unnamed(&bytes))
-}
-
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failure = || Failure::new(format!("can't read {}", path.display()));
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => failure().because(error).next("check the file's name"),
-        _ => failure().because(error),
-    })?;
-    let bytes = bounded(file).map_err(|error| match error.kind() {
-        io::ErrorKind::IsADirectory => directory(path),
-        _ => failure().because(error),
-    })?;
-    bytes.ok_or_else(|| too_large(&path.display().to_string()))
-}
-
-fn directory(path: &Path) -> Failure {
-    Failure::new(format!("{} is a directory", path.display())).next(
-        "name the file of it that starts the program, and each other one with --file: \
-         `piston run --file DIR/util.py DIR/main.py`",
-    )
-}
-
-fn read_stdin(stdin: impl Read) -> Result<Vec<u8>, Failure> {
-    let bytes =
-        bounded(stdin).map_err(|error| Failure::new("can't read standard input").because(error))?;
-    bytes.ok_or_else(|| too_large("standard input"))
-}
-
-fn too_large(what: &str) -> Failure {
-    Failure::new(format!("{what} is over {} MiB", MAX_INPUT >> 20))
-        .next("a job's input is sent whole: give it less")
-}
-
-/// Everything there is to read; none when that is over the bound.
-fn bounded(reader: impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    let length = reader.take(MAX_INPUT + 1).read_to_end(&mut bytes)?;
-    Ok((u64::try_from(length).is_ok_and(|length| length <= MAX_INPUT)).then_some(bytes))
-}
-
-pub(super) fn base_name(path: &Path) -> Result<String, Failure> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned)
-        .ok_or_else(|| Failure::new(format!("{} has no name that can be sent", path.display())))
-}
-
-/// Where a further file is found by the program: as it lies from the main file's directory, or,
-/// when it is not below that, as it was named, or by its last name alone.
-fn name_beside(main: &Path, other: &Path) -> Result<String, Failure> {
-    let directory = tidy(main.parent().unwrap_or(Path::new("")));
-    let tidied = tidy(other);
-    let below = tidied.strip_prefix(&directory).unwrap_or(&tidied);
-    let inside = below
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    match below.to_str() {
-        Some(name) if inside && !name.is_empty() => Ok(name.to_owned()),
-        _ => base_name(other),
-    }
-}
-
-/// A path without `.` parts.
-fn tidy(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|part| *part != Component::CurDir)
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,7 @@
 //! `piston repo`: where packages come from.
 
-use std::env;
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -16,6 +13,7 @@ use crate::{AvailableQuery, Client};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::flags::{Index, Repo};
+use super::local::become_pistond;
 use super::packages::{available_table, joined};
 use super::render::{Screen, Table};
 
@@ -209,26 +207,8 @@ fn index_in(directory: &Path) -> Result<PathBuf, Failure> {
 
 /// Becomes `pistond index`.
 pub(super) fn index(flags: &Index) -> Result<Exit> {
-    let program = pistond(env::current_exe().ok().as_deref());
-    let error = Command::new(&program)
-        .arg("index")
-        .arg(&flags.directory)
-        .args(&flags.rest)
-        .exec();
-    Err(Failure::new(format!("can't start {}", program.display()))
-        .because(error)
-        .next("install `pistond` beside `piston`, or on the PATH")
-        .into())
-}
-
-/// The daemon's program: the one that came with this one, else the one on the PATH.
-fn pistond(own: Option<&Path>) -> PathBuf {
-    let beside = own
-        .and_then(Path::parent)
-        .map(|directory| directory.join("pistond"));
-    beside
-        .filter(|program| program.is_file())
-        .unwrap_or_else(|| "pistond".into())
+    let words = ["index".into(), flags.directory.clone().into_os_string()];
+    become_pistond(words.into_iter().chain(flags.rest.iter().cloned()))
 }
 
 #[cfg(test)]
@@ -261,16 +241,6 @@ mod tests {
                 .to_string()
                 .contains("/no/such")
         );
-    }
-
-    #[test]
-    fn the_daemon_that_came_along_goes_before_the_one_on_the_path() {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let own = folder.path().join("piston");
-        assert_eq!(pistond(Some(&own)), PathBuf::from("pistond"));
-        assert_eq!(pistond(None), PathBuf::from("pistond"));
-        fs::write(folder.path().join("pistond"), "").expect("a file");
-        assert_eq!(pistond(Some(&own)), folder.path().join("pistond"));
     }
 
     #[test]

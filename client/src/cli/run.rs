@@ -4,6 +4,7 @@
 //! its end: until then it is not known which of it is of interest.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -19,6 +20,7 @@ use crate::{AvailableQuery, Client, Events};
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
 use super::interact;
+use super::outputs;
 use super::plan::{InputFrom, Plan, Wanted};
 use super::render::{Screen, pass};
 use super::suggest::nearest;
@@ -342,6 +344,10 @@ fn show(response: &ExecuteResponse, shown: &Shown, plan: &Plan, screen: &Screen)
             stderr.get(shown.stderr..).unwrap_or_default(),
         )?;
         verdict(run, &plan.request.limits.run, screen);
+    }
+    if !plan.request.outputs.is_empty() {
+        let request = &plan.request;
+        outputs::write(&response.files, &request.files, Path::new("."), screen)?;
     }
     if plan.stats {
         stats(response, screen);

@@ -18,33 +18,34 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
-fn what_follows_the_program_is_the_programs() {
+fn what_follows_two_dashes_is_the_programs() {
     let flags = run(&[
-        "--timeout",
-        "3s",
         "python",
         "x.py",
+        "--timeout",
+        "3s",
+        "--",
         "--json",
         "-h",
         "--",
         "-x",
     ]);
-    assert_eq!(flags.words, ["python", "x.py", "--json", "-h", "--", "-x"]);
+    assert_eq!(flags.words, ["python", "x.py"]);
+    assert_eq!(flags.args, ["--json", "-h", "--", "-x"]);
     assert_eq!(flags.timeout, Some(Millis(3000)));
-    assert_eq!(run(&["x.py", "--help"]).words, ["x.py", "--help"]);
     assert_eq!(run(&["python", "-"]).words, ["python", "-"]);
     assert_eq!(run(&["-"]).words, ["-"]);
 }
 
 #[test]
-fn an_unknown_option_before_the_program_is_refused() {
+fn an_unknown_option_is_refused() {
     let error = Cli::try_parse_from(["piston", "run", "--tiemout", "3s", "python", "x.py"])
         .expect_err("no such option");
     assert!(error.to_string().contains("--timeout"), "{error}");
 }
 
 #[test]
-fn global_options_stand_anywhere_before_the_program() {
+fn global_options_stand_anywhere() {
     for words in [
         vec!["piston", "--json", "--host", "unix:///s", "status"],
         vec!["piston", "status", "--host", "unix:///s", "--json"],
@@ -64,11 +65,15 @@ fn wrong_values_are_refused_with_the_right_form() {
     };
     check(
         &["piston", "--host", "ftp://x", "status"],
-        "unix:///path/to/piston.sock",
+        "/path/to/piston.sock",
     );
     check(
         &["piston", "run", "--timeout", "soon", "x.py"],
         "1500ms, 3s",
+    );
+    check(
+        &["piston", "run", "--timeout", "3", "x.py"],
+        "write 3s or 3ms",
     );
     check(&["piston", "run", "--memory", "lots", "x.py"], "64M");
     check(&["piston", "run", "--env", "NAME", "x.py"], "NAME=VALUE");
@@ -107,24 +112,28 @@ fn the_help_is_this() {
     Usage: piston [OPTIONS] <COMMAND>
 
     Commands:
-      run      Run a program
-      judge    Run a program against many inputs, and say which outputs are right
-      package  Install, make and remove packages [alias: packages]
-      repo     Configure repositories, see what they have [alias: repos]
-      job      See and kill running jobs [alias: jobs]
-      cache    See and purge what is kept of jobs
-      runners  See and set the operator's limits of languages (runners.toml)
-      token    Make, see and revoke tokens, which let clients in over the network [alias: tokens]
-      status   Show whether the daemon is well, and what its host lacks
-      help     Print this message or the help of the given subcommand(s)
+      run          Run a program
+      judge        Run a program against many inputs, and say which outputs are right
+      package      Install, make and remove packages [alias: packages]
+      repo         Configure repositories, see what they have [alias: repos]
+      job          See and kill running jobs [alias: jobs]
+      cache        See and purge what is kept of jobs
+      runners      See and set the operator's limits of languages (runners.toml)
+      token        Make, see and revoke tokens, which let clients in over the network [alias: tokens]
+      status       Show whether the daemon is well, and what its host lacks
+      check        Say whether this machine can run a daemon, and what to do for more (runs `pistond
+                   check`)
+      completions  Print what completes words of piston in a shell
+      man          Write a manual page for each command
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
       -V, --version  Print version
 
     Global options:
-          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
-                            the socket of your own daemon, else the system's]
+          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+                            else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
     First steps:
@@ -141,35 +150,39 @@ fn the_help_of_run_is_this() {
     insta::assert_snapshot!(help(&["run"]), @"
     Run a program
 
-    Usage: piston run [OPTIONS] LANG[@RANGE] FILE [ARGS]...
-           piston run [OPTIONS] FILE [ARGS]...
+    Usage: piston run [OPTIONS] [LANG[@RANGE]] FILE|FOLDER... [-- ARGS...]
 
     Options:
-      -f, --file <FILE>       Send this file along (more than once for more); it is found beside the
-                              program
           --stdin <FILE>      Give the program this file as its standard input
       -t, --timeout <TIME>    Kill it after this time, e.g. 500ms, 3s
       -m, --memory <SIZE>     Let it use this much memory, e.g. 64M
       -e, --env <NAME=VALUE>  Set a variable of its environment (more than once for more)
+          --cache <LEVEL>     What may be kept of it for the next equal run: `none`, `binary` (what
+                              compiling gave), `output` (the whole result) [default: the package's]
+          --out <GLOB>        Write the files that it leaves and that match into this directory (more
+                              than once for more)
       -i, --interactive       Talk with the program while it runs; from a terminal it gets one too
           --stats             Say on standard error what it used: time, processor, memory
       -h, --help              Print help (see more with '--help')
 
     Global options:
-          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
-                            the socket of your own daemon, else the system's]
+          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+                            else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
-    Options stand before LANG or FILE: what follows FILE is the program's. FILE `-` is standard input.
+    The first FILE starts the program, `-` is standard input; the others are found beside it. Of a
+    FOLDER everything is sent that is not hidden, and its main.* starts the program. What follows `--`
+    are the program's arguments.
     Unless it is a terminal, standard input is read to its end and given to the program; with -i it
     is passed on as it comes, and interrupts go to the program.
 
     Examples:
       piston run hello.py                       the language is known by the ending
-      piston run python@3.11 hello.py one two   a version, arguments
+      piston run python@3.11 hello.py -- one two   a version, arguments
       echo 'print(6 * 7)' | piston run python -
       sort words | piston run --timeout 1s --memory 64M count.c
-      piston run --file util.py --env LANG=C main.py
+      piston run main.py util.py data.csv       several files
+      piston run plot.py --out '*.svg'          and what it leaves
       piston run -i game.py                     it reads what you type
 
     Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
@@ -201,8 +214,8 @@ fn the_help_of_package_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
-                            the socket of your own daemon, else the system's]
+          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+                            else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
 }
@@ -227,8 +240,8 @@ fn the_help_of_repo_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: unix:///PATH or http://HOST:PORT [default: $PISTON_HOST, else
-                            the socket of your own daemon, else the system's]
+          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+                            else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
 }

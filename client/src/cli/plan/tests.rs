@@ -57,51 +57,39 @@ fn words(list: &[&str]) -> Words {
     understand(list.iter().map(|&word| word.to_owned()).collect()).expect("understood")
 }
 
-fn owned(list: &[&str]) -> Vec<String> {
-    list.iter().map(|&word| word.to_owned()).collect()
-}
-
 #[test]
-fn a_language_and_a_file_are_told_from_a_file_alone() {
-    let check = |list: &[&str], wanted: Wanted, range: &str, file: &str, args: &[&str]| {
+fn a_language_and_files_are_told_from_files_alone() {
+    let check = |list: &[&str], named: Option<(&str, Option<&str>)>, paths: &[&str]| {
+        let owned = |(name, range): (&str, Option<&str>)| (name.into(), range.map(str::to_owned));
         let expected = Words {
-            wanted,
-            range: range.into(),
-            file: file.into(),
-            args: owned(args),
+            named: named.map(owned),
+            paths: paths.iter().map(PathBuf::from).collect(),
         };
         assert_eq!(words(list), expected);
     };
-    let named = |name: &str| Wanted::Named(name.into());
-    check(&["python", "x.py"], named("python"), "*", "x.py", &[]);
+    check(&["python", "x.py"], Some(("python", None)), &["x.py"]);
     check(
-        &["python@3.x", "x", "-a"],
-        named("python"),
-        "3.x",
-        "x",
-        &["-a"],
+        &["python@3.x", "x", "y"],
+        Some(("python", Some("3.x"))),
+        &["x", "y"],
     );
-    check(&["python@>=3 <4", "x"], named("python"), ">=3 <4", "x", &[]);
-    check(&["python@", "x"], named("python"), "*", "x", &[]);
-    check(&["python-3.11.2", "x"], named("python"), "3.11.2", "x", &[]);
-    check(&["C++", "-", "--", "-a"], named("C++"), "*", "-", &["-a"]);
     check(
-        &["python", "x", "a", "--", "b"],
-        named("python"),
-        "*",
-        "x",
-        &["a", "--", "b"],
+        &["python@>=3 <4", "x"],
+        Some(("python", Some(">=3 <4"))),
+        &["x"],
     );
-    check(&["x.py"], Wanted::OneOf(&["python"]), "*", "x.py", &[]);
+    check(&["python@", "x"], Some(("python", None)), &["x"]);
     check(
-        &["./x.sh", "a"],
-        Wanted::OneOf(&["bash", "sh", "dash"]),
-        "*",
-        "./x.sh",
-        &["a"],
+        &["python-3.11.2", "x"],
+        Some(("python", Some("3.11.2"))),
+        &["x"],
     );
+    check(&["C++", "-"], Some(("C++", None)), &["-"]);
+    check(&["x.py"], None, &["x.py"]);
+    check(&["./x.sh", "a"], None, &["./x.sh", "a"]);
+    check(&["."], None, &["."]);
     // It might be a language: without such a file it is.
-    check(&["no-such.js", "x"], named("no-such.js"), "*", "x", &[]);
+    check(&["no-such.js", "x"], Some(("no-such.js", None)), &["x"]);
 }
 
 #[test]
@@ -138,12 +126,15 @@ fn everything_that_is_asked_for_is_in_the_request() {
         "--env",
         "E=",
         "--stats",
-        "--file",
-        &folder.path("lib/util.py"),
-        "--file",
-        &folder.path("data"),
+        "--cache",
+        "output",
+        "--out",
+        "*.svg",
         "python",
         &main,
+        &folder.path("lib/util.py"),
+        &folder.path("data"),
+        "--",
         "one",
         "--two",
     ];
@@ -158,6 +149,8 @@ fn everything_that_is_asked_for_is_in_the_request() {
     assert_eq!(request.files[0].content, "print(1)");
     assert_eq!(request.files[2].encoding, TextEncoding::Base64);
     assert_eq!(request.args, ["one", "--two"]);
+    assert_eq!(request.cache, Some(crate::api::CacheLevel::Output));
+    assert_eq!(request.outputs, ["*.svg"]);
     assert_eq!(request.stdin, Some(Stdin::Text("input".into())));
     assert_eq!(
         request.env.into_iter().collect::<Vec<_>>(),
@@ -190,23 +183,6 @@ fn standard_input_is_the_programs_unless_it_is_the_program() {
 }
 
 #[test]
-fn more_files_lie_as_they_do_beside_the_program() {
-    let check = |main: &str, other: &str, expected: &str| {
-        let name = name_beside(Path::new(main), Path::new(other)).expect("a name");
-        assert_eq!(name, expected, "{main} {other}");
-    };
-    check("main.py", "util.py", "util.py");
-    check("main.py", "lib/util.py", "lib/util.py");
-    check("src/main.py", "src/lib/util.py", "lib/util.py");
-    check("./src/main.py", "src/util.py", "util.py");
-    check("src/main.py", "data/in.txt", "data/in.txt");
-    check("/a/main.py", "/a/b/c", "b/c");
-    check("/a/main.py", "/b/c", "c");
-    check("src/main.py", "../c", "c");
-    check("-", "lib/util.py", "lib/util.py");
-}
-
-#[test]
 fn what_can_not_be_a_job_says_what_to_do() {
     let folder = Folder::new();
     let check = |words: &[&str], expected: &str| {
@@ -223,26 +199,16 @@ fn what_can_not_be_a_job_says_what_to_do() {
         "by its ending -> name it: `piston run LANG /",
     );
     check(
-        &["python", "--timeout", "3s", "x.py"],
-        "put options before the language",
-    );
-    check(
         &["python", "/no/such/file"],
-        "can't read /no/such/file: No such file",
+        "there is no file /no/such/file -> check",
     );
-    check(&["none.py"], "can't read none.py");
-    check(
-        &["python", &folder.path("lib")],
-        "lib is a directory -> name",
-    );
-    check(&[&folder.path("lib")], "lib is a directory -> name");
+    check(&["none.py"], "there is no file none.py");
+    check(&["none.p"], "there is no file none.p");
+    check(&[&folder.path("mian.py")], "-> did you mean /");
+    check(&[&folder.path("main.py"), "arg"], "stand after `--`");
     check(
         &["--stdin", "/none", &folder.path("main.py")],
-        "can't read /none",
-    );
-    check(
-        &["--file", "/none", &folder.path("main.py")],
-        "can't read /none",
+        "no file /none",
     );
 }
 
