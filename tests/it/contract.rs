@@ -383,12 +383,15 @@ fn v2_lists_installs_and_removes_packages_in_the_released_words() {
     assert!(matches!(reply.status, 200 | 201));
 
     let list = || daemon.get("/api/v2/packages").json();
-    let version = list()[1]["language_version"].clone();
-    let entry = |language: &str, installed: bool| {
+    let listed = |language: &str| {
         let all = list();
         let mut all = all.as_array().expect("a list").iter();
         let found = all.find(|entry| entry["language"] == language);
-        assert_eq!(found.expect("listed")["installed"], installed, "{language}");
+        found.expect("listed").clone()
+    };
+    let version = listed("bash")["language_version"].clone();
+    let entry = |language: &str, installed: bool| {
+        assert_eq!(listed(language)["installed"], installed, "{language}");
     };
     entry("bash", false);
     let bash = format!("bash-{}", version.as_str().expect("a version"));
