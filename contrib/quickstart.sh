@@ -98,6 +98,7 @@ say "What to try next"
 cat <<TXT
   export PATH="$bin:\$PATH" PISTON_HOST=$PISTON_HOST
   piston run python YOUR_FILE.py
+  piston package install lua                  # made of what Debian has packaged, where apt is
   piston package from-host gcc --install      # C and C++, when this machine has gcc
   piston package list
   curl --unix-socket $socket -H 'Content-Type: application/json' \\
