@@ -282,10 +282,8 @@ The daemon's machine needs apt's lists (`apt-get update`) and reaches their serv
 checked against the signed lists, unpacked without root, and nothing on the machine changes. Without
 -o the package is installed, and `debian-base`, which all of them depend on, when that is missing.
 
-There are recipes for awk, bash, d, elixir, erlang, gcc (c, c++ and fortran), go, haskell, java,
-javascript, lisp, lua, nasm, ocaml, octave, pascal, perl, php, prolog, python, r, racket, ruby, rust,
-scheme, sqlite, tcl and typescript. Any other Debian package works as well: a program that is called
-like it runs the files.
+There are recipes for 30 languages: `piston repo packages builtin` lists them. Any other Debian package
+works as well: a program that is called like it runs the files.
 
 Examples:
   piston package from-debian lua
