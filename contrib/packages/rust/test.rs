@@ -1,3 +1,5 @@
+//! Reads 7 and prints OK when a thread, a map and the input are as they should be.
+
 use std::{collections::HashMap, io, process, thread};
 
 fn main() {
