@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use piston_client::api::Code;
 use tokio::sync::SetOnce;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::quota::Quotas;
 use super::repeat::Repeats;
@@ -150,10 +150,7 @@ impl App {
         T: Send + 'static,
         E: Into<Error> + Send + 'static,
     {
-        match self.start_detached(work)?.await {
-            Ok(done) => done.map_err(Into::into),
-            Err(error) => Err(Error::caused_by(Code::Internal, &error)),
-        }
+        ended(self.start_detached(work)?.await)
     }
 
     /// The same, for a caller that has something to do meanwhile.
@@ -168,5 +165,13 @@ impl App {
             ));
         }
         Ok(self.shutdown.spawn(work))
+    }
+}
+
+/// What came of detached work; one that panicked is an error as well.
+pub(super) fn ended<T, E: Into<Error>>(ended: Result<Result<T, E>, JoinError>) -> Result<T, Error> {
+    match ended {
+        Ok(done) => done.map_err(Into::into),
+        Err(error) => Err(Error::caused_by(Code::Internal, &error)),
     }
 }

@@ -20,7 +20,7 @@ use piston_client::units;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::app::App;
+use super::app::{App, ended};
 use super::packages::Installed;
 use super::stream::{Form, response};
 use crate::error::Error;
@@ -87,15 +87,6 @@ where
 }
 
 type Task = JoinHandle<Result<InstallReply, PackagesError>>;
-
-fn ended(
-    ended: Result<Result<InstallReply, PackagesError>, tokio::task::JoinError>,
-) -> Result<InstallReply, Error> {
-    match ended {
-        Ok(done) => done.map_err(Into::into),
-        Err(error) => Err(Error::caused_by(piston_client::api::Code::Internal, &error)),
-    }
-}
 
 /// A reply on its way.
 struct Telling {
