@@ -68,12 +68,18 @@ impl Packages {
         let unpacked = blocking(move || fetched.unpack()).await?;
         let checking = unpacked.package().map(|package| {
             planned.tell(|| vec![given(package)]);
-            self.board.row(package, InstallPhase::Verify)
+            self.board.row(package, InstallPhase::Verify, None)
         });
         let checked = unpacked.check(&self.verifier).await?;
         let package = checked.info.package.clone();
-        let row = checking.unwrap_or_else(|| self.board.row(&package, InstallPhase::Publish));
-        row.begin(InstallPhase::Publish, None);
+        let publish = InstallPhase::Publish;
+        let row = match checking {
+            Some(row) => {
+                row.begin(publish, None);
+                row
+            }
+            None => self.board.row(&package, publish, None),
+        };
         let new = self.commit(vec![(checked, row)], Vec::new()).await?;
         Ok(reply(package, new))
     }
@@ -160,8 +166,10 @@ impl Packages {
         let Missing {
             repository, entry, ..
         } = missing;
-        let row = self.board.row(&entry.package, InstallPhase::Download);
-        row.begin(InstallPhase::Download, entry.compressed_size);
+        let total = entry.compressed_size;
+        let row = self
+            .board
+            .row(&entry.package, InstallPhase::Download, total);
         let from = repository.location(download)?;
         let file = self.state.data.part(checksum);
         // Another package may be of the same file.
@@ -245,7 +253,7 @@ impl Packages {
         requested: bool,
     ) -> Result<(Checked, Row), PackagesError> {
         let package = &missing.entry.package;
-        let row = self.board.row(package, InstallPhase::Make);
+        let row = self.board.row(package, InstallPhase::Make, None);
         let what = Making::Debian {
             packages: vec![recipe.to_owned()],
             name: None,

@@ -55,13 +55,13 @@ impl Board {
         self.0.subscribe()
     }
 
-    /// A row for a package.
-    pub(super) fn row(&self, package: &PackageRef, phase: InstallPhase) -> Row {
+    /// A row for a package, which begins with a phase of so many bytes.
+    pub(super) fn row(&self, package: &PackageRef, phase: InstallPhase, total: Option<u64>) -> Row {
         let row = Row {
             steps: Arc::clone(&self.0),
             package: package.clone(),
         };
-        row.begin(phase, None);
+        row.begin(phase, total);
         row
     }
 }
@@ -113,8 +113,7 @@ mod tests {
         let board = Board::default();
         let (first, second) = (board.watch(), board.watch());
         let package = PackageRef::new("lua".parse().unwrap(), "5.4.4".parse().unwrap());
-        let row = board.row(&package, InstallPhase::Download);
-        row.begin(InstallPhase::Download, Some(10));
+        let row = board.row(&package, InstallPhase::Download, Some(10));
         row.done(4);
         let step = Step {
             phase: InstallPhase::Download,

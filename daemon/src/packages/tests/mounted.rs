@@ -4,7 +4,6 @@ use std::path::Path;
 
 use piston_fs::mount::{DEADLINE, MountOptions, Server};
 
-use super::super::view::Publish;
 use super::super::*;
 use super::support::*;
 
@@ -20,19 +19,7 @@ fn mount(at: &Path) -> Arc<Server> {
 
 async fn world(at: &Path) -> World {
     let dir = tempfile::tempdir().unwrap();
-    let data = DataDirectory {
-        root: dir.path().join("data"),
-    };
-    let publisher: Arc<dyn Publish> = mount(at);
-    let packages = Packages::open_with(
-        data,
-        shown(publisher),
-        verifier(),
-        patience(),
-        Builtin::Absent,
-    )
-    .await
-    .unwrap();
+    let packages = open_on(dir.path(), mount(at), verifier()).await;
     World {
         dir,
         recorder: Arc::default(),
@@ -167,16 +154,7 @@ async fn what_the_first_reads_touched_is_kept_and_goes_with_the_package() {
     };
     assert_eq!(hot_lists(), 1);
 
-    let publisher: Arc<dyn Publish> = mount(&at);
-    let packages = Packages::open_with(
-        data.clone(),
-        shown(publisher),
-        verifier(),
-        patience(),
-        Builtin::Absent,
-    )
-    .await
-    .unwrap();
+    let packages = open_on(dir.path(), mount(&at), verifier()).await;
     assert_eq!(hot_lists(), 1, "an image's, and so not swept");
     packages
         .uninstall(&package("base-12.0.0"), false)

@@ -149,10 +149,18 @@ pub(super) async fn open(root: &Path, recorder: &Arc<Recorder>) -> Arc<Packages>
 }
 
 async fn open_with(root: &Path, recorder: &Arc<Recorder>, verifier: Verifier) -> Arc<Packages> {
+    open_on(root, Arc::<Recorder>::clone(recorder), verifier).await
+}
+
+/// Packages of a data directory below `root`, shown by that publisher.
+pub(super) async fn open_on(
+    root: &Path,
+    publisher: Arc<dyn Publish>,
+    verifier: Verifier,
+) -> Arc<Packages> {
     let data = DataDirectory {
         root: root.join("data"),
     };
-    let publisher: Arc<dyn Publish> = Arc::<Recorder>::clone(recorder);
     Packages::open_with(
         data,
         shown(publisher),
