@@ -139,8 +139,10 @@ impl Service {
         let mut response = match &self.cors {
             Some(cors) if headers.contains_key(header::ORIGIN) => {
                 let call = |request| self.edge.call(client, request).map(Ok);
-                let called = cors.layer(tower::service_fn(call)).call(request).await;
-                called.unwrap_or_else(|never: Infallible| match never {})
+                let called = cors.layer(tower::service_fn(call)).call(request);
+                Box::pin(called)
+                    .await
+                    .unwrap_or_else(|never: Infallible| match never {})
             }
             _ => self.edge.call(client, request).await,
         };
