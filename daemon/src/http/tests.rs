@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use super::access::{Door, Gate};
 use super::hangup::Transport;
 use super::*;
-use crate::config::exposure::{Quota, TokenPolicy};
+use crate::config::exposure::{Page, Quota, TokenPolicy};
 use crate::config::{self, Home, paths::Host};
 use crate::job::queue::Requester;
 use crate::job::runners::Runners;
@@ -45,13 +45,14 @@ use Entrance::{Network, Operator};
 impl Entrance {
     fn arrival(self) -> Arrival {
         let (door, from) = match self {
-            Operator => (Door::operators(), Requester::User(0)),
+            Operator => (Door::operators(Page::Absent), Requester::User(0)),
             Network => {
                 let door = Door {
                     role: Role::Execute,
                     tokens: TokenPolicy::Ignored,
                     quota: Quota::default(),
                     gate: Gate::Network,
+                    page: Page::Absent,
                 };
                 (door, Requester::Unknown)
             }
