@@ -25,13 +25,15 @@ export async function listener() {
 }
 
 export const get = async (path) => (await ask(path, {})).json();
+export const text = async (path) => (await ask(path, {})).text();
+export const remove = (path) => ask(path, { method: "DELETE" });
 
-/** Sends JSON and hands each line of the reply to `each`, as an object. */
+/** Posts JSON, or nothing, and hands each line of the reply to `each`, as an object. */
 export async function stream(path, body, { signal, each }) {
   const reply = await ask(path, {
     method: "POST",
-    body: JSON.stringify(body),
-    headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
+    body: body && JSON.stringify(body),
+    headers: { ...(body && { "Content-Type": "application/json" }), Accept: "application/x-ndjson" },
     signal,
   });
   let rest = "";

@@ -10,6 +10,7 @@ import { createOutput } from "./output.js";
 import { keep, kept, ofFragment, toFragment } from "./share.js";
 import { createTabs } from "./tabs.js";
 import { askForToken } from "./token.js";
+import { createViews } from "./views.js";
 
 /** What is being written: `{ language, files: [{ name, content }], stdin, args }`. */
 let program;
@@ -135,8 +136,13 @@ async function share() {
   }
 }
 
+/** The server does not know the token that it was sent. */
 async function unauthorized(why) {
   secret.forget();
+  await enterToken(why);
+}
+
+async function enterToken(why) {
   if (await askForToken(why)) await loadRuntimes();
 }
 
@@ -183,7 +189,7 @@ function listen() {
   byId("run").addEventListener("click", run);
   byId("stop").addEventListener("click", () => running?.abort());
   byId("share").addEventListener("click", share);
-  byId("token").addEventListener("click", () => unauthorized());
+  byId("token").addEventListener("click", () => enterToken());
   byId("add").addEventListener("click", add);
   for (const field of ["stdin", "args"]) {
     byId(field).addEventListener("input", () => {
@@ -196,7 +202,8 @@ function listen() {
   });
   addEventListener("keydown", (event) => {
     const wanted = event.key === "Enter" && (event.ctrlKey || event.metaKey);
-    if (wanted && !event.defaultPrevented && !document.querySelector("dialog[open]")) {
+    const here = document.body.dataset.view === "program" && !document.querySelector("dialog[open]");
+    if (wanted && here && !event.defaultPrevented) {
       event.preventDefault();
       run();
     }
@@ -217,7 +224,8 @@ function add() {
 
 async function start() {
   listen();
-  const { tokens } = await listener();
+  const { role, tokens } = await listener();
+  createViews({ role, changed: loadRuntimes });
   byId("token").hidden = !tokens;
   if (tokens && !secret.get()) await askForToken();
   if (!tokens || secret.get()) await loadRuntimes();

@@ -11,10 +11,9 @@ export async function runJob(runtime, request, view, signal) {
   view.output.clear();
   view.figures.hidden = true;
   view.state("Starting", "busy");
-  const heard = new Set();
   const path = `packages/${encodeURIComponent(runtime.package)}/${encodeURIComponent(runtime.version)}/execute`;
   try {
-    await stream(path, request, { signal, each: (event) => hear(event, view, { heard, took }) });
+    await stream(path, request, { signal, each: (event) => hear(event, view, took) });
   } catch (error) {
     if (error.name === "AbortError") return view.state(`Stopped after ${time(took())}`, "warn");
     view.state(error instanceof Problem ? error.title : "The connection broke", "bad");
@@ -24,28 +23,24 @@ export async function runJob(runtime, request, view, signal) {
   }
 }
 
-function hear(event, view, { heard, took }) {
+function hear(event, view, took) {
   switch (event.event) {
     case "stage":
       return view.state(event.stage === "compile" ? "Compiling" : "Running", "busy");
     case "stdout":
     case "stderr":
-      heard.add(event.stage);
       return view.output.add(event.stage === "compile" ? "compiler" : event.event, event.data);
     case "result":
-      return ended(event.result, view, { heard, took: took() });
+      return ended(event.result, view, took());
     default:
       // `exit` says what the result says again.
       return undefined;
   }
 }
 
-function ended(result, view, { heard, took }) {
+function ended(result, view, took) {
   const failed = result.compile?.status ? result.compile : undefined;
   const stage = failed ?? result.run;
-  // What comes from the cache may come without events.
-  if (result.compile && !heard.has("compile")) view.output.add("compiler", result.compile.output);
-  if (result.run && !heard.has("run")) view.output.add("stdout", result.run.output);
   if (stage?.truncated) view.output.note("Output was cut at its limit.");
   const [text, mood] = verdict(stage, failed !== undefined);
   view.state(text, mood);

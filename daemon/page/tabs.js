@@ -27,7 +27,7 @@ export function createTabs(place, actions) {
         "aria-selected": String(selected),
         "aria-controls": "editor",
         tabindex: selected ? "0" : "-1",
-        title: main ? "The main file: it is the one that is run" : file.name,
+        title: `${main ? "The main file, which is run" : file.name}${selected ? ": press to rename it" : ""}`,
         click: () => (selected ? rename(file) : actions.choose(file)),
         keydown: (event) => key(event, file),
       },

@@ -202,7 +202,7 @@ async fn engine(
     let data = DataDirectory {
         root: config.data.clone(),
     };
-    let mount = fs.path().to_owned();
+    let (mount, filesystem) = (fs.path().to_owned(), Arc::clone(&fs));
     let groups = groups(config);
     let offer = match &groups {
         Ok(groups) => Ok(groups.offer().clone()),
@@ -247,6 +247,7 @@ async fn engine(
         packages,
         runner,
         cache,
+        filesystem,
         tokens,
         privilege,
         mechanisms,

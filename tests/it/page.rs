@@ -1,9 +1,12 @@
 //! The playground: the page itself in Debian's Chromium, and what listeners that have it are careful
 //! with.
 
+use std::process::Command;
+
 use piston_tests::browser::{Browser, Held};
 use piston_tests::http::{self, Address};
-use piston_tests::{Daemon, Who, free_port, packages, wait_until};
+use piston_tests::packages::Crafted;
+use piston_tests::{Daemon, Who, binary, free_port, packages, wait_until};
 use serde_json::{Value, json};
 
 const SCREEN: (u32, u32) = (1280, 800);
@@ -27,6 +30,13 @@ fn served(settings: &str) -> (Daemon, String) {
 fn write(browser: &mut Browser, text: &str) {
     browser.click("#editor");
     browser.rewrite(text);
+}
+
+/// The secret of a token with a role.
+fn token(daemon: &Daemon, role: &str) -> String {
+    let made = daemon.cli(&["--json", "token", "create", "--role", role], b"");
+    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    made["secret"].as_str().expect("a secret").to_owned()
 }
 
 fn fill(browser: &mut Browser, field: &str, text: &str) {
@@ -54,7 +64,7 @@ fn until_state(browser: &mut Browser, start: &str) {
 
 fn focus(browser: &mut Browser) -> String {
     let id =
-        browser.eval("document.activeElement.id || document.activeElement.getAttribute('role')");
+        browser.eval("document.activeElement.id || document.activeElement.getAttribute('role') || document.activeElement.dataset.view");
     id.as_str().unwrap_or_default().to_owned()
 }
 
@@ -178,7 +188,7 @@ fn everything_can_be_done_by_keyboard() {
     let mut browser = Browser::start(SCREEN);
     browser.open(&url);
     let mut order = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..9 {
         browser.press("Tab", Held::Nothing);
         let visible = "getComputedStyle(document.activeElement).outlineStyle === 'solid'";
         assert_eq!(
@@ -189,10 +199,10 @@ fn everything_can_be_done_by_keyboard() {
         );
         order.push(focus(&mut browser));
     }
-    assert_eq!(
-        order[1..],
-        ["runtime", "run", "share", "tab", "add", "editor", "editor"][..]
-    );
+    let expected = [
+        "program", "status", "runtime", "run", "share", "tab", "add", "editor", "editor",
+    ];
+    assert_eq!(order, expected);
     // Tab belongs to the editor, until Esc.
     browser.press("Escape", Held::Nothing);
     browser.press("Tab", Held::Nothing);
@@ -223,15 +233,13 @@ fn everything_can_be_done_by_keyboard() {
 #[test]
 fn where_a_token_is_needed_the_page_comes_without_one_and_asks_for_it() {
     let (daemon, url) = served("tokens = true\nrate = \"1/h\"");
-    let made = daemon.cli(&["--json", "token", "create"], b"");
-    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
-    let secret = made["secret"].as_str().expect("a secret");
+    let secret = token(&daemon, "execute");
     let mut browser = Browser::start(SCREEN);
     browser.open_to(&url, "document.querySelector('dialog[open]') !== null");
     browser.write("pst_1_2");
     browser.press("Enter", Held::Nothing);
     browser.until("document.querySelector('dialog[open] p')?.innerText.includes('not known')");
-    browser.write(secret);
+    browser.write(&secret);
     browser.press("Enter", Held::Nothing);
     browser.until("document.body.dataset.ready !== undefined");
     browser.click("#run");
@@ -239,7 +247,100 @@ fn where_a_token_is_needed_the_page_comes_without_one_and_asks_for_it() {
     assert!(text(&mut browser, "#output").contains("Hello, world!"));
     // It is gone with its tab: nothing that stays holds it.
     let kept = browser.eval("JSON.stringify(localStorage) + document.cookie + location.href");
-    assert!(!kept.to_string().contains(secret));
+    assert!(!kept.to_string().contains(&secret));
+}
+
+/// A folder with one package as a repository of the daemon.
+fn offer(daemon: &Daemon) {
+    let folder = daemon.folder().join("repo");
+    std::fs::create_dir(&folder).expect("a folder");
+    let platform = format!("test-{}", std::env::consts::ARCH);
+    Crafted {
+        info: json!({
+            "language": "mark", "version": "1.2.0", "author": "A Tester <a@tester>",
+            "dependencies": {}, "build_platform": platform, "aliases": [], "mount": "/",
+        }),
+        files: &[("usr/share/mark", "mark")],
+        scripts: &[("run", "#!/bin/sh\n")],
+        compressor: "gzip",
+    }
+    .write(&folder);
+    let mut index = Command::new(binary("pistond"));
+    let indexed = index.arg("index").arg(&folder).status();
+    assert!(indexed.expect("pistond").success());
+    let url = json!({"url": format!("file://{}/index.yaml", folder.display())});
+    assert!(daemon.send("PUT", "/api/v3/repos/local", &url).status < 300);
+    daemon.get("/api/v3/repos/local/packages?sync=true");
+}
+
+#[test]
+fn an_admin_installs_and_removes_packages_and_sees_how_busy_the_daemon_is() {
+    let (daemon, url) = served("role = \"admin\"\ntokens = true");
+    offer(&daemon);
+    let secret = token(&daemon, "admin");
+    let mut browser = Browser::start(SCREEN);
+    browser.open_to(&url, "document.querySelector('dialog[open]') !== null");
+    browser.write(&secret);
+    browser.press("Enter", Held::Nothing);
+    browser.until("document.body.dataset.ready !== undefined");
+
+    browser.click("[data-view=packages]");
+    browser.until("document.querySelectorAll('#packages .package').length > 2");
+    browser.click("#filter");
+    browser.write("mark");
+    browser.until("document.querySelectorAll('#packages .package').length === 1");
+    browser.click("#packages .package button");
+    browser
+        .until("document.querySelector('#packages .problem').innerText === 'mark is installed.'");
+    assert_eq!(daemon.get("/api/v3/packages/mark/1.2.0").status, 200);
+    let languages = "document.querySelector('#runtime').innerText";
+    assert!(browser.eval(languages).to_string().contains("mark 1.2.0"));
+    browser.click("#packages .package.installed button");
+    browser.until("document.querySelector('#packages .package:not(.installed)') !== null");
+    assert_eq!(daemon.get("/api/v3/packages/mark/1.2.0").status, 404);
+    browser.picture("packages");
+
+    browser.click("[data-view=status]");
+    browser.until("document.querySelector('#status .tiles')?.children.length > 4");
+    daemon.execute("bash", &json!({"code": "echo hello"}));
+    for (chart, line) in [
+        ("Jobs", 0),
+        ("Jobs that ended", 0),
+        ("Time of a job", 1),
+        ("Filesystem, bytes", 0),
+    ] {
+        let drawn = format!(
+            "document.querySelectorAll('[aria-label=\"{chart}\"] polyline')[{line}].getAttribute('points') > ''"
+        );
+        browser.until(&drawn);
+    }
+    browser.picture("status");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn who_may_only_run_programs_sees_no_packages_and_of_the_status_what_all_may_see() {
+    let (_daemon, url) = served("");
+    let mut browser = Browser::start(PHONE);
+    browser.open(&url);
+    assert_eq!(
+        browser.eval("document.querySelector('[data-view=packages]').hidden"),
+        json!(true)
+    );
+    browser.click("[data-view=status]");
+    browser.until("document.querySelector('#status polyline')?.getAttribute('points') > ''");
+    assert_eq!(
+        browser.eval("document.querySelectorAll('#status .chart').length"),
+        json!(1)
+    );
+    assert_eq!(
+        browser.eval("document.documentElement.scrollWidth <= innerWidth"),
+        json!(true)
+    );
+    browser.click("[data-view=program]");
+    browser.click("#run");
+    until_state(&mut browser, "Finished");
+    assert_eq!(browser.complaints(), [""; 0]);
 }
 
 #[test]

@@ -94,24 +94,24 @@ impl Browser {
         };
         browser.new_page();
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
-        browser.call("Emulation.setDeviceMetricsOverride", size);
+        browser.call("Emulation.setDeviceMetricsOverride", &size);
         browser
     }
 
     /// Goes on with a page that shares nothing with those before.
     fn new_page(&mut self) {
-        let context = self.call("Target.createBrowserContext", json!({}));
+        let context = self.call("Target.createBrowserContext", &json!({}));
         let context = &context["browserContextId"];
         let target = json!({"url": "about:blank", "browserContextId": context});
-        let target = self.call("Target.createTarget", target)["targetId"].clone();
+        let target = self.call("Target.createTarget", &target)["targetId"].clone();
         let attach = json!({"targetId": target, "flatten": true});
-        let attached = self.call("Target.attachToTarget", attach);
+        let attached = self.call("Target.attachToTarget", &attach);
         attached["sessionId"]
             .as_str()
             .expect("a session")
             .clone_into(&mut self.session);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            self.call(&format!("{domain}.enable"), json!({}));
+            self.call(&format!("{domain}.enable"), &json!({}));
         }
     }
 
@@ -124,8 +124,8 @@ impl Browser {
     pub fn open_to(&mut self, url: &str, expression: &str) {
         self.received = 0;
         // Of two addresses that differ in the fragment alone the second would load nothing.
-        self.call("Page.navigate", json!({"url": "about:blank"}));
-        self.call("Page.navigate", json!({"url": url}));
+        self.call("Page.navigate", &json!({"url": "about:blank"}));
+        self.call("Page.navigate", &json!({"url": url}));
         self.until(expression);
     }
 
@@ -135,7 +135,7 @@ impl Browser {
     /// When it throws.
     pub fn eval(&mut self, expression: &str) -> Value {
         let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let mut told = self.call("Runtime.evaluate", asked);
+        let mut told = self.call("Runtime.evaluate", &asked);
         let thrown = &told["exceptionDetails"];
         assert!(thrown.is_null(), "{expression}: {thrown}");
         told["result"]["value"].take()
@@ -171,13 +171,13 @@ impl Browser {
         assert!(found.is_array(), "{selector} can't be clicked");
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({"type": kind, "x": found[0], "y": found[1], "button": "left", "clickCount": 1});
-            self.call("Input.dispatchMouseEvent", event);
+            self.call("Input.dispatchMouseEvent", &event);
         }
     }
 
     /// Types a text where the focus is.
     pub fn write(&mut self, text: &str) {
-        self.call("Input.insertText", json!({"text": text}));
+        self.call("Input.insertText", &json!({"text": text}));
     }
 
     /// Replaces all text where the focus is.
@@ -209,14 +209,17 @@ impl Browser {
                 "type": kind, "key": key, "code": key, "modifiers": modifiers,
                 "windowsVirtualKeyCode": number, "text": text, "commands": commands,
             });
-            self.call("Input.dispatchKeyEvent", event);
+            self.call("Input.dispatchKeyEvent", &event);
         }
     }
 
     /// Says that the user prefers a scheme, `light` or `dark`.
     pub fn prefer(&mut self, scheme: &str) {
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
-        self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
+        self.call(
+            "Emulation.setEmulatedMedia",
+            &json!({"features": [feature]}),
+        );
     }
 
     /// What it complained of so far.
@@ -230,16 +233,20 @@ impl Browser {
     }
 
     /// Writes what is seen into `PISTON_TEST_PICTURES`, where that names a folder.
+    ///
+    /// # Panics
+    /// When it can't be written.
     pub fn picture(&mut self, name: &str) {
         let Some(folder) = std::env::var_os("PISTON_TEST_PICTURES") else {
             return;
         };
-        let shot = self.call("Page.captureScreenshot", json!({}));
+        let shot = self.call("Page.captureScreenshot", &json!({}));
         let file = PathBuf::from(folder).join(format!("{name}.png.base64"));
         fs::write(file, shot["data"].as_str().expect("a picture")).expect("written");
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    /// Sends a call and does not wait for what is answered.
+    fn send(&mut self, method: &str, params: &Value) -> u64 {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": params});
         if !self.session.is_empty() {
@@ -248,12 +255,17 @@ impl Browser {
         self.socket
             .send(Message::text(call.to_string()))
             .expect("sent");
+        self.calls
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Value {
+        let id = self.send(method, params);
         loop {
             let Message::Text(text) = self.socket.read().expect("chromium answers") else {
                 continue;
             };
             let mut heard: Value = serde_json::from_str(&text).expect("JSON");
-            if heard["id"] == json!(self.calls) {
+            if heard["id"] == json!(id) {
                 assert!(heard["error"].is_null(), "{method}: {}", heard["error"]);
                 return heard["result"].take();
             }
@@ -265,7 +277,7 @@ impl Browser {
         let told = &event["params"];
         match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => {
-                self.complaints.push(told["exceptionDetails"].to_string())
+                self.complaints.push(told["exceptionDetails"].to_string());
             }
             Some("Runtime.consoleAPICalled") => self.complaints.push(told["args"].to_string()),
             Some("Log.entryAdded") => {
@@ -278,6 +290,10 @@ impl Browser {
                 let bytes = told["encodedDataLength"].to_string();
                 let whole = bytes.split('.').next().unwrap_or_default();
                 self.received += whole.parse::<u64>().expect("a length");
+            }
+            // The page asks before it removes something: yes.
+            Some("Page.javascriptDialogOpening") => {
+                self.send("Page.handleJavaScriptDialog", &json!({"accept": true}));
             }
             _ => {}
         }
