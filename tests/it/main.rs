@@ -25,6 +25,7 @@ mod contract;
 mod execute;
 mod exposure;
 mod filesystem;
+mod first_steps;
 mod grants;
 mod groups;
 mod hostile;
