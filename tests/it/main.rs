@@ -22,6 +22,7 @@ mod cache;
 mod cache_disk;
 mod cli;
 mod contract;
+mod docs;
 mod execute;
 mod exposure;
 mod filesystem;
