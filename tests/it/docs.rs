@@ -115,25 +115,26 @@ fn guide(name: &str) -> String {
 fn holds(name: &str) {
     let newcomer = Newcomer::with("");
     std::os::unix::fs::symlink(source(), newcomer.path("home/piston")).expect("a link");
-    let mut script = String::new();
+    let mut script = Vec::new();
     let mut expected = Vec::new();
     for piece in pieces(&guide(name)) {
         match piece {
             Piece::File(file, text) => {
                 let end = "end of the file";
-                script.push_str(&format!("mkdir -p \"$(dirname {file})\"\n"));
-                script.push_str(&format!("cat > {file} <<'{end}'\n{text}{end}\n"));
+                script.push(format!("mkdir -p \"$(dirname {file})\"\n"));
+                script.push(format!("cat > {file} <<'{end}'\n{text}{end}\n"));
             }
             Piece::Command(command, output) => {
                 let number = expected.len();
-                script.push_str(&format!("{command}\necho \"{END}{number}: $?\"\n"));
+                script.push(format!("{command}\necho \"{END}{number}: $?\"\n"));
                 expected.push((command, output));
             }
         }
     }
     assert!(!expected.is_empty(), "{name} has no commands");
     let file = newcomer.path("home/guide");
-    fs::write(&file, format!("exec 2>&1 </dev/null\n{script}")).expect("written");
+    let script = format!("exec 2>&1 </dev/null\n{}", script.concat());
+    fs::write(&file, script).expect("written");
     let mut command = newcomer.command(Path::new("/bin/bash"));
     let output = command.arg(&file).stdin(Stdio::null()).output();
     let output = String::from_utf8_lossy(&output.expect("bash").stdout).into_owned();

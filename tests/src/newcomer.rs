@@ -51,6 +51,9 @@ impl Newcomer {
     }
 
     /// A command of this user, at home, with the binaries of the build before all others.
+    ///
+    /// # Panics
+    /// When they were not built.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Who::User.command(program);

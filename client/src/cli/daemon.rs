@@ -29,7 +29,7 @@ use super::local::pistond;
 use super::render::{Consent, Screen};
 
 /// Longest wait for a daemon to be ready; one with many packages needs a moment.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// How often it is asked whether it is.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -96,15 +96,13 @@ fn startable(
     };
     let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
     let missing = absent.contains(&source.kind());
-    match chosen {
-        Some(_) => host.socket().filter(|_| missing).map(Path::to_owned),
-        None => {
-            let own = defaults.into_iter().next()?;
-            let another = host.socket() != Some(&own);
-            let kept_out = another && source.kind() == io::ErrorKind::PermissionDenied;
-            (missing || kept_out).then_some(own)
-        }
+    if chosen.is_some() {
+        return host.socket().filter(|_| missing).map(Path::to_owned);
     }
+    let own = defaults.into_iter().next()?;
+    let another = host.socket() != Some(&own);
+    let kept_out = another && source.kind() == io::ErrorKind::PermissionDenied;
+    (missing || kept_out).then_some(own)
 }
 
 /// A daemon that was started.

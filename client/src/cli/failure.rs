@@ -132,15 +132,17 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The text of a broken pipe of our own standard output, which no other broken pipe has.
 const STDOUT_CLOSED: &str = "standard output was closed";
 
+/// Our own standard output takes no more.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write to standard output: {0}")]
+struct Unwritten(io::Error);
+
 /// Marks an error of writing to our own standard output.
 pub(super) fn of_stdout(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return io::Error::new(io::ErrorKind::BrokenPipe, STDOUT_CLOSED);
     }
-    io::Error::new(
-        error.kind(),
-        format!("can't write to standard output: {error}"),
-    )
+    io::Error::new(error.kind(), Unwritten(error))
 }
 
 /// What to do where no daemon is.
@@ -174,14 +176,14 @@ fn advice(error: &Error) -> Vec<String> {
 fn permission(group: Option<&str>) -> String {
     match group {
         Some("root") => "only root may use this socket: use sudo, or start a daemon of your own \
-                         with `pistond serve`"
+                         with `piston daemon start`"
             .to_owned(),
         group => {
             let group = group.unwrap_or("piston");
             format!(
                 "the socket is for members of the group `{group}`: \
                  `sudo usermod -aG {group} $USER`, then log in again; or start a daemon of your \
-                 own with `pistond serve`"
+                 own with `piston daemon start`"
             )
         }
     }

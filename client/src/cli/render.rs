@@ -22,6 +22,10 @@ pub(super) struct Screen {
     watcher: Watcher,
     /// Columns of the terminal that standard output is.
     columns: Option<usize>,
+    /// And of the one that standard error is.
+    error_columns: Option<usize>,
+    /// Whether standard output is a terminal.
+    is_terminal: bool,
 }
 
 /// Who watches what takes its time.
@@ -115,6 +119,8 @@ impl Screen {
             errors: Paint::of(&io::stderr()),
             watcher,
             columns: columns(&io::stdout()),
+            error_columns: columns(&io::stderr()),
+            is_terminal: io::stdout().is_terminal(),
         }
     }
 
@@ -127,6 +133,8 @@ impl Screen {
             errors: Paint::Plain,
             watcher: Watcher::Log,
             columns: None,
+            error_columns: None,
+            is_terminal: false,
         }
     }
 
@@ -142,12 +150,12 @@ impl Screen {
 
     /// The columns of the terminal that standard error is.
     pub(super) fn columns_of_errors(&self) -> Option<usize> {
-        columns(&io::stderr())
+        self.error_columns
     }
 
     /// Whether standard output is a terminal, which bytes that are no text may upset.
     pub(super) fn is_terminal(&self) -> bool {
-        io::stdout().is_terminal()
+        self.is_terminal
     }
 
     /// Shows a result: itself as JSON, or as the text that `people` makes of it.
