@@ -76,14 +76,15 @@ pub(super) struct Admitted {
 }
 
 /// Finds out who a request is from; refuses it when it may not come in.
-pub(super) async fn admit(app: &App, request: &Parts) -> Result<Admitted, Error> {
-    let Some(Arrival { door, from }) = request.extensions.get().cloned() else {
-        let lost = std::io::Error::other("a request without a listener");
-        return Err(Error::caused_by(Code::Internal, &lost));
-    };
+pub(super) async fn admit(
+    app: &App,
+    arrival: &Arrival,
+    request: &Parts,
+) -> Result<Admitted, Error> {
+    let Arrival { door, from } = arrival;
     let server = &app.config().server;
     let headers = &request.headers;
-    let proxied = is_proxy(&server.proxies, door.gate, from);
+    let proxied = is_proxy(&server.proxies, door.gate, *from);
     if proxied || door.gate == Gate::Network {
         let host = host(request);
         check_host(host.as_deref(), server)?;
@@ -93,7 +94,7 @@ pub(super) async fn admit(app: &App, request: &Parts) -> Result<Admitted, Error>
     }
     let requester = match client(headers, &server.proxies) {
         Some(address) if proxied => Requester::Address(address),
-        _ => from,
+        _ => *from,
     };
     let mut admitted = Admitted {
         peer: Peer {
