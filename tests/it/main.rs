@@ -24,6 +24,7 @@ mod cli;
 mod contract;
 mod execute;
 mod exposure;
+mod extend;
 mod filesystem;
 mod grants;
 mod groups;

@@ -6,10 +6,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::Host;
 use crate::api::{CacheLevel, Change, Role};
-use crate::ids::{JobId, Language, TokenId};
+use crate::ids::{JobId, TokenId};
 use crate::units::{Bytes, InvalidUnit, Millis, Rate};
 
 use super::plan::{EnvVar, PackageWord};
+pub(super) use make::{Build, Extend, FromDebian, FromHost, MakeTo};
+
+mod make;
 
 /// Runs programs in any language, sandboxed, through the Piston daemon.
 #[derive(Debug, Parser)]
@@ -300,6 +303,21 @@ Examples:
   piston package build contrib/packages/lua
   piston package build my-recipe/ -o packages/")]
     Build(Build),
+    /// Add libraries to an installed language
+    #[command(after_help = "\
+A new package is made, which stands on the installed one and adds the libraries and all that they need.
+Programs of the language find them from then on: of several packages of one version, the one that has
+it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
+the language stays as it is, and the name is a language of its own.
+
+Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
+is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
+
+Examples:
+  piston package extend python --pip numpy
+  piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston run -l python-science prog.py")]
+    Extend(Extend),
     /// Remove dependencies that nothing needs any more
     Gc,
 }
@@ -324,52 +342,6 @@ pub(super) struct Remove {
     /// Remove what depends on it as well
     #[arg(long)]
     pub(super) cascade: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FromHost {
-    /// What to make: python, bash, gcc, base
-    #[arg(value_name = "NAME")]
-    pub(super) name: Language,
-    /// Start from this program rather than the one on the daemon's PATH
-    #[arg(long, value_name = "PATH")]
-    pub(super) program: Option<String>,
-    #[command(flatten)]
-    pub(super) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FromDebian {
-    /// A language, or Debian packages; the first gives the package its name and version
-    #[arg(value_name = "NAME", required = true)]
-    pub(super) packages: Vec<String>,
-    /// Call the package this
-    #[arg(long)]
-    pub(super) name: Option<Language>,
-    /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
-    #[arg(long, value_name = "COMMAND")]
-    pub(super) run: Option<String>,
-    #[command(flatten)]
-    pub(super) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Build {
-    /// The recipe's folder, or its recipe.toml
-    #[arg(value_name = "DIR|FILE")]
-    pub(super) recipe: PathBuf,
-    #[command(flatten)]
-    pub(super) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct MakeTo {
-    /// Write the package file here (a file, or a directory) rather than installing it
-    #[arg(long, short, value_name = "FILE")]
-    pub(super) output: Option<PathBuf>,
-    /// Install it (the default)
-    #[arg(long, conflicts_with = "output")]
-    pub(super) install: bool,
 }
 
 #[derive(Debug, Subcommand)]
