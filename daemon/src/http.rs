@@ -1,10 +1,12 @@
 //! The HTTP API over Unix and TCP listeners.
 //!
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number and end),
-//! `pace` (their time), `cors` (pages of other origins), [`edge`] (around every request: id, span,
-//! panic boundary, how errors look), `access` (who it is, what it may do), `quota` (how much of
-//! it), [`route`] (the one table of v3 operations), the handlers by subject, [`v2`] (the
-//! released Piston's API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
+//! `pace` (their time), `hangup` (whether somebody is still there), `cors` (pages of other origins),
+//! `edge` (around every request: id, span, panic boundary, how errors look), `access` (who it is,
+//! what it may do), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
+//! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
+//! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
+//! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
 //! parse, call `job` or `packages`, and answer.
 //!
 //! Invariant: a request's future belongs to its connection. When the client goes away hyper drops
@@ -50,25 +52,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tower::Service as _;
+use tower::{Layer as _, Service as _};
+use tower_http::cors::CorsLayer;
 
 use crate::shutdown::Shutdown;
-use access::Arrival;
 use app::App;
 use connection::Connection;
+use edge::Edge;
+use hangup::{Hangup, Stream};
 use inplace::InPlace;
 use listener::Listener;
-use pace::{Heard, Pace, Paced, Slow};
+use pace::{Heard, Pace, Paced};
 
 /// How long replies may take to leave once everything has to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -77,6 +81,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
     let service = Arc::new(Service::new(&app));
     let shutdown = app.shutdown().clone();
+    let mut failing = false;
     loop {
         let slot = tokio::select! {
             slot = Arc::clone(&slots).acquire_owned() => slot,
@@ -88,60 +93,58 @@ pub async fn serve(listener: Listener, app: Arc<App>, slots: Arc<Semaphore>) {
             accepted = listener.accept() => accepted,
             () = shutdown.draining() => return,
         };
-        let (stream, arrival, hangup) = match accepted {
+        let (stream, arrival, transport) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely. Those who wait in the backlog lose nothing.
-                tracing::warn!(%error, "cannot accept a connection");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot accept connections for now");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let facts = (arrival, Connection::new(hangup, slot));
-        let connection = connection(stream, Arc::clone(&service), facts, Arc::clone(&app));
+        failing = false;
+        let client = Connection::new(arrival, Hangup::of(&stream, transport), slot);
+        let connection = connection(stream, Arc::clone(&service), client, Arc::clone(&app));
         drop(shutdown.spawn(connection));
     }
 }
 
-/// What requests are routed by.
+/// What answers the requests of a listener.
 struct Service {
-    /// Everything.
-    plain: Router,
-    /// The same for those that pages of other origins send.
-    shared: Router,
+    edge: Edge,
+    /// Speaks to browsers for pages of other origins.
+    cors: Option<CorsLayer>,
     prefix: String,
 }
 
 impl Service {
     fn new(app: &Arc<App>) -> Self {
-        let plain = route::router(Arc::clone(app));
         let server = &app.config().server;
-        let shared = match cors::layer(&server.origins) {
-            Some(layer) => plain.clone().layer(layer),
-            None => plain.clone(),
-        };
         Self {
-            plain,
-            shared,
+            edge: Edge::new(Arc::clone(app)),
+            cors: cors::layer(&server.origins),
             prefix: server.prefix.clone(),
         }
     }
 
-    /// Calls the handler of a request, whose path begins after the prefix.
-    async fn call(&self, mut request: Request<Incoming>) -> Response {
+    /// Answers a request, whose path begins after the prefix.
+    async fn call(&self, client: &Connection, mut request: Request) -> Response {
         if let Some(below) = route::below(request.uri(), &self.prefix) {
             *request.uri_mut() = below;
         }
         let headers = request.headers();
         // Such a request may have had a length as well, of which hyper tells nothing.
         let has_two_ends = headers.contains_key(header::TRANSFER_ENCODING);
-        let mut router = if headers.contains_key(header::ORIGIN) {
-            self.shared.clone()
-        } else {
-            self.plain.clone()
+        let mut response = match &self.cors {
+            Some(cors) if headers.contains_key(header::ORIGIN) => {
+                let call = |request| self.edge.call(client, request).map(Ok);
+                let called = cors.layer(tower::service_fn(call)).call(request).await;
+                called.unwrap_or_else(|never: Infallible| match never {})
+            }
+            _ => self.edge.call(client, request).await,
         };
-        let called = router.call(request.map(axum::body::Body::new)).await;
-        let mut response = called.unwrap_or_else(|never: Infallible| match never {});
         if has_two_ends {
             // A second request behind what one of two readers takes for the end is not read
             // (RFC 9112, 6.3).
@@ -153,25 +156,15 @@ impl Service {
 }
 
 /// One connection, to its end.
-async fn connection<S>(
-    stream: S,
-    service: Arc<Service>,
-    (arrival, facts): (Arrival, Connection),
-    app: Arc<App>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let client = facts.clone();
+async fn connection(stream: Stream, service: Arc<Service>, client: Connection, app: Arc<App>) {
     let (pace, server) = (Pace::new(), &app.config().server);
     let stream = Heard::new(stream, pace.clone());
-    let asked = pace.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let replying = asked.asked();
-        request.extensions_mut().insert(arrival.clone());
-        request.extensions_mut().insert(facts.clone());
-        let service = Arc::clone(&service);
+    let asked = (pace.clone(), client.clone());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let replying = asked.0.asked();
+        let (service, client) = (Arc::clone(&service), asked.1.clone());
         async move {
-            let response = service.call(request).await;
+            let response = service.call(&client, request.map(Body::new)).await;
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, replying)))
         }
     });
@@ -187,16 +180,17 @@ async fn connection<S>(
     let mut connection = pin!(connection);
     let shutdown: &Shutdown = app.shutdown();
     let polls = InPlace::new();
-    let mut slow = Slow::default();
+    let (mut slow, mut gone) = (None, None);
+    let header_time = || tokio::time::sleep(server.header_timeout);
     let ended = tokio::select! {
-        // What is read decides how long may be waited.
+        // What is read decides what is waited for.
         biased;
         ended = poll_fn(|task| polls.poll(connection.as_mut(), task)) => Some(ended),
-        () = poll_fn(|task| pace.poll_slow(&mut slow, server.header_timeout, task)) => {
+        () = poll_fn(|task| pace.poll_in_head(&mut slow, header_time, task)) => {
             tracing::debug!("a request did not come to its end");
             return;
         }
-        () = client.gone() => return,
+        () = poll_fn(|task| pace.poll_in_reply(&mut gone, || client.gone(), task)) => return,
         () = shutdown.draining() => None,
     };
     if let Some(ended) = ended {
@@ -204,8 +198,9 @@ async fn connection<S>(
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
+        biased;
         ended = connection.as_mut() => log_end(ended),
-        () = client.gone() => {}
+        () = poll_fn(|task| pace.poll_in_reply(&mut gone, || client.gone(), task)) => {}
         () = async { shutdown.ending().await; tokio::time::sleep(LAST_WORDS).await } => {}
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use piston_client::api::{Mechanism, RepositorySettings};
 use piston_fs::mount::{MountError, MountOptions, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -90,7 +91,6 @@ pub fn serve(flags: &Flags) -> Result<(), ServeError> {
 
 /// Many connections and jobs take many descriptors; jobs get limits of their own.
 fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(
@@ -103,6 +103,24 @@ fn raise_open_files() {
     {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+}
+
+/// How many connections each listener may have: a quarter of the descriptors is for all else.
+fn connections(configured: usize, listeners: usize) -> usize {
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return configured;
+    };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let room = (files / 4 * 3 / listeners.max(1)).max(1);
+    if room < configured {
+        tracing::info!(
+            connections = room,
+            configured,
+            open_files = files,
+            "the limit of open files allows fewer connections than `max_connections`"
+        );
+    }
+    configured.min(room)
 }
 
 async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
@@ -118,7 +136,7 @@ async fn run(config: Config, privilege: Privilege) -> Result<(), ServeError> {
     let listeners = listeners(&config).await?;
     tokio::spawn(signals.drive(trigger, shutdown.clone(), config.server.drain_timeout));
 
-    let max_connections = config.server.max_connections;
+    let max_connections = connections(config.server.max_connections, listeners.len());
     let app = Arc::new(App::new(config, runners, shutdown.clone()));
     for listener in listeners {
         tracing::info!(address = listener.name(), "listening");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use piston_tests::{Daemon, Who, packages};
+use piston_tests::{Daemon, Who, http, packages};
 use serde_json::{Value, json};
 
 as_root_and_user!(
@@ -20,6 +20,8 @@ as_root_and_user!(
     what_an_operator_sets_for_a_package_holds_until_it_is_taken_back,
     how_output_is_encoded_is_no_part_of_what_is_kept,
     a_request_that_comes_again_is_answered_by_what_holds_now,
+    a_request_of_the_released_api_that_comes_again_is_too,
+    a_request_that_differs_in_how_it_is_to_be_answered_is_another_one,
     jobs_that_wait_for_another_ones_compile_hold_no_slot,
 );
 
@@ -187,6 +189,47 @@ fn a_request_that_comes_again_is_answered_by_what_holds_now(who: Who) {
     assert!(daemon.send("DELETE", &path, &Value::Null).status < 300);
     let reply = daemon.send("POST", "/api/v3/packages/bash/*/execute", &body);
     assert_eq!(reply.status, 404);
+}
+
+fn a_request_of_the_released_api_that_comes_again_is_too(who: Who) {
+    let config = "[cache.override.bash]\nlevel = \"output\"\n";
+    let daemon = Daemon::start_with(who, config, &[]);
+    packages::install(&daemon, &["bash"]);
+    let files = json!([{"content": "cat /proc/sys/kernel/random/uuid"}]);
+    let body = json!({"language": "bash", "version": "*", "files": files});
+    let all = |path: &str| {
+        let replies = [(); 4].map(|()| daemon.send("POST", path, &body).json());
+        assert!(replies.iter().all(|reply| *reply == replies[0]));
+        replies[0]["run"]["stdout"].clone()
+    };
+    let first = all("/api/v2/execute");
+    assert_eq!(first.as_str().map(str::len), Some(37), "{first}");
+    assert_eq!(usage(&daemon, "/cache")["output_hits"], 3);
+    assert_eq!(all("/api/v2/piston/execute"), first);
+    let purged = daemon.send("DELETE", "/api/v3/cache", &Value::Null);
+    assert!(purged.status < 300, "{purged:?}");
+    assert_ne!(all("/api/v2/execute"), first);
+}
+
+fn a_request_that_differs_in_how_it_is_to_be_answered_is_another_one(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let path = "/api/v3/packages/bash/*/execute";
+    let body = json!({"code": "echo hi", "cache": "output"}).to_string();
+    let ask =
+        |headers: &[&str]| http::request(&daemon.address(), "POST", path, headers, body.as_bytes());
+    for _ in 0..3 {
+        assert_eq!(ask(&[]).status, 200);
+    }
+    let streamed = ask(&["Accept: application/x-ndjson"]);
+    assert_eq!(
+        streamed.header("content-type"),
+        Some("application/x-ndjson")
+    );
+    assert_eq!(ask(&["Content-Type: text/plain"]).status, 415);
+    let named = ask(&["X-Request-Id: mine"]);
+    assert_eq!(named.header("x-request-id"), Some("mine"));
+    assert_eq!(named.json()["cache"], "output");
 }
 
 fn equal_compiles_at_once_are_done_once_also_when_the_first_client_goes_away(who: Who) {

@@ -85,14 +85,15 @@ pub(super) struct Admitted {
 }
 
 /// Finds out who a request is from; refuses it when it may not come in.
-pub(super) async fn admit(app: &App, request: &Parts) -> Result<Admitted, Error> {
-    let Some(Arrival { door, from }) = request.extensions.get().cloned() else {
-        let lost = std::io::Error::other("a request without a listener");
-        return Err(Error::caused_by(Code::Internal, &lost));
-    };
+pub(super) async fn admit(
+    app: &App,
+    arrival: &Arrival,
+    request: &Parts,
+) -> Result<Admitted, Error> {
+    let Arrival { door, from } = arrival;
     let server = &app.config().server;
     let headers = &request.headers;
-    let proxied = is_proxy(&server.proxies, door.gate, from);
+    let proxied = is_proxy(&server.proxies, door.gate, *from);
     if proxied || door.has_browsers() {
         let host = host(request);
         check_host(host.as_deref(), server)?;
@@ -102,7 +103,7 @@ pub(super) async fn admit(app: &App, request: &Parts) -> Result<Admitted, Error>
     }
     let requester = match client(headers, &server.proxies) {
         Some(address) if proxied => Requester::Address(address),
-        _ => from,
+        _ => *from,
     };
     let mut admitted = Admitted {
         peer: Peer {
@@ -112,7 +113,7 @@ pub(super) async fn admit(app: &App, request: &Parts) -> Result<Admitted, Error>
         },
         quota: door.quota,
     };
-    if watches(request) || page::is_part(&door, request) {
+    if watches(request) || page::is_part(door, request) {
         admitted.quota = Quota::default();
     } else if door.tokens == TokenPolicy::Required {
         let secret = secret(headers).ok_or_else(|| unauthorized("a token is needed here"))?;

@@ -3,7 +3,6 @@
 //! Invariant: no body is in memory beyond its bound, whatever its headers claim.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,25 +36,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
-        let SaysJson(bytes, _) = SaysJson::<T>::from_request(request, app).await?;
-        parse(&bytes).map(Self)
-    }
-}
-
-/// A body that says that it is JSON, of a type that it is not read as yet.
-#[derive(Debug)]
-pub struct SaysJson<T>(pub Bytes, pub PhantomData<fn() -> T>);
-
-impl<T> FromRequest<Arc<App>> for SaysJson<T> {
-    type Rejection = Error;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             let text = "the body has to be JSON, with `Content-Type: application/json`";
             return Err(Error::new(Code::UnsupportedMediaType, text));
         }
-        let bytes = read(request, app).await?;
-        Ok(Self(bytes, PhantomData))
+        let bytes = read(request.into_body(), app).await?;
+        parse(&bytes).map(Self)
     }
 }
 
@@ -79,10 +65,9 @@ pub(super) fn is_of_kind(headers: &HeaderMap, expected: &str) -> bool {
 }
 
 /// The whole body, within its bounds.
-pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Error> {
+pub(super) async fn read(body: Body, app: &App) -> Result<Bytes, Error> {
     let server = &app.config().server;
     let (limit, time) = (server.max_body, server.body_timeout);
-    let body = request.into_body();
     let expected = body.size_hint().lower();
     let mut pieces = pin!(body.into_data_stream());
     let all = async {

@@ -1,10 +1,11 @@
-//! What a request knows of its connection: its place among the bounded number of them, and whether
-//! its client is still there.
+//! What a request knows of its connection: where it came in, its place among the bounded number of
+//! them, and whether its client is still there.
 
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::Arrival;
 use super::hangup::Hangup;
 
 /// A connection; cheap to clone. It counts as open until the last clone is gone.
@@ -13,16 +14,23 @@ pub(super) struct Connection(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
+    arrival: Arrival,
     hangup: Hangup,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(super) fn new(hangup: Hangup, slot: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(arrival: Arrival, hangup: Hangup, slot: OwnedSemaphorePermit) -> Self {
         Self(Arc::new(Parts {
+            arrival,
             hangup,
             _slot: slot,
         }))
+    }
+
+    /// Where it came in, and from whom.
+    pub(super) fn arrival(&self) -> &Arrival {
+        &self.0.arrival
     }
 
     /// Whether the end of what a client says leaves it waiting for a reply.

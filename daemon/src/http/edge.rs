@@ -9,21 +9,25 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use piston_client::api::{Code, Role};
-use tracing::Instrument as _;
+use tower::Service as _;
+use tracing::{Instrument as _, Span};
 
-use super::access;
+use super::access::{self, Admitted, Arrival};
 use super::app::App;
 use super::body;
-use super::quota::Permit;
+use super::connection::Connection;
+use super::quota::{Permit, Standing};
+use super::repeat::{self, Asked, Repeat};
 use super::reply::{self, Dialect};
+use super::route;
 use crate::error::Error;
 use crate::job::queue::Requester;
 use crate::random;
@@ -95,65 +99,116 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// The outermost layer.
-pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    let dialect = Dialect::of(request.uri().path());
-    let span = tracing::info_span!(
-        "request", req = %id, method = %request.method(), path = request.uri().path()
-    );
-    let inside = async move {
-        let mut response = answer(&app, request, next).await;
-        if let Some(error) = response.extensions_mut().remove::<Error>() {
-            log(&error);
-            reply::render(&error, dialect, &id, &mut response);
+/// What stands around the routes.
+#[derive(Debug)]
+pub(super) struct Edge {
+    app: Arc<App>,
+    routes: Router,
+}
+
+impl Edge {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        let routes = route::router(Arc::clone(&app));
+        Self::with_routes(app, routes)
+    }
+
+    pub(super) fn with_routes(app: Arc<App>, routes: Router) -> Self {
+        Self { app, routes }
+    }
+
+    /// Answers a request.
+    pub(super) async fn call(&self, connection: &Connection, request: Request) -> Response {
+        let id = request_id(request.headers());
+        let (mut head, body) = request.into_parts();
+        let (entered, standing) = self.enter(connection.arrival(), &head, body).await;
+        let mut response = match entered {
+            Ok((_, Asked::Before(response))) => {
+                tracing::debug!(req = %id, path = head.uri.path(), "replied as before");
+                response
+            }
+            Ok((peer, Asked::New(body, repeat))) => {
+                let span = span(&id, &head);
+                head.extensions.insert(connection.clone());
+                head.extensions.insert(peer);
+                let request = Request::from_parts(head, body);
+                self.route(request, repeat, &id).instrument(span).await
+            }
+            Err(error) => span(&id, &head).in_scope(|| {
+                let mut response = Response::default();
+                tell(&error, Dialect::of(head.uri.path()), &id, &mut response);
+                response
+            }),
+        };
+        if let Some(standing) = standing {
+            standing.tell(response.headers_mut());
         }
-        tracing::debug!(status = response.status().as_u16(), "replied");
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response
-    };
-    inside.instrument(span).await
+    }
+
+    /// Lets a request in, and looks whether it came before; says how its sender stands as well.
+    async fn enter(
+        &self,
+        arrival: &Arrival,
+        head: &Parts,
+        body: Body,
+    ) -> (Result<(Peer, Asked<'_>), Error>, Option<Standing>) {
+        let app = &self.app;
+        let Admitted { peer, quota } = match access::admit(app, arrival, head).await {
+            Ok(admitted) => admitted,
+            Err(error) => return (Err(refuse(body, error).await), None),
+        };
+        let spend = |rate| app.quotas().spend(peer.requester, rate, Instant::now());
+        let standing = quota.rate.map(spend);
+        if let Some(error) = standing.as_ref().and_then(Standing::refusal) {
+            return (Err(refuse(body, error).await), standing);
+        }
+        let asked = AssertUnwindSafe(repeat::ask(app, peer, head, body)).catch_unwind();
+        let asked = asked.await.unwrap_or_else(|_| Err(panicked()));
+        (asked.map(|asked| (peer, asked)), standing)
+    }
+
+    /// What a handler answers.
+    async fn route(&self, request: Request, repeat: Option<Repeat<'_>>, id: &str) -> Response {
+        let dialect = Dialect::of(request.uri().path());
+        let called = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
+        let mut response = match called.await {
+            Ok(Ok(response)) => response,
+            Err(_panic) => panicked().into_response(),
+        };
+        if let Some(error) = response.extensions_mut().remove::<Error>() {
+            tell(&error, dialect, id, &mut response);
+        } else if let Some(repeat) = repeat {
+            repeat.remember(&mut response);
+        }
+        tracing::debug!(status = response.status().as_u16(), "replied");
+        response
+    }
 }
 
-/// What a handler answers, or why it was not asked.
-async fn answer(app: &App, request: Request, next: Next) -> Response {
-    let (mut head, body) = request.into_parts();
-    let admitted = match access::admit(app, &head).await {
-        Ok(admitted) => admitted,
-        Err(error) => return refuse(body, error).await,
-    };
-    let who = admitted.peer.requester;
-    let standing = admitted
-        .quota
-        .rate
-        .map(|rate| app.quotas().spend(who, rate, Instant::now()));
-    let mut response = if let Some(error) = standing.and_then(|standing| standing.refusal()) {
-        refuse(body, error).await
-    } else {
-        head.extensions.insert(admitted.peer);
-        AssertUnwindSafe(next.run(Request::from_parts(head, body)))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| panicked().into_response())
-    };
-    if let Some(standing) = standing {
-        standing.tell(response.headers_mut());
-    }
-    response
+/// What all that is logged of a request stands in.
+fn span(id: &str, head: &Parts) -> Span {
+    tracing::info_span!("request", req = %id, method = %head.method, path = head.uri.path())
 }
 
 /// Reads a little of what comes with a refused request: a client that sends first and reads then
 /// gets to see why.
-async fn refuse(body: Body, error: Error) -> Response {
+async fn refuse(body: Body, error: Error) -> Error {
     body::drain(&mut body.into_data_stream(), REFUSED).await;
-    error.into_response()
+    error
 }
 
 /// The panic itself was printed by the panic hook.
 fn panicked() -> Error {
     Error::caused_by(Code::Internal, &std::io::Error::other("a handler panicked"))
+}
+
+/// Logs an error and puts it into a response.
+fn tell(error: &Error, dialect: Dialect, id: &str, response: &mut Response) {
+    log(error);
+    reply::render(error, dialect, id, response);
 }
 
 fn log(error: &Error) {

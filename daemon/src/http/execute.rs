@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use piston_client::api::{
@@ -12,9 +12,9 @@ use piston_client::api::{
 use piston_client::units::Bytes;
 
 use super::app::App;
-use super::body::{self, Params, SaysJson};
+use super::body::{self, Json, Params};
 use super::edge::Peer;
-use super::repeat::Repeat;
+use super::repeat;
 use super::reply;
 use super::stream::{self, Form, Manner, Told};
 use super::told::Words;
@@ -28,35 +28,19 @@ pub(super) async fn execute(
     Params((package, version)): Params<(String, String)>,
     peer: Peer,
     headers: HeaderMap,
-    SaysJson(body, _): SaysJson<ExecuteRequest>,
+    Json(wire): Json<ExecuteRequest>,
 ) -> Result<Told<ExecuteResponse>, Error> {
-    let form = Form::asked(&headers);
-    let repeat = match (app.engine_if_ready(), form) {
-        (Some(engine), None) => Repeat::of(&app, engine, [&package, &version], &body),
-        _ => None,
-    };
-    if let Some(known) = repeat.as_ref().and_then(Repeat::known) {
-        let _permit = peer.job(&app)?;
-        if let Some(reply) = known.reply(&app).await? {
-            return Ok(Told::Written(reply));
-        }
-    }
     let (package, range) = (body::id(&package)?, body::range(&version)?);
-    let wire: ExecuteRequest = body::parse(&body)?;
-    drop(body);
     let engine = app.engine().await?;
     let lease = engine.packages.lease(&package, &range)?;
     let encoding = wire.encoding;
     let request = request::from_v3(wire, lease, &app.runners().rules())?.of(peer.requester);
     let permit = peer.job(&app)?;
-    let Some(form) = form else {
+    let Some(form) = Form::asked(&headers) else {
         let mut outcome = engine.runner.run(request).await?;
         let (again, id) = (outcome.again.take(), outcome.id.clone());
         let json = reply::encoded(&response(outcome, encoding))?;
-        if let (Some(again), Some(repeat)) = (again, repeat) {
-            repeat.remember(again, &id, &json);
-        }
-        return Ok(Told::Written(reply::written(StatusCode::OK, json)));
+        return Ok(Told::Written(repeat::reply(json, again, Some(&id))));
     };
     let job = move |app: Arc<App>, live| async move {
         let _permit = permit;

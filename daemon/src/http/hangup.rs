@@ -1,14 +1,16 @@
 //! Whether the other side of a connection is gone altogether, seen without reading from it.
 //!
-//! A client that has only said its last word (`shutdown`) waits for its reply. On a Unix socket
+//! Owns the connection's stream together with whoever reads it. A client that has only said its last word (`shutdown`) waits for its reply. On a Unix socket
 //! that can be told from one that went away; on TCP it can't, so there the end of what a client
 //! says is its end.
 
+use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 
 /// After so long a request is worth a watch over its client. Most replies are there before.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -22,20 +24,39 @@ pub(super) enum Transport {
     Tcp,
 }
 
-/// The watch over one connection.
+/// What is read, written and watched.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Debug> Duplex for T {}
+
+/// A connection of either kind, which one reads and writes while another may have to watch it.
+#[derive(Debug)]
+pub(super) struct Stream(Arc<Mutex<dyn Duplex>>);
+
+impl Stream {
+    pub(super) fn new(stream: impl Duplex + 'static) -> Self {
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, dyn Duplex + 'static> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The watch over one connection. Costs a descriptor only while it watches: most connections are
+/// idle.
 #[derive(Debug)]
 pub(super) struct Hangup {
-    /// Another descriptor of the connection.
-    socket: OwnedFd,
+    stream: Weak<Mutex<dyn Duplex>>,
     transport: Transport,
 }
 
 impl Hangup {
-    pub(super) fn of(stream: impl AsFd, transport: Transport) -> io::Result<Self> {
-        Ok(Self {
-            socket: stream.as_fd().try_clone_to_owned()?,
+    pub(super) fn of(stream: &Stream, transport: Transport) -> Self {
+        Self {
+            stream: Arc::downgrade(&stream.0),
             transport,
-        })
+        }
     }
 
     /// Whether the end of what a client says leaves it waiting for a reply.
@@ -58,7 +79,14 @@ impl Hangup {
             Transport::Unix => Interest::PRIORITY,
             Transport::Tcp => Interest::READABLE,
         };
-        let socket = crate::sandbox::watch(self.socket.try_clone()?, interest)?;
+        let Some(stream) = self.stream.upgrade().map(Stream) else {
+            // Whoever had it has let it go.
+            return Ok(());
+        };
+        // A second descriptor: the runtime watches the first one for its owner.
+        let socket: OwnedFd = stream.lock().as_fd().try_clone_to_owned()?;
+        drop(stream);
+        let socket = crate::sandbox::watch(socket, interest)?;
         loop {
             let mut ready = socket.ready(interest).await?;
             if ready.ready().is_read_closed() {
@@ -71,9 +99,8 @@ impl Hangup {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
 
@@ -85,10 +112,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_unix_client_that_said_its_last_word_is_not_gone() {
-        let (here, there) = UnixStream::pair().expect("a pair");
-        let hangup = Hangup::of(&here, Transport::Unix).expect("watched");
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let here = Stream::new(here);
+        let hangup = Hangup::of(&here, Transport::Unix);
         assert!(!is_gone(&hangup).await);
-        there.shutdown(std::net::Shutdown::Write).expect("shut");
+        there.shutdown().await.expect("shut");
         assert!(!is_gone(&hangup).await);
         drop(there);
         hangup.watch().await.expect("gone");
@@ -100,7 +128,8 @@ mod tests {
         let there = TcpStream::connect(listener.local_addr().expect("its address")).await;
         let there = there.expect("connected");
         let (here, _) = listener.accept().await.expect("accepted");
-        let hangup = Hangup::of(&here, Transport::Tcp).expect("watched");
+        let here = Stream::new(here);
+        let hangup = Hangup::of(&here, Transport::Tcp);
         there.try_write(b"unread").expect("sent");
         assert!(!is_gone(&hangup).await);
         drop(there);

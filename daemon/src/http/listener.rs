@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::Group;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::access::{Arrival, Door, Gate};
-use super::hangup::{Hangup, Transport};
+use super::hangup::{Stream, Transport};
 use crate::config::exposure::{Listening, Place, SocketPlace};
 use crate::config::{Home, Server, SocketGroup};
 use crate::job::queue::Requester;
@@ -76,11 +75,6 @@ pub enum ListenError {
     },
 }
 
-/// A connection of either kind.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
 /// A socket that clients connect to, and what it grants them.
 #[derive(Debug)]
 pub struct Listener {
@@ -133,7 +127,7 @@ impl Listener {
     }
 
     /// Waits for the next connection, and says who it is.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Duplex>, Arrival, Hangup)> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Arrival, Transport)> {
         let arrival = |from| Arrival {
             door: Arc::clone(&self.door),
             from,
@@ -142,16 +136,14 @@ impl Listener {
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let user = stream.peer_cred().map(|peer| Requester::User(peer.uid()));
-                let hangup = Hangup::of(&stream, Transport::Unix)?;
                 let from = user.unwrap_or(Requester::Unknown);
-                Ok((Box::new(stream), arrival(from), hangup))
+                Ok((Stream::new(stream), arrival(from), Transport::Unix))
             }
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let hangup = Hangup::of(&stream, Transport::Tcp)?;
                 let from = Requester::Address(address.ip().to_canonical());
-                Ok((Box::new(stream), arrival(from), hangup))
+                Ok((Stream::new(stream), arrival(from), Transport::Tcp))
             }
         }
     }

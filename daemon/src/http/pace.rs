@@ -12,12 +12,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+
+use super::hangup::Stream;
 
 /// Nothing is said.
 const IDLE: u8 = 0;
@@ -42,25 +42,46 @@ impl Pace {
         Replying(self.clone())
     }
 
-    /// Whether a head takes longer than `time`. To be polled after the connection was.
-    pub(super) fn poll_slow(
+    /// Polls what may not be ready while a head is on its way; it begins anew with each.
+    pub(super) fn poll_in_head<F: Future<Output = ()>>(
         &self,
-        slow: &mut Slow,
-        time: Duration,
+        held: &mut Held<F>,
+        new: impl FnOnce() -> F,
         task: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.0.load(Ordering::Relaxed) != HEAD {
-            slow.0 = None;
+        self.poll_in(HEAD, held, new, task)
+    }
+
+    /// The same while a reply is.
+    pub(super) fn poll_in_reply<F: Future<Output = ()>>(
+        &self,
+        held: &mut Held<F>,
+        new: impl FnOnce() -> F,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        self.poll_in(ASKED, held, new, task)
+    }
+
+    /// To be polled after the connection was, which is what changes the state.
+    fn poll_in<F: Future<Output = ()>>(
+        &self,
+        state: u8,
+        held: &mut Held<F>,
+        new: impl FnOnce() -> F,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        if self.0.load(Ordering::Relaxed) != state {
+            *held = None;
             return Poll::Pending;
         }
-        let new = || Box::pin(tokio::time::sleep_until(Instant::now() + time));
-        slow.0.get_or_insert_with(new).as_mut().poll(task)
+        held.get_or_insert_with(|| Box::pin(new()))
+            .as_mut()
+            .poll(task)
     }
 }
 
-/// When a head that has begun is too slow.
-#[derive(Debug, Default)]
-pub(super) struct Slow(Option<Pin<Box<Sleep>>>);
+/// What is waited for in a state; none in others.
+pub(super) type Held<F> = Option<Pin<Box<F>>>;
 
 /// A reply on its way.
 #[derive(Debug)]
@@ -110,25 +131,25 @@ impl hyper::body::Body for Paced {
 
 /// A connection whose bytes are seen coming.
 #[derive(Debug)]
-pub(super) struct Heard<S> {
-    stream: S,
+pub(super) struct Heard {
+    stream: Stream,
     pace: Pace,
 }
 
-impl<S> Heard<S> {
-    pub(super) fn new(stream: S, pace: Pace) -> Self {
+impl Heard {
+    pub(super) fn new(stream: Stream, pace: Pace) -> Self {
         Self { stream, pace }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl AsyncRead for Heard {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(task, buffer))?;
+        ready!(Pin::new(&mut *self.stream.lock()).poll_read(task, buffer))?;
         if buffer.filled().len() > before {
             // Whichever other state it is in stays.
             let (was, is) = (IDLE, HEAD);
@@ -141,32 +162,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl AsyncWrite for Heard {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(task, bytes)
+        Pin::new(&mut *self.stream.lock()).poll_write(task, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         task: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+        Pin::new(&mut *self.stream.lock()).poll_write_vectored(task, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.lock().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(task)
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.lock()).poll_flush(task)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.lock()).poll_shutdown(task)
     }
 }

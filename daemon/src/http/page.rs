@@ -23,7 +23,8 @@ use piston_client::api::Code;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
-use super::access::{Arrival, Door};
+use super::access::Door;
+use super::connection::Connection;
 use super::reply::Reply;
 use crate::config::exposure::{Page, TokenPolicy};
 use crate::error::Error;
@@ -51,14 +52,16 @@ pub(super) fn is_part(door: &Door, request: &Parts) -> bool {
 
 /// What is at a path that nothing else answers for.
 pub(super) async fn reply(request: &Parts) -> Reply {
+    match request.extensions.get::<Connection>() {
+        Some(connection) => at(&connection.arrival().door, request).await,
+        None => Err(nothing_at(request.uri.path())),
+    }
+}
+
+async fn at(door: &Door, request: &Parts) -> Reply {
     let path = request.uri.path();
-    let nothing = || Error::new(Code::NotFound, format!("there is nothing at `{path}`"));
-    let arrival = request.extensions.get::<Arrival>();
-    let door = arrival.map(|arrival| &arrival.door);
-    let door = door.filter(|door| door.page == Page::Served);
-    let (Some(door), Some(part)) = (door, below(path)) else {
-        return Err(nothing());
-    };
+    let part = below(path).filter(|_| door.page == Page::Served);
+    let part = part.ok_or_else(|| nothing_at(path))?;
     if !matches!(request.method, Method::GET | Method::HEAD) {
         let text = format!("`{path}` does not take {}", request.method);
         return Err(Error::new(Code::MethodNotAllowed, text));
@@ -72,12 +75,16 @@ pub(super) async fn reply(request: &Parts) -> Reply {
         "/listener.json" => listener(door),
         part => {
             let build = build().await?;
-            let sent = build.find(part).ok_or_else(nothing)?;
+            let sent = build.find(part).ok_or_else(|| nothing_at(path))?;
             sent.response(&request.headers)
         }
     };
     protect(response.headers_mut());
     Ok(response)
+}
+
+fn nothing_at(path: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is nothing at `{path}`"))
 }
 
 /// What follows the page's place in a path.

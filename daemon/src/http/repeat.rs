@@ -1,15 +1,17 @@
 //! Requests that came before, byte for byte, and whose whole result was in the cache: the reply is
 //! at hand but for the job's id.
 //!
-//! Saves reading and checking the request, making its key and writing the reply, which is most of
-//! what a hit takes. Invariants: what a request means is the same as long as neither what is
-//! installed nor the operator's rules have changed, and is forgotten with them; whether the result
-//! may still be given out is the cache's to say, each time; bounded by bytes.
+//! Such a request is answered before it is routed, which saves reading and checking it, making its
+//! key and writing the reply: most of what a hit takes. Invariants: what a request means is the
+//! same as long as neither what is installed nor the operator's rules have changed, and is
+//! forgotten with them; whether the result may still be given out is the cache's to say, each time;
+//! bounded by bytes.
 
 use std::sync::{Arc, Weak};
 
-use axum::body::Bytes;
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use piston_client::ids::JobId;
 use piston_client::units;
@@ -17,7 +19,10 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::app::{App, Engine};
+use super::body;
+use super::edge::Peer;
 use super::reply;
+use super::stream::Form;
 use crate::cache::key::Canonical;
 use crate::error::Error;
 use crate::job::Again;
@@ -42,22 +47,46 @@ pub struct Repeats {
 
 /// What is known of one.
 #[derive(Debug)]
-pub(super) struct Known {
+struct Known {
     meant: Meaning,
     again: Again,
-    /// The reply from behind the id on.
-    rest: Box<[u8]>,
+    reply: Reply,
 }
 
-impl Known {
-    /// The reply, when the result still is in the cache.
-    pub(super) async fn reply(&self, app: &App) -> Result<Option<Response>, Error> {
-        let id = app.engine().await?.runner.again(&self.again).await?;
-        Ok(id.map(|id| {
-            let mut json = head(&id);
-            json.extend_from_slice(&self.rest);
-            reply::written(StatusCode::OK, json)
-        }))
+/// The JSON of a reply.
+#[derive(Debug, Clone)]
+enum Reply {
+    /// From behind the job's id on, which comes first.
+    BehindId(Bytes),
+    /// All of it: it names no job.
+    Whole(Bytes),
+}
+
+impl Reply {
+    fn of(json: Bytes, id: Option<&JobId>) -> Option<Self> {
+        match id {
+            None => Some(Self::Whole(json)),
+            Some(id) => json
+                .starts_with(&head(id))
+                .then(|| Self::BehindId(json.slice(head(id).len()..))),
+        }
+    }
+
+    fn kept(&self) -> &Bytes {
+        match self {
+            Self::BehindId(bytes) | Self::Whole(bytes) => bytes,
+        }
+    }
+
+    fn of_job(&self, id: &JobId) -> Bytes {
+        match self {
+            Self::Whole(json) => json.clone(),
+            Self::BehindId(rest) => {
+                let mut json = head(id);
+                json.extend_from_slice(rest);
+                Bytes::from(json)
+            }
+        }
     }
 }
 
@@ -87,7 +116,7 @@ struct Weight;
 
 impl Weighter<Name, Arc<Known>> for Weight {
     fn weight(&self, _: &Name, known: &Arc<Known>) -> u64 {
-        u64::try_from(known.rest.len() + OVERHEAD).unwrap_or(u64::MAX)
+        u64::try_from(known.reply.kept().len() + OVERHEAD).unwrap_or(u64::MAX)
     }
 }
 
@@ -103,7 +132,51 @@ impl Repeats {
     }
 }
 
-/// A request that may have come before or may come again.
+/// A request that was looked for among those that came before.
+#[derive(Debug)]
+pub(super) enum Asked<'a> {
+    /// Its reply.
+    Before(Response),
+    /// What is left to be answered, and its name where it may come again.
+    New(Body, Option<Repeat<'a>>),
+}
+
+/// Looks for a request among those that came before.
+pub(super) async fn ask<'a>(
+    app: &'a App,
+    peer: Peer,
+    head: &Parts,
+    body: Body,
+) -> Result<Asked<'a>, Error> {
+    let Some(engine) = app
+        .engine_if_ready()
+        .filter(|engine| engine.repeats.memory.0 > 0 && is_worth_it(app, head, &body))
+    else {
+        return Ok(Asked::New(body, None));
+    };
+    let bytes = body::read(body, app).await?;
+    let repeat = Repeat::of(app, engine, head, &bytes);
+    if let Some(known) = repeat.known() {
+        let _permit = peer.job(app)?;
+        if let Some(id) = engine.runner.again(&known.again).await? {
+            return Ok(Asked::Before(written(known.reply.of_job(&id))));
+        }
+    }
+    Ok(Asked::New(Body::from(bytes), Some(repeat)))
+}
+
+/// Whether it asks for a job, plainly and in few words.
+fn is_worth_it(app: &App, head: &Parts, body: &Body) -> bool {
+    let largest = LARGEST.min(app.config().server.max_body.as_usize());
+    let length = body.size_hint().exact();
+    head.method == Method::POST
+        && head.uri.path().ends_with("/execute")
+        && length.is_some_and(|length| usize::try_from(length).is_ok_and(|it| it <= largest))
+        && body::is_json(&head.headers)
+        && Form::asked(&head.headers).is_none()
+}
+
+/// A request that may come again.
 #[derive(Debug)]
 pub(super) struct Repeat<'a> {
     repeats: &'a Repeats,
@@ -112,32 +185,20 @@ pub(super) struct Repeat<'a> {
 }
 
 impl<'a> Repeat<'a> {
-    /// The request with these parameters and this body; none where it is not worth it.
-    pub(super) fn of(
-        app: &App,
-        engine: &'a Engine,
-        parameters: [&str; 2],
-        body: &Bytes,
-    ) -> Option<Self> {
-        let repeats = &engine.repeats;
-        if repeats.memory.0 == 0 || body.len() > LARGEST {
-            return None;
-        }
+    fn of(app: &App, engine: &'a Engine, head: &Parts, body: &Bytes) -> Self {
         let mut name = Canonical::new("request");
-        for part in parameters {
-            name.bytes(part.as_bytes());
-        }
+        name.bytes(head.uri.path().as_bytes());
         name.bytes(body);
-        Some(Self {
-            repeats,
+        Self {
+            repeats: &engine.repeats,
             name: name.finish(),
             // Read before anything is looked up, so that no change in between goes unseen.
             meaning: Meaning::now(app, engine),
-        })
+        }
     }
 
     /// What is known of it, when it came before and means the same.
-    pub(super) fn known(&self) -> Option<Arc<Known>> {
+    fn known(&self) -> Option<Arc<Known>> {
         let known = self.repeats.known.get(&self.name)?;
         if known.meant.is(&self.meaning) {
             return Some(known);
@@ -146,22 +207,49 @@ impl<'a> Repeat<'a> {
         None
     }
 
-    /// Remembers the reply of a job that came out of the cache.
-    pub(super) fn remember(self, again: Again, id: &JobId, json: &[u8]) {
-        let rest = json.strip_prefix(&*head(id));
-        let Some(rest) = rest.filter(|rest| rest.len() <= LARGEST) else {
+    /// Remembers its reply, when that is one to be given again.
+    pub(super) fn remember(self, response: &mut Response) {
+        let lasting = response.extensions_mut().remove::<Lasting>();
+        let Some(Lasting { again, reply }) = lasting else {
             return;
         };
-        let known = Known {
-            meant: self.meaning,
-            again,
-            rest: rest.into(),
-        };
-        self.repeats.known.insert(self.name, Arc::new(known));
+        if reply.kept().len() <= LARGEST {
+            let meant = self.meaning;
+            let known = Known {
+                meant,
+                again,
+                reply,
+            };
+            self.repeats.known.insert(self.name, Arc::new(known));
+        }
     }
 }
 
-/// What every reply begins with.
+/// What a handler says of a reply that can be given again, as an extension of its response.
+#[derive(Debug, Clone)]
+struct Lasting {
+    again: Again,
+    reply: Reply,
+}
+
+/// The reply of a job: JSON, which begins with the job's id when it tells one. It can be given
+/// again where it came out of the cache.
+pub(super) fn reply(json: Vec<u8>, again: Option<Again>, id: Option<&JobId>) -> Response {
+    let json = Bytes::from(json);
+    let mut response = written(json.clone());
+    if let Some(again) = again
+        && let Some(reply) = Reply::of(json, id)
+    {
+        response.extensions_mut().insert(Lasting { again, reply });
+    }
+    response
+}
+
+fn written(json: Bytes) -> Response {
+    reply::written(StatusCode::OK, json)
+}
+
+/// What the reply of a job that is named begins with.
 fn head(id: &JobId) -> Vec<u8> {
     format!(r#"{{"id":"{id}""#).into_bytes()
 }

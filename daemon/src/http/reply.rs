@@ -97,8 +97,9 @@ pub(super) fn encoded(body: &impl Serialize) -> Result<Vec<u8>, Error> {
 }
 
 /// A status with JSON that is written already.
-pub(super) fn written(status: StatusCode, json: Vec<u8>) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
+pub(super) fn written(status: StatusCode, json: impl Into<Body>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, json.into()).into_response()
 }
 
 /// An error travels as an extension of its response: only the outermost layer knows the request's

@@ -15,7 +15,7 @@ use piston_client::api::Role::{Admin, Execute};
 use piston_client::api::{BASE_PATH, Code, Role};
 
 use super::app::App;
-use super::edge::{self, Peer};
+use super::edge::Peer;
 use super::openapi::describe::{Documented, Page};
 use super::reply::{Dialect, Reply};
 use super::{
@@ -244,8 +244,8 @@ pub fn operations() -> Vec<(&'static str, String, Role)> {
     rows.collect()
 }
 
-/// The whole service.
-pub fn router(app: Arc<App>) -> Router {
+/// All operations, for requests that were let in.
+pub(super) fn router(app: Arc<App>) -> Router {
     let routes = table().into_iter().fold(Router::new(), |router, row| {
         let handlers = row
             .operations
@@ -259,10 +259,6 @@ pub fn router(app: Arc<App>) -> Router {
     routes
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&app),
-            edge::around,
-        ))
         .with_state(app)
 }
 

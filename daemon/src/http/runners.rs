@@ -132,7 +132,7 @@ async fn text(app: &App, request: Request) -> Result<String, Error> {
         let text = "the body has to be `application/json` or `application/toml`";
         return Err(Error::new(Code::UnsupportedMediaType, text));
     }
-    let bytes = body::read(request, app).await?;
+    let bytes = body::read(request.into_body(), app).await?;
     let text = if is_json {
         let set: SetRunners = body::parse(&bytes)?;
         format::render(set.runners).map_err(|fault| refused(&fault))?

@@ -1,12 +1,11 @@
 //! The router without an engine: everything that is decided before a job or a package is touched.
 
-use axum::body::Body;
+use axum::Router;
 use axum::http::{Method, Request as HttpRequest, StatusCode};
 use piston_client::api::Role;
 use serde_json::Value;
-use tower::ServiceExt as _;
 
-use super::access::{Door, Gate};
+use super::access::{Arrival, Door, Gate};
 use super::hangup::Transport;
 use super::*;
 use crate::config::exposure::{Page, Quota, TokenPolicy};
@@ -64,6 +63,13 @@ impl Entrance {
     }
 }
 
+/// The connection of a stream, the only one that is allowed.
+fn client_of(stream: &Stream, arrival: Arrival) -> Connection {
+    let slots = Arc::new(Semaphore::new(1));
+    let slot = slots.try_acquire_owned().expect("a slot");
+    Connection::new(arrival, Hangup::of(stream, Transport::Unix), slot)
+}
+
 struct Ask {
     through: Entrance,
     method: Method,
@@ -97,12 +103,10 @@ impl Ask {
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        let mut request = request.body(Body::from(self.body)).expect("a request");
-        request.extensions_mut().insert(self.through.arrival());
-        let reply = route::router(app())
-            .oneshot(request)
-            .await
-            .expect("infallible");
+        let request = request.body(Body::from(self.body)).expect("a request");
+        let (client, _) = tokio::net::UnixStream::pair().expect("a pair");
+        let client = client_of(&Stream::new(client), self.through.arrival());
+        let reply = Edge::new(app()).call(&client, request).await;
         let (parts, body) = reply.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -376,6 +380,18 @@ async fn v2_has_a_message_for_what_is_not_json_and_for_what_is_too_long() {
 }
 
 /// Tells when a handler's future is dropped.
+/// Serves those routes on a connection.
+fn serve_with(routes: Router, stream: tokio::net::UnixStream) -> tokio::task::JoinHandle<()> {
+    let service = Service {
+        edge: Edge::with_routes(app(), routes),
+        cors: None,
+        prefix: String::new(),
+    };
+    let stream = Stream::new(stream);
+    let client = client_of(&stream, Operator.arrival());
+    tokio::spawn(connection(stream, Arc::new(service), client, app()))
+}
+
 struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
 
 impl Drop for Dropped {
@@ -397,18 +413,9 @@ async fn a_client_that_goes_away_drops_its_handler_also_after_its_whole_body_was
         started.send(body).await.expect("somebody waits");
         std::future::pending::<()>().await;
     };
-    let router = Router::new().route("/", axum::routing::post(handler));
+    let routes = Router::new().route("/", axum::routing::post(handler));
     let (mut client, server) = tokio::net::UnixStream::pair().expect("a pair");
-    let slots = Arc::new(Semaphore::new(1));
-    let slot = slots.acquire_owned().await.expect("open");
-    let hangup = hangup::Hangup::of(&server, Transport::Unix).expect("watched");
-    let facts = (Operator.arrival(), Connection::new(hangup, slot));
-    let service = Service {
-        plain: router.clone(),
-        shared: router,
-        prefix: String::new(),
-    };
-    let serving = tokio::spawn(connection(server, Arc::new(service), facts, app()));
+    let serving = serve_with(routes, server);
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
     client.write_all(request).await.expect("written");
     assert_eq!(start.recv().await.expect("the handler runs"), "hi");
@@ -427,16 +434,12 @@ async fn a_handler_that_panics_is_an_internal_error_that_tells_nothing() {
     async fn panics() -> &'static str {
         panic!("secret")
     }
-    let app = app();
-    let router: Router = Router::new()
-        .route("/api/v3/x", axum::routing::get(panics))
-        .layer(axum::middleware::from_fn_with_state(app, edge::around));
-    let request = HttpRequest::get("http://localhost/api/v3/x").extension(Operator.arrival());
-    let request = request.body(Body::empty());
-    let reply = router
-        .oneshot(request.expect("a request"))
-        .await
-        .expect("infallible");
+    let routes = Router::new().route("/api/v3/x", axum::routing::get(panics));
+    let request = HttpRequest::get("http://localhost/api/v3/x").body(Body::empty());
+    let (client, _) = tokio::net::UnixStream::pair().expect("a pair");
+    let client = client_of(&Stream::new(client), Operator.arrival());
+    let edge = Edge::with_routes(app(), routes);
+    let reply = edge.call(&client, request.expect("a request")).await;
     assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = axum::body::to_bytes(reply.into_body(), 1 << 20)
         .await
@@ -446,4 +449,35 @@ async fn a_handler_that_panics_is_an_internal_error_that_tells_nothing() {
         body.contains("\"internal\"") && !body.contains("secret"),
         "{body}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_takes_a_second_descriptor_only_while_it_waits_for_long() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("listed").count();
+    let (release, released) = tokio::sync::watch::channel(false);
+    let handler = move || async move {
+        let mut released = released.clone();
+        released.wait_for(|it| *it).await.expect("released");
+    };
+    let routes = Router::new().route("/", axum::routing::get(handler));
+    let (mut client, server) = tokio::net::UnixStream::pair().expect("a pair");
+    let serving = serve_with(routes, server);
+    let idle = descriptors();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .expect("written");
+    while descriptors() == idle {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    release.send(true).expect("somebody waits");
+    let mut reply = [0; 12];
+    client.read_exact(&mut reply).await.expect("a reply");
+    assert_eq!(&reply, b"HTTP/1.1 200");
+    while descriptors() > idle {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(client);
+    serving.await.expect("the connection ends");
 }

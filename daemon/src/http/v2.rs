@@ -108,7 +108,7 @@ fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Error>
 
 /// A body of JSON; none is an object without fields.
 async fn body(app: &App, request: Request) -> Result<Value, Error> {
-    let bytes = body::read(request, app).await?;
+    let bytes = body::read(request.into_body(), app).await?;
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
     }

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::super::app::App;
-use super::super::body::{Json, Params, Query, SaysJson, Upload};
+use super::super::body::{Json, Params, Query, Upload};
 use super::super::edge::Peer;
 use super::super::metrics::Exposed;
 use super::super::progress::Installing;
@@ -179,12 +179,6 @@ impl<T: JsonSchema> Takes for Json<T> {
     fn tell(page: &mut Page<'_>) {
         let schema = page.taken::<T>();
         page.body("application/json", &schema);
-    }
-}
-
-impl<T: JsonSchema> Takes for SaysJson<T> {
-    fn tell(page: &mut Page<'_>) {
-        <Json<T> as Takes>::tell(page);
     }
 }
 

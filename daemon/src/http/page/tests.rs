@@ -6,7 +6,6 @@ use std::path::Path;
 use super::*;
 use crate::config::exposure::Quota;
 use crate::http::access::Gate;
-use crate::job::queue::Requester;
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/page"))
@@ -29,7 +28,7 @@ async fn ask(page: Page, method: Method, path: &str, headers: &[(HeaderName, &st
     for (name, value) in headers {
         request = request.header(name, *value);
     }
-    let mut request = request.body(()).expect("a request");
+    let request = request.body(()).expect("a request");
     let door = Door {
         role: piston_client::api::Role::Execute,
         tokens: TokenPolicy::Required,
@@ -37,11 +36,7 @@ async fn ask(page: Page, method: Method, path: &str, headers: &[(HeaderName, &st
         gate: Gate::Network,
         page,
     };
-    request.extensions_mut().insert(Arrival {
-        door: std::sync::Arc::new(door),
-        from: Requester::Unknown,
-    });
-    reply(&request.into_parts().0).await
+    at(&door, &request.into_parts().0).await
 }
 
 async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {

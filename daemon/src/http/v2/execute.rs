@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::super::app::App;
 use super::super::edge::Peer;
+use super::super::repeat;
 use super::super::reply::{self, Reply};
 use crate::error::Error;
 use crate::job::limits::{LimitPolicy, Limits, RuntimeLimits, Stages};
@@ -60,8 +61,10 @@ pub(super) async fn execute(app: &Arc<App>, request: Request) -> Reply {
     let request = checked(app, &wire).await?;
     let _permit = peer.job(app)?;
     let runner = &app.engine().await?.runner;
-    let outcome = runner.run(request.of(peer.requester)).await?;
-    reply::json(&Reply2::from(outcome))
+    let mut outcome = runner.run(request.of(peer.requester)).await?;
+    let again = outcome.again.take();
+    let json = reply::encoded(&Reply2::from(outcome))?;
+    Ok(repeat::reply(json, again, None))
 }
 
 /// The job that a request asks for.
