@@ -108,6 +108,54 @@ fn the_editor_is_what_its_bundle_was_made_as() {
     );
 }
 
+/// Relative luminance, and from it the contrast, as WCAG 2 has them.
+fn luminance(colour: &str) -> f64 {
+    let bytes = hex::decode(colour.trim_start_matches('#')).expect(colour);
+    let linear = |byte: &u8| match f64::from(*byte) / 255.0 {
+        value if value <= 0.040_45 => value / 12.92,
+        value => ((value + 0.055) / 1.055).powf(2.4),
+    };
+    let weights = [0.2126, 0.7152, 0.0722];
+    let parts = bytes.iter().map(linear).zip(weights);
+    parts.map(|(part, weight)| part * weight).sum()
+}
+
+fn contrast(text: &str, ground: &str) -> f64 {
+    let (text, ground) = (luminance(text), luminance(ground));
+    (text.max(ground) + 0.05) / (text.min(ground) + 0.05)
+}
+
+#[test]
+fn text_stands_out_from_its_ground_in_both_schemes() {
+    let theme = fs::read_to_string(folder().join("style/theme.css")).expect("a theme");
+    let (light, dark) = theme.split_once("@media").expect("two schemes");
+    let colours = |text: &str| -> BTreeMap<String, String> {
+        let line = |line: &str| {
+            let (name, value) = line.trim().strip_prefix("--")?.split_once(": #")?;
+            Some((name.to_owned(), value.trim_end_matches(';').to_owned()))
+        };
+        text.lines().filter_map(line).collect()
+    };
+    let mut scheme = colours(light);
+    for later in [BTreeMap::new(), colours(dark)] {
+        scheme.extend(later);
+        let words = ["text", "quiet", "faint", "good", "warn", "bad", "accent"];
+        let plain = words.map(|word| (word, &["paper", "raised", "ground"][..]));
+        let code = scheme.keys().filter(|name| name.starts_with("code-"));
+        let code = code.map(|name| (&**name, &["paper", "line-now", "selected", "matching"][..]));
+        let others = [
+            ("on-accent", &["accent", "accent-strong"][..]),
+            ("ground", &["text"]),
+        ];
+        for (text, grounds) in plain.into_iter().chain(code).chain(others) {
+            for ground in grounds {
+                let contrast = contrast(&scheme[text], &scheme[*ground]);
+                assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_start_page_names_files_that_a_browser_may_keep_for_ever() {
     let start = get("/play/", &[]).await;
