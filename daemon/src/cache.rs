@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use piston_client::api::CacheOutcome;
-use piston_client::ids::PackageRef;
+use piston_client::ids::{Digest, PackageRef};
 use piston_client::units::Bytes;
 
 use entry::{Kept, NotKept};
@@ -157,6 +157,17 @@ impl Cache {
     /// What is kept under a key and not over its time, which is `lasts` where the operator set
     /// one for the package.
     pub async fn find(self: &Arc<Self>, key: Key, lasts: Option<Duration>) -> Option<Arc<Kept>> {
+        let (_, kept) = self.find_named(key, lasts).await?;
+        Some(kept)
+    }
+
+    /// The same, with the digest that tells it from whatever else is kept under that key at
+    /// another time.
+    pub async fn find_named(
+        self: &Arc<Self>,
+        key: Key,
+        lasts: Option<Duration>,
+    ) -> Option<(Digest, Arc<Kept>)> {
         let now = now();
         let (meta, waiting) = {
             let mut index = self.shelf.index();
@@ -170,7 +181,7 @@ impl Cache {
             (meta, index.waiting(&key).cloned())
         };
         if let Some(kept) = self.hot.get(&key, &meta.digest) {
-            return Some(kept);
+            return Some((meta.digest, kept));
         }
         let found = match (waiting, meta.place) {
             (Some(bytes), _) => Kept::decode(&bytes),
@@ -187,7 +198,14 @@ impl Cache {
         };
         let kept = Arc::new(kept);
         self.hot.put(key, meta.digest, &kept);
-        Some(kept)
+        Some((meta.digest, kept))
+    }
+
+    /// Whether what was found under a key is still kept and not over its time; it counts as used.
+    pub fn uses(&self, key: &Key, digest: &Digest, lasts: Option<Duration>) -> bool {
+        let now = now();
+        let fits = |meta: &Meta| meta.digest == *digest && !self.is_over(meta, lasts, now);
+        self.shelf.index().touch_if(key, now, fits)
     }
 
     /// Whether [`Cache::find`] would look further than memory.

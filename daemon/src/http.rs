@@ -6,8 +6,8 @@
 //! what it may do), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
 //! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
 //! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
-//! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic: they
-//! parse, call `job` or `packages`, and answer.
+//! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic:
+//! they parse, call `job` or `packages`, and answer.
 //!
 //! Invariant: a request's future belongs to its connection. When the client goes away hyper drops
 //! it, and with it the job that it waits for. What must go on without its client (installations)
@@ -140,8 +140,10 @@ impl Service {
         let mut response = match &self.cors {
             Some(cors) if headers.contains_key(header::ORIGIN) => {
                 let call = |request| self.edge.call(client, request).map(Ok);
-                let called = cors.layer(tower::service_fn(call)).call(request).await;
-                called.unwrap_or_else(|never: Infallible| match never {})
+                let called = cors.layer(tower::service_fn(call)).call(request);
+                Box::pin(called)
+                    .await
+                    .unwrap_or_else(|never: Infallible| match never {})
             }
             _ => self.edge.call(client, request).await,
         };

@@ -250,11 +250,11 @@ impl Runner {
         live: Option<&Live>,
     ) -> Option<Outcome> {
         let (key, lasts) = (keys.result?, request.installed().time_to_live);
-        let kept = self.cache.find(key, lasts).await?;
+        let (digest, kept) = self.cache.find_named(key, lasts).await?;
         self.cache
             .count(request.package(), api::CacheOutcome::Output);
         let outcome = Outcome {
-            again: Some(Again::new(key, request, &kept)),
+            again: Some(Again::new(key, digest, request)),
             ..Outcome::restored(request, &kept)
         };
         if let Some(live) = live {

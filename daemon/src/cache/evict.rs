@@ -191,9 +191,22 @@ impl Index {
 
     /// Notes a use.
     pub(super) fn touch(&mut self, key: &Key, now: u64) {
+        self.touch_if(key, now, |_| true);
+    }
+
+    /// Notes a use of an entry that fits; says whether it does.
+    pub(super) fn touch_if(
+        &mut self,
+        key: &Key,
+        now: u64,
+        fits: impl FnOnce(&Meta) -> bool,
+    ) -> bool {
         let Some(number) = self.find(key) else {
-            return;
+            return false;
         };
+        if !fits(&self.slot(number).meta) {
+            return false;
+        }
         if self.ends.is_none_or(|(_, newest)| newest != number) {
             self.take_out(number);
             self.put_last(number);
@@ -204,6 +217,7 @@ impl Index {
             slot.state = SlotState::Touched;
             self.touched.push(number);
         }
+        true
     }
 
     /// An entry's bytes are where its place says, if it still is the one with that digest.

@@ -72,13 +72,13 @@ pub(super) async fn read(body: Body, app: &App) -> Result<Bytes, Error> {
     let mut pieces = pin!(body.into_data_stream());
     let all = async {
         if expected > limit.0 {
-            return Err(too_large(limit, &mut pieces).await);
+            return Err(Box::pin(too_large(limit, &mut pieces)).await);
         }
         let mut bytes = Vec::new();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| broken(&error))?;
             if piece.len() > limit.as_usize() - bytes.len() {
-                return Err(too_large(limit, &mut pieces).await);
+                return Err(Box::pin(too_large(limit, &mut pieces)).await);
             }
             bytes.extend_from_slice(&piece);
         }

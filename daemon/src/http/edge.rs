@@ -131,7 +131,9 @@ impl Edge {
                 head.extensions.insert(connection.clone());
                 head.extensions.insert(peer);
                 let request = Request::from_parts(head, body);
-                self.route(request, repeat, &id).instrument(span).await
+                let routed = self.route(request, repeat, &id).instrument(span);
+                // Apart, or every request would carry its size about.
+                Box::pin(routed).await
             }
             Err(error) => span(&id, &head).in_scope(|| {
                 let mut response = Response::default();
@@ -158,12 +160,12 @@ impl Edge {
         let app = &self.app;
         let Admitted { peer, quota } = match access::admit(app, arrival, head).await {
             Ok(admitted) => admitted,
-            Err(error) => return (Err(refuse(body, error).await), None),
+            Err(error) => return (Err(Box::pin(refuse(body, error)).await), None),
         };
         let spend = |rate| app.quotas().spend(peer.requester, rate, Instant::now());
         let standing = quota.rate.map(spend);
         if let Some(error) = standing.as_ref().and_then(Standing::refusal) {
-            return (Err(refuse(body, error).await), standing);
+            return (Err(Box::pin(refuse(body, error)).await), standing);
         }
         let asked = AssertUnwindSafe(repeat::ask(app, peer, head, body)).catch_unwind();
         let asked = asked.await.unwrap_or_else(|_| Err(panicked()));

@@ -158,7 +158,7 @@ pub(super) async fn ask<'a>(
     let repeat = Repeat::of(app, engine, head, &bytes);
     if let Some(known) = repeat.known() {
         let _permit = peer.job(app)?;
-        if let Some(id) = engine.runner.again(&known.again).await? {
+        if let Some(id) = engine.runner.again(&known.again)? {
             return Ok(Asked::Before(written(known.reply.of_job(&id))));
         }
     }

@@ -3,34 +3,31 @@
 //! Invariant: whether the result is still there, not over its time, and the very same is asked of
 //! the cache each time; nothing here outlives a purge, an end of its time, or its package.
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use piston_client::api::CacheOutcome;
-use piston_client::ids::{JobId, PackageRef};
+use piston_client::ids::{Digest, JobId, PackageRef};
 
 use super::request::Request;
 use super::{JobError, Runner};
-use crate::cache::entry::Kept;
 use crate::cache::key::Key;
 
 /// A whole result that was found in the cache.
 #[derive(Debug, Clone)]
 pub struct Again {
     key: Key,
+    digest: Digest,
     lasts: Option<Duration>,
     package: PackageRef,
-    /// That one and no other: as long as this is held nothing else has its place in memory.
-    kept: Weak<Kept>,
 }
 
 impl Again {
-    pub(super) fn new(key: Key, request: &Request, kept: &Arc<Kept>) -> Self {
+    pub(super) fn new(key: Key, digest: Digest, request: &Request) -> Self {
         Self {
             key,
+            digest,
             lasts: request.installed().time_to_live,
             package: request.package().clone(),
-            kept: Arc::downgrade(kept),
         }
     }
 }
@@ -38,12 +35,11 @@ impl Again {
 impl Runner {
     /// A job whose result is that one, if it still is what the cache has for such jobs; counted as
     /// any that is restored.
-    pub async fn again(&self, again: &Again) -> Result<Option<JobId>, JobError> {
+    pub fn again(&self, again: &Again) -> Result<Option<JobId>, JobError> {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
-        let found = self.cache.find(again.key, again.lasts).await;
-        if !found.is_some_and(|kept| std::ptr::eq(Arc::as_ptr(&kept), again.kept.as_ptr())) {
+        if !self.cache.uses(&again.key, &again.digest, again.lasts) {
             return Ok(None);
         }
         let Ok(bits) = crate::random::bytes() else {
