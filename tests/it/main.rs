@@ -35,6 +35,7 @@ mod isolation;
 mod limits;
 mod makers;
 mod packages;
+mod page;
 mod proxy;
 mod python;
 mod queue;

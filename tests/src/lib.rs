@@ -5,6 +5,7 @@
 //! makes real packages from this machine once for each build of the daemon. Nothing here knows
 //! what the daemon should answer.
 
+pub mod browser;
 mod daemon;
 pub mod http;
 mod newcomer;
