@@ -39,7 +39,7 @@ pub(super) struct Cli {
         global = true,
         value_name = "ADDRESS",
         help_heading = "Global options",
-        help = "The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST, else the \
+        help = "The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST, else the \
                 socket of your own daemon, else the system's]"
     )]
     pub(super) host: Option<Host>,
