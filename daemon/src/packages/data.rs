@@ -11,7 +11,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use piston_client::ids::{Digest, PackageRef};
 
@@ -24,6 +24,9 @@ use crate::store::records::{self, PackageRecord};
 const PART: &str = ".part";
 /// How long an unfinished download is kept that nobody goes on with.
 const KEEP_PARTS: Duration = Duration::from_hours(7 * 24);
+/// How long a lock is waited for: children of a daemon that was killed have what it had open until
+/// they are another program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest row that is read.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
@@ -75,10 +78,16 @@ impl DataDirectory {
             .mode(0o600)
             .open(&path)
             .at("open", &path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(self.taken(&mut file)),
-            Err(TryLockError::Error(error)) => return Err(error).at("lock", &path)?,
+        let asked = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if asked.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(self.taken(&mut file)),
+                Err(TryLockError::Error(error)) => return Err(error).at("lock", &path)?,
+            }
         }
         file.set_len(0).at("write", &path)?;
         file.rewind().at("write", &path)?;

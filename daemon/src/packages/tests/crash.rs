@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::support::*;
+use crate::packages::{DataDirectory, DataLock};
 
 /// Kills at points spread over two installations and an uninstallation.
 const KILLS: u32 = 200;
@@ -20,6 +21,7 @@ async fn install_child() {
     let [root, files @ ..] = &arguments[at + 1..] else {
         return;
     };
+    let _lock = lock(Path::new(root));
     let packages = open(Path::new(root), &std::sync::Arc::default()).await;
     for file in files {
         packages.install_file(file.into(), true).await.unwrap();
@@ -28,6 +30,14 @@ async fn install_child() {
         .uninstall(&package("python-3.11.2"), false)
         .await
         .unwrap();
+}
+
+/// As the daemon does first.
+fn lock(root: &Path) -> DataLock {
+    let data = DataDirectory {
+        root: root.join("data"),
+    };
+    data.lock().unwrap()
 }
 
 fn child(root: &Path, files: &[std::path::PathBuf]) -> Command {
@@ -83,6 +93,7 @@ async fn a_killed_change_leaves_the_old_state_or_the_new_one() {
         // The check's child may still be writing where nobody looks any more.
         std::thread::sleep(Duration::from_millis(5));
 
+        let _lock = lock(&root);
         let recorder = std::sync::Arc::default();
         let packages = open(&root, &recorder).await;
         let names: Vec<String> = packages
