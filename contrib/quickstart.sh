@@ -8,33 +8,12 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
-if [ "$(id -u)" = 0 ]; then
-    socket=/run/piston/piston.sock
-    state=/var/lib/piston
-else
-    # Where `pistond` and `piston` look by themselves, with a login session and without one.
-    socket=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/piston}
-    socket=${socket:-/tmp/piston-$(id -u)}/piston.sock
-    state=${XDG_DATA_HOME:-$HOME/.local/share}/piston
-fi
-export PISTON_HOST=unix://$socket
-log=$state/quickstart.log
-pidfile=$state/quickstart.pid
-
+bin() {
+    cargo metadata --format-version 1 --no-deps --offline |
+        sed 's|.*"target_directory":"\([^"]*\)".*|\1/release|'
+}
 if [ "${1:-}" = stop ]; then
-    pid=$(cat "$pidfile" 2>/dev/null) || pid=
-    # A number that another program has by now is not ours to end.
-    if [ -z "$pid" ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != pistond ]; then
-        rm -f "$pidfile"
-        echo "No daemon of this script is running."
-        exit
-    fi
-    kill "$pid"
-    # It lets running jobs end first, and only then gives its directory up.
-    while grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status" 2>/dev/null; do sleep 0.1; done
-    rm -f "$pidfile"
-    echo "Stopped."
-    exit
+    exec "$(bin)/piston" daemon stop
 elif [ $# -gt 0 ]; then
     echo "usage: contrib/quickstart.sh [stop]" >&2
     exit 2
@@ -49,27 +28,13 @@ done
 
 say "Building (the first time takes some minutes)"
 cargo build --release --locked -p pistond -p piston-client
-bin=$(cargo metadata --format-version 1 --no-deps --offline |
-    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+bin=$(bin)
 
 say "What this machine offers"
 "$bin/pistond" check
 
 say "Starting the daemon"
-if "$bin/piston" status >/dev/null 2>&1; then
-    echo "One is running already on $socket"
-else
-    install -d -m 700 "$state"
-    nohup "$bin/pistond" serve >"$log" 2>&1 </dev/null &
-    echo $! >"$pidfile"
-    for _ in $(seq 100); do
-        "$bin/piston" status >/dev/null 2>&1 && break
-        kill -0 "$(cat "$pidfile")" 2>/dev/null || { cat "$log" >&2; exit 1; }
-        sleep 0.1
-    done
-    "$bin/piston" status >/dev/null || { cat "$log" >&2; exit 1; }
-    echo "Running as process $(cat "$pidfile"), its log is $log"
-fi
+"$bin/piston" daemon start
 
 say "Packing and installing this machine's Python"
 if "$bin/piston" package list | grep -q '^python '; then
@@ -94,14 +59,15 @@ PYTHON
 echo '$ echo "some input" | piston run python '"$(basename "$program")"
 echo "some input" | "$bin/piston" run python "$program"
 
+socket=$("$bin/piston" status --json | sed -n 's|^  "host": "unix://\(.*\)",$|\1|p')
 say "What to try next"
 cat <<TXT
-  export PATH="$bin:\$PATH" PISTON_HOST=$PISTON_HOST
+  export PATH="$bin:\$PATH"
   piston run python YOUR_FILE.py
   piston package install lua                  # made of what Debian has packaged, where apt is
   piston package from-host gcc --install      # C and C++, when this machine has gcc
   piston package list
   curl --unix-socket $socket -H 'Content-Type: application/json' \\
        -d '{"code": "print(6 * 7)"}' 'http://piston/api/v3/packages/python/*/execute'
-  contrib/quickstart.sh stop                  # ends the daemon, keeps what is installed
+  piston daemon stop                          # keeps what is installed
 TXT

@@ -5,6 +5,7 @@
 //! `failure`, which knows what to suggest. Nothing here is an API: programs use [`crate::Client`].
 
 mod cache;
+mod daemon;
 mod exit;
 mod failure;
 mod files;
@@ -23,9 +24,11 @@ mod render;
 mod repos;
 mod run;
 mod runners;
+mod runtime;
 mod status;
 mod suggest;
 mod tokens;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,7 @@ use exit::Exit;
 use failure::Failure;
 use flags::{Cli, Command};
 use render::Screen;
+use runtime::Sought;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -50,7 +54,7 @@ pub fn main() -> ExitCode {
         Err(error) if failure::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             screen.failure(&error);
-            Exit::Failed.into()
+            failure::exit(&error).into()
         }
     }
 }
@@ -69,10 +73,12 @@ fn usage(error: &clap::Error) -> Exit {
 fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
     // Reading files and standard input may block for long: it is done before there is a runtime.
     let command = match cli.command {
+        Command::Run(flags) if flags.watch => Prepared::Watch(flags),
         Command::Run(flags) => {
-            Prepared::Run(plan::Plan::new(flags, &plan::Surroundings::real())?.into())
+            let plan = plan::Plan::new(flags, &plan::Surroundings::real())?;
+            Prepared::Job(Job::Run(plan.into()))
         }
-        Command::Judge(flags) => Prepared::Judge(judge::Trial::new(flags)?.into()),
+        Command::Judge(flags) => Prepared::Job(Job::Judge(judge::Trial::new(flags)?.into())),
         Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags),
         Command::Check => {
             let json = cli.json.then(|| "--json".into());
@@ -82,9 +88,9 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
         Command::Man { directory } => return local::man(&directory, screen),
         other => Prepared::Other(other),
     };
-    let host = match cli.host {
-        Some(host) => host,
-        None => Host::from_environment().map_err(|error| {
+    let chosen = match cli.host {
+        Some(host) => Some(host),
+        None => Host::chosen().map_err(|error| {
             Failure::new(error).next("set $PISTON_HOST to such an address, or unset it")
         })?,
     };
@@ -96,24 +102,74 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             .map(Secret::new),
         ..Settings::default()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let executor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let client = Client::with_settings(host, settings);
+    let session = Session { chosen, settings };
+    executor.block_on(async {
         match command {
-            Prepared::Run(plan) => run::run(&client, &plan, screen).await,
-            Prepared::Judge(trial) => judge::judge(&client, &trial, screen).await,
-            Prepared::Other(command) => dispatch(&client, command, screen).await,
+            Prepared::Job(job) => session.perform(&job, screen).await,
+            Prepared::Watch(flags) => watch::watch(&session, flags, screen).await,
+            Prepared::Other(command) => dispatch(&session.client(), command, screen).await,
         }
     })
 }
 
+/// The daemon that commands talk with.
+struct Session {
+    /// Where it is, if that was said.
+    chosen: Option<Host>,
+    settings: Settings,
+}
+
+impl Session {
+    fn client(&self) -> Client {
+        let host = self.chosen.clone().unwrap_or_else(Host::by_default);
+        Client::with_settings(host, self.settings.clone())
+    }
+
+    /// Runs a job, where need be on a daemon that is started for it.
+    async fn perform(&self, job: &Job, screen: &Screen) -> Result<Exit, anyhow::Error> {
+        let done = job.perform(&self.client(), screen).await;
+        let Err(error) = done else {
+            return done;
+        };
+        let (chosen, consent) = (self.chosen.as_ref(), job.sought().consent);
+        if daemon::was_started_for(&error, chosen, consent, screen).await? {
+            job.perform(&self.client(), screen).await
+        } else {
+            Err(error)
+        }
+    }
+}
+
 /// A command with what it needs from this machine.
 enum Prepared {
+    Job(Job),
+    Watch(flags::Run),
+    Other(Command),
+}
+
+/// A command that runs a program.
+enum Job {
     Run(Box<plan::Plan>),
     Judge(Box<judge::Trial>),
-    Other(Command),
+}
+
+impl Job {
+    fn sought(&self) -> &Sought {
+        match self {
+            Self::Run(plan) => &plan.sought,
+            Self::Judge(trial) => &trial.sought,
+        }
+    }
+
+    async fn perform(&self, client: &Client, screen: &Screen) -> Result<Exit, anyhow::Error> {
+        match self {
+            Self::Run(plan) => run::run(client, plan, screen).await,
+            Self::Judge(trial) => judge::judge(client, trial, screen).await,
+        }
+    }
 }
 
 async fn dispatch(
@@ -129,6 +185,7 @@ async fn dispatch(
         Command::Runners(command) => runners::perform(client, command, screen).await,
         Command::Token(command) => tokens::perform(client, command, screen).await,
         Command::Status => status::show(client, screen).await,
+        Command::Daemon(command) => daemon::perform(client, command, screen).await,
         Command::Run(_)
         | Command::Judge(_)
         | Command::Check

@@ -61,13 +61,18 @@ impl Host {
     /// Root's daemon is the system's. Anybody else's own daemon goes before the system's when its
     /// socket is there, so that a newcomer's first daemon is found without any setting.
     pub fn from_environment() -> Result<Self, InvalidHost> {
-        match env::var_os("PISTON_HOST") {
-            Some(text) if !text.is_empty() => from_os(text),
-            _ => Ok(Self::Unix(first_present(
-                Self::default_sockets(),
-                Path::exists,
-            ))),
-        }
+        Ok(Self::chosen()?.unwrap_or_else(Self::by_default))
+    }
+
+    /// `$PISTON_HOST`, if it is set.
+    pub(crate) fn chosen() -> Result<Option<Self>, InvalidHost> {
+        let text = env::var_os("PISTON_HOST").filter(|text| !text.is_empty());
+        text.map(from_os).transpose()
+    }
+
+    /// The socket where a daemon of this user, or of the system, would be.
+    pub(crate) fn by_default() -> Self {
+        Self::Unix(first_present(Self::default_sockets(), Path::exists))
     }
 
     /// The sockets that [`Self::from_environment`] looks for, the preferred one first.

@@ -27,7 +27,7 @@ use piston_client::units::Bytes;
 use crate::cache;
 use crate::job::limits::LimitPolicy;
 use crate::packages::{Builtin, CacheRules};
-use exposure::{Listening, Origins, Place, Proxies, SocketPlace};
+use exposure::{Listening, Origins, Page, Place, Proxies, SocketPlace};
 use paths::Paths;
 use raw::Raw;
 
@@ -91,6 +91,8 @@ pub enum Home {
 pub struct Server {
     /// The operator's Unix socket, role admin.
     pub socket: SocketPlace,
+    /// Whether it has the playground.
+    pub socket_page: Page,
     /// The others.
     pub listeners: Vec<Listening>,
     /// Host names accepted on TCP besides loopback names and IP addresses.

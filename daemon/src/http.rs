@@ -5,9 +5,9 @@
 //! `edge` (around every request: id, span, panic boundary, how errors look), `access` (who it is,
 //! what it may do), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
 //! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
-//! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), [`body`] and
-//! [`reply`] (bounds and JSON). Handlers hold no logic: they parse, call `job` or `packages`, and
-//! answer.
+//! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
+//! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic:
+//! they parse, call `job` or `packages`, and answer.
 //!
 //! Invariant: a request's future belongs to its connection. When the client goes away hyper drops
 //! it, and with it the job that it waits for. What must go on without its client (installations)
@@ -31,6 +31,7 @@ mod metrics;
 mod openapi;
 mod pace;
 pub mod packages;
+mod page;
 mod progress;
 mod quota;
 pub mod repeat;

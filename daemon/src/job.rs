@@ -6,7 +6,7 @@
 //! [`limits`], [`runners`] (what the operator says of single runtimes), [`queue`] (who runs next),
 //! [`registry`] (what runs now, and how to end it), [`stage`] (one stage), [`output`] (bounded
 //! capture), [`live`] (telling it as it happens), [`input`] (what is said to it meanwhile),
-//! [`outcome`] (status and words), [`batch`] (one program, many runs).
+//! [`outcome`] (status and words), [`figures`] (how jobs ended, counted), [`batch`] (one program, many runs).
 //!
 //! Invariants: a program that fails is an [`Outcome`], never an error; a fault of ours is an
 //! outcome too (`XX`), with its reason in the log. Dropping the future of [`Runner::run`] kills the
@@ -22,6 +22,7 @@
 mod again;
 pub mod batch;
 pub mod command;
+pub mod figures;
 pub mod input;
 pub mod limits;
 pub mod live;
@@ -47,6 +48,7 @@ use crate::cache::key::{Key, Keys};
 use crate::sandbox::{Launcher, WorkspaceFile};
 use crate::shutdown::Shutdown;
 pub use again::Again;
+use figures::Figures;
 use input::Input;
 use live::{Event, Live};
 use outcome::{StageOutcome, Verdict};
@@ -64,6 +66,7 @@ pub struct Runner {
     cache: Arc<Cache>,
     shutdown: Shutdown,
     host_network: HostNetwork,
+    figures: Figures,
 }
 
 /// Whether jobs may see the daemon's network, where the operator says so.
@@ -167,6 +170,7 @@ impl Runner {
             cache,
             shutdown,
             host_network: HostNetwork::Possible,
+            figures: Figures::default(),
         }
     }
 
@@ -187,6 +191,11 @@ impl Runner {
     /// How many may run at once, and how many do.
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// How jobs ended so far, and how long they took.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// Runs a job to its end.
@@ -275,7 +284,9 @@ impl Runner {
         };
         job.timings.queue = queued.elapsed();
         let outcome = job.stages(files, compile, &ticket).await;
-        tracing::debug!(status = ?outcome.last().and_then(StageOutcome::status), "job ended");
+        let status = outcome.last().and_then(StageOutcome::status);
+        self.figures.count(status, queued.elapsed());
+        tracing::debug!(?status, "job ended");
         if let Some(key) = keys.result {
             self.cache
                 .keep(key, request.package(), Arc::new(outcome.kept()));

@@ -6,6 +6,7 @@
 //! and labels hold.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Content type of an exposition.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -20,6 +21,17 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+}
+
+/// How long things took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Times {
+    /// Bounds, growing, and how many things were within each.
+    pub within: Vec<(Duration, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// How long they took together.
+    pub sum: Duration,
 }
 
 /// An exposition being written.
@@ -57,6 +69,36 @@ impl Exposition {
     /// A family of one sample without labels.
     pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: u64) {
         self.family(name, kind, help).sample(&[], value);
+    }
+
+    /// A family of times, whose `name` ends with `_seconds`.
+    pub fn times(&mut self, name: &'static str, help: &str, times: &Times) {
+        let Times { within, count, sum } = times;
+        let text = &mut self.0;
+        put(
+            text,
+            format_args!("# TYPE {PREFIX}{name} histogram\n# UNIT {PREFIX}{name} seconds\n"),
+        );
+        put(
+            text,
+            format_args!("# HELP {PREFIX}{name} {}\n", escaped(help)),
+        );
+        for (bound, count) in within {
+            let bound = bound.as_secs_f64();
+            put(
+                text,
+                format_args!("{PREFIX}{name}_bucket{{le=\"{bound:?}\"}} {count}\n"),
+            );
+        }
+        put(
+            text,
+            format_args!("{PREFIX}{name}_bucket{{le=\"+Inf\"}} {count}\n"),
+        );
+        let sum = sum.as_secs_f64();
+        put(
+            text,
+            format_args!("{PREFIX}{name}_count {count}\n{PREFIX}{name}_sum {sum:?}\n"),
+        );
     }
 
     /// The whole text.
@@ -110,6 +152,12 @@ mod tests {
             .sample(&[("package", "a\\b\"c\nd"), ("level", "output")], 3)
             .sample(&[("package", "gcc"), ("level", "binary")], 4);
         exposition.single("cache_bytes", Kind::Gauge, "Bytes.", 5);
+        let times = Times {
+            within: vec![(Duration::from_millis(5), 1), (Duration::from_secs(1), 3)],
+            count: 4,
+            sum: Duration::from_millis(2500),
+        };
+        exposition.times("job_seconds", "Times.", &times);
         let expected = r#"# TYPE piston_cache_hits counter
 # HELP piston_cache_hits Hits.
 piston_cache_hits_total{package="a\\b\"c\nd",level="output"} 3
@@ -118,6 +166,14 @@ piston_cache_hits_total{package="gcc",level="binary"} 4
 # UNIT piston_cache_bytes bytes
 # HELP piston_cache_bytes Bytes.
 piston_cache_bytes 5
+# TYPE piston_job_seconds histogram
+# UNIT piston_job_seconds seconds
+# HELP piston_job_seconds Times.
+piston_job_seconds_bucket{le="0.005"} 1
+piston_job_seconds_bucket{le="1.0"} 3
+piston_job_seconds_bucket{le="+Inf"} 4
+piston_job_seconds_count 4
+piston_job_seconds_sum 2.5
 # EOF
 "#;
         assert_eq!(exposition.finish(), expected);

@@ -220,7 +220,7 @@ async fn engine(
     let data = DataDirectory {
         root: config.data.clone(),
     };
-    let mount = fs.path().to_owned();
+    let (mount, filesystem) = (fs.path().to_owned(), Arc::clone(&fs));
     let groups = groups(config);
     let offer = match &groups {
         Ok(groups) => Ok(groups.offer().clone()),
@@ -265,6 +265,7 @@ async fn engine(
         packages,
         runner,
         cache,
+        filesystem,
         tokens,
         privilege,
         mechanisms,

@@ -2,10 +2,12 @@
 
 use std::process::{Command, Output};
 
-use piston_tests::{Daemon, Who, binary, packages};
+use piston_tests::{Daemon, Terminal, Who, binary, packages, wait_until};
 
 as_root_and_user!(
     a_program_runs_with_its_input_and_exit_code,
+    a_watched_program_runs_again_when_its_file_changes,
+    output_that_is_no_text_stays_off_the_terminal,
     packages_are_made_listed_and_removed,
 );
 
@@ -48,6 +50,69 @@ fn a_program_runs_with_its_input_and_exit_code(who: Who) {
         "{}{}",
         out(&output),
         err(&output)
+    );
+}
+
+fn a_watched_program_runs_again_when_its_file_changes(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let script = daemon.folder().join("program.sh");
+    let write = |text: &str| std::fs::write(&script, text).expect("script");
+    write("echo first; cat lib");
+    let lib = daemon.folder().join("lib");
+    std::fs::write(&lib, "of its library").expect("file");
+    let words = [script.to_string_lossy(), lib.to_string_lossy()];
+    let mut command = daemon.who().command(&binary("piston"));
+    command
+        .args(["run", "--watch", &*words[0], &*words[1]])
+        .env("PISTON_HOST", daemon.socket());
+    let mut terminal = Terminal::start(&command, 80);
+    terminal.until("of its library");
+    terminal.until("exit code 0; waiting for a file to change");
+    std::fs::write(&lib, "of another library").expect("file");
+    terminal.until("of another library");
+    // A program that still runs gives way.
+    write("echo second; sleep 1000");
+    terminal.until("second");
+    write("echo third; exit 3");
+    terminal.until("third");
+    terminal.until("exit code 3");
+    // What can't be run is told, and mended by the next change.
+    std::fs::remove_file(&script).expect("removed");
+    terminal.until("there is no file ");
+    write("echo fourth");
+    terminal.until("fourth");
+    drop(terminal);
+    wait_until("nothing runs any more", || daemon.has_no_jobs());
+}
+
+fn output_that_is_no_text_stays_off_the_terminal(who: Who) {
+    let daemon = Daemon::start(who);
+    packages::install(&daemon, &["bash"]);
+    let script = daemon.folder().join("program.sh");
+    std::fs::write(&script, "echo text; sleep 0.1; printf 'a\\0b'; exit 4").expect("script");
+    let path = script.to_string_lossy().into_owned();
+    let mut command = daemon.who().command(&binary("piston"));
+    command
+        .args(["run", &path])
+        .env("PISTON_HOST", daemon.socket());
+    let (shown, code) = Terminal::start(&command, 80).end();
+    assert!(shown.starts_with("text\r\n"), "{shown:?}");
+    assert!(
+        shown.contains("is not text and not shown") && !shown.contains('\0'),
+        "{shown:?}"
+    );
+    assert_eq!(code, Some(4));
+    // Where it goes to a file it is whole.
+    assert_eq!(daemon.cli(&["run", &path], b"").stdout, b"text\na\0b");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let output = command.stdout(full.expect("a full disk")).output();
+    let output = output.expect("piston starts");
+    assert_eq!(output.status.code(), Some(125));
+    let text = err(&output);
+    assert!(
+        text.contains("can't write to standard output: No space left"),
+        "{text}"
     );
 }
 
@@ -109,7 +174,7 @@ fn a_missing_daemon_is_named_with_the_way_to_start_one() {
     assert_eq!(output.status.code(), Some(125), "{}", err(&output));
     let text = err(&output);
     assert!(
-        text.contains("/nowhere/piston.sock") && text.contains("pistond serve"),
+        text.contains("/nowhere/piston.sock") && text.contains("piston daemon start"),
         "{text}"
     );
 }

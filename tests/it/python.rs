@@ -14,7 +14,14 @@ fn the_python_client_passes_its_tests_over_the_socket_and_over_tcp() {
     check(&format!("unix://{}", daemon.socket().display()), "", &[]);
     // Over TCP jobs can be executed, but not managed.
     let executes = [
-        "-k", "program", "-k", "bytes", "-k", "events", "-k", "threads",
+        "-k",
+        "a_program",
+        "-k",
+        "bytes",
+        "-k",
+        "events",
+        "-k",
+        "threads",
     ];
     check(&format!("http://{tcp}"), "", &executes);
     let token = daemon.cli(&["token", "create"], b"").stdout;
@@ -31,6 +38,7 @@ fn check(host: &str, token: &str, which: &[&str]) {
         .current_dir(folder)
         .env("PISTON_HOST", host)
         .env("PISTON_TOKEN", token)
+        .env("PISTON_TEST_PACKAGE", packages::file("python"))
         .output()
         .expect("python3 starts");
     let text = String::from_utf8_lossy(&output.stderr);

@@ -258,6 +258,38 @@ fn files_stay_short() {
     complain("files over the limit", &faults);
 }
 
+/// The playground's own files; the editor in a folder below is generated.
+#[test]
+fn the_pages_files_stay_short_and_say_what_they_own() {
+    let folder = root().join("daemon/page");
+    let mut faults = Vec::new();
+    for folder in [folder.clone(), folder.join("style")] {
+        for entry in fs::read_dir(folder).expect("the page") {
+            let path = entry.expect("an entry").path();
+            let Some(ending) = path.extension().filter(|_| path.is_file()) else {
+                continue;
+            };
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            let says = match ending.to_str() {
+                Some("js") => text.starts_with("// "),
+                Some("css") => text.starts_with("/* "),
+                _ => true,
+            };
+            let is_short = text.lines().count() <= FILE_LINES;
+            let is_plain = ["innerHTML", "outerHTML", "eval(", "style=\"", "onclick="]
+                .iter()
+                .all(|word| !text.contains(word));
+            if !(says && is_short && is_plain) {
+                faults.push(path.display().to_string());
+            }
+        }
+    }
+    complain(
+        "files without a head, too long, or with code or style in text",
+        &faults,
+    );
+}
+
 #[test]
 fn each_outside_crate_has_its_owner() {
     let mut faults = Vec::new();

@@ -5,16 +5,21 @@
 //! makes real packages from this machine once for each build of the daemon. Nothing here knows
 //! what the daemon should answer.
 
+pub mod browser;
 mod daemon;
 pub mod http;
+mod newcomer;
 pub mod packages;
 pub mod require;
+mod terminal;
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use daemon::{Daemon, Who, free_port};
+pub use newcomer::Newcomer;
+pub use terminal::Terminal;
 
 /// The folder of the binaries that cargo built beside the running test.
 ///

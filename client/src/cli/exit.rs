@@ -16,6 +16,9 @@ pub(super) enum Exit {
     Signal(u8),
 }
 
+/// The number of the signal of Ctrl-C.
+pub(super) const INTERRUPT: u8 = 2;
+
 impl Exit {
     /// The number.
     pub(super) fn code(self) -> u8 {

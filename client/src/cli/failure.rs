@@ -14,12 +14,15 @@ use serde_json::{Value, json};
 use crate::api::Problem;
 use crate::{Error, Host, TransportError};
 
+use super::exit::Exit;
+
 /// An error of the command line itself, with what to do next.
 #[derive(Debug)]
 pub(super) struct Failure {
     what: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
     next: Vec<String>,
+    exit: Exit,
 }
 
 impl Failure {
@@ -29,7 +32,14 @@ impl Failure {
             what: what.to_string(),
             source: None,
             next: Vec::new(),
+            exit: Exit::Failed,
         }
+    }
+
+    /// How the process ends with it, where that is not as all failures do.
+    pub(super) fn ends(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
     }
 
     /// What caused it.
@@ -103,6 +113,12 @@ pub(super) fn account(error: &anyhow::Error) -> Account {
     }
 }
 
+/// How the process ends with a failure.
+pub(super) fn exit(error: &anyhow::Error) -> Exit {
+    let failure = error.downcast_ref::<Failure>();
+    failure.map_or(Exit::Failed, |failure| failure.exit)
+}
+
 /// Whether whoever read our output has gone.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -116,13 +132,22 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The text of a broken pipe of our own standard output, which no other broken pipe has.
 const STDOUT_CLOSED: &str = "standard output was closed";
 
+/// Our own standard output takes no more.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write to standard output: {0}")]
+struct Unwritten(io::Error);
+
 /// Marks an error of writing to our own standard output.
 pub(super) fn of_stdout(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return io::Error::new(io::ErrorKind::BrokenPipe, STDOUT_CLOSED);
     }
-    error
+    io::Error::new(error.kind(), Unwritten(error))
 }
+
+/// What to do where no daemon is.
+const START: &str =
+    "start one with `piston daemon start`, or name another with --host or $PISTON_HOST";
 
 fn advice(error: &Error) -> Vec<String> {
     let Error::Transport(TransportError::Unreachable {
@@ -136,8 +161,13 @@ fn advice(error: &Error) -> Vec<String> {
         io::ErrorKind::PermissionDenied => vec![permission(socket_group(socket).as_deref())],
         io::ErrorKind::NotFound => {
             let looked_for = others_looked_for(socket, &Host::default_sockets());
-            error.remedy().into_iter().chain(looked_for).collect()
+            std::iter::once(START.to_owned())
+                .chain(looked_for)
+                .collect()
         }
+        io::ErrorKind::ConnectionRefused => vec![format!(
+            "the socket is left from a daemon that is gone: {START}"
+        )],
         _ => error.remedy().into_iter().collect(),
     }
 }
@@ -146,14 +176,14 @@ fn advice(error: &Error) -> Vec<String> {
 fn permission(group: Option<&str>) -> String {
     match group {
         Some("root") => "only root may use this socket: use sudo, or start a daemon of your own \
-                         with `pistond serve`"
+                         with `piston daemon start`"
             .to_owned(),
         group => {
             let group = group.unwrap_or("piston");
             format!(
                 "the socket is for members of the group `{group}`: \
                  `sudo usermod -aG {group} $USER`, then log in again; or start a daemon of your \
-                 own with `pistond serve`"
+                 own with `piston daemon start`"
             )
         }
     }
@@ -207,13 +237,7 @@ mod tests {
             account.error,
             "can't reach the daemon at unix:///nowhere/s: entity not found"
         );
-        assert_eq!(
-            account.next,
-            [
-                "start a daemon with `pistond serve`, or name another daemon with --host or \
-              $PISTON_HOST"
-            ]
-        );
+        assert_eq!(account.next, [START]);
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn main_of(folder: &Path, language: Option<&str>) -> Result<PathBuf, Failure> {
 }
 
 /// The files in a folder and in those below it, in order.
-fn below(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn below(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

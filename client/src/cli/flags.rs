@@ -1,5 +1,7 @@
 //! The command line as it is typed: commands, flags, help. No logic beyond reading words.
 
+mod packages;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,9 +12,11 @@ use crate::ids::{JobId, TokenId};
 use crate::units::{Bytes, InvalidUnit, Millis, Rate};
 
 use super::plan::{EnvVar, PackageWord};
-pub(super) use make::{Build, Extend, FromDebian, FromHost, MakeTo};
+use super::render::Consent;
 
-mod make;
+pub(super) use packages::{
+    Build, Extend, FromDebian, FromHost, Index, Install, MakeTo, Package, Remove, Repo,
+};
 
 /// Runs programs in any language, sandboxed, through the Piston daemon.
 #[derive(Debug, Parser)]
@@ -23,9 +27,9 @@ mod make;
     arg_required_else_help = true,
     after_help = "\
 First steps:
-  pistond serve                              start a daemon (in another terminal)
-  piston package from-host python --install  make a package of this machine's Python
-  piston run hello.py                        run a program in it
+  piston run hello.py         run a program; you are asked before anything that it lacks is brought
+  piston daemon start         start a daemon (`pistond serve` is one in the foreground)
+  piston package install lua  install a language; `piston repo packages` lists what there is
 
 Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help."
 )]
@@ -80,6 +84,9 @@ pub(super) enum Command {
     Token(Token),
     /// Show whether the daemon is well, and what its host lacks
     Status,
+    /// Start a daemon of your own in the background, and end it
+    #[command(subcommand)]
+    Daemon(Daemon),
     /// Say whether this machine can run a daemon, and what to do for more (runs `pistond check`)
     Check,
     /// Print what completes words of piston in a shell
@@ -122,7 +129,7 @@ fn level(text: &str) -> Result<CacheLevel, String> {
 }
 
 /// Flags of `piston run`; what it is about stands at [`Command::Run`], which clap shows.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
     override_usage = "piston run [OPTIONS] [LANG[@RANGE]] FILE|FOLDER... [-- ARGS...]",
     after_help = "\
@@ -134,12 +141,13 @@ is passed on as it comes, and interrupts go to the program.
 
 Examples:
   piston run hello.py                       the language is known by the ending
-  piston run python@3.11 hello.py -- one two   a version, arguments
+  piston run python@3.11 x.py -- one two    a version, arguments
   echo 'print(6 * 7)' | piston run python -
   sort words | piston run --timeout 1s --memory 64M count.c
   piston run main.py util.py data.csv       several files
   piston run plot.py --out '*.svg'          and what it leaves
   piston run -i game.py                     it reads what you type
+  piston run --watch hello.py               again after every change
 
 Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
 125 when piston could not run it."
@@ -182,9 +190,16 @@ pub(super) struct Run {
     #[arg(long, short, conflicts_with = "stdin")]
     pub(super) interactive: bool,
 
+    /// Run it again whenever one of the files changes, until Ctrl-C
+    #[arg(long, short, conflicts_with = "interactive")]
+    pub(super) watch: bool,
+
     /// Say on standard error what it used: time, processor, memory
     #[arg(long)]
     pub(super) stats: bool,
+
+    #[command(flatten)]
+    pub(super) missing: Missing,
 }
 
 /// Flags of `piston judge`; what it is about stands at [`Command::Judge`], which clap shows.
@@ -232,179 +247,39 @@ pub(super) struct Judge {
     /// Begin no case after one that failed
     #[arg(long)]
     pub(super) stop_on_failure: bool,
+
+    #[command(flatten)]
+    pub(super) missing: Missing,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Package {
-    /// List what is installed
-    #[command(visible_alias = "ls")]
-    List,
-    /// Install a package from a repository, with what it depends on
-    #[command(after_help = "\
-Examples:
-  piston package install python
-  piston package install python@3.11
-  piston package install python '>=3.9 <4' --repo mine")]
-    Install(Install),
-    /// Remove a package
-    #[command(visible_alias = "rm")]
-    Remove(Remove),
-    /// Show a package: what it runs, what it is made of, who needs it
-    Info {
-        /// Package, with a version or without
-        #[arg(value_name = "NAME[@VERSION]")]
-        package: PackageWord,
-    },
-    /// Check that what is on the disk is what was installed
+/// What may be done without asking.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Missing {
+    /// Start a daemon where none runs, install the language where it is missing; without this you
+    /// are asked, on a terminal
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Missing {
+    pub(super) fn consent(self) -> Consent {
+        if self.yes {
+            Consent::Given
+        } else {
+            Consent::Asked
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum Daemon {
+    /// Start one in the background, unless one runs already
     ///
-    /// The sha256 of each image and everything in it, as when it was installed. Ends with 1 when
-    /// something is wrong.
-    Verify {
-        /// Packages, with a version or without [default: all]
-        #[arg(value_name = "NAME[@VERSION]")]
-        packages: Vec<PackageWord>,
-    },
-    /// Install a package file
-    Upload {
-        /// A `.pkg.tar.gz`
-        file: PathBuf,
-    },
-    /// Make a package of what the daemon's own machine has
-    #[command(after_help = "\
-Knows python, bash, gcc (c and c++) and base. Without -o the package is installed, and `base`
-with it when that is missing.
-
-Examples:
-  piston package from-host python --install
-  piston package from-host python --program /opt/python3.13/bin/python3
-  piston package from-host base -o packages/ && piston repo index packages/")]
-    FromHost(FromHost),
-    /// Make a package of what Debian has packaged
-    #[command(after_help = "\
-The daemon's machine needs apt's lists (`apt-get update`) and reaches their servers. Packages are
-checked against the signed lists, unpacked without root, and nothing on the machine changes. Without
--o the package is installed, and `debian-base`, which all of them depend on, when that is missing.
-
-There are recipes for 30 languages: `piston repo packages builtin` lists them. Any other Debian package
-works as well: a program that is called like it runs the files.
-
-Examples:
-  piston package from-debian lua
-  piston package from-debian python python3-numpy --name python-numpy
-  piston package from-debian gawk --run '/usr/bin/gawk -f {main} {args}'
-  piston package from-debian base -o packages/")]
-    FromDebian(FromDebian),
-    /// Make what a recipe describes
-    #[command(after_help = "\
-A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.
-Its format is explained in contrib/packages/README.md, and the recipes there are examples.
-
-Examples:
-  piston package build contrib/packages/lua
-  piston package build my-recipe/ -o packages/")]
-    Build(Build),
-    /// Add libraries to an installed language
-    #[command(after_help = "\
-A new package is made, which stands on the installed one and adds the libraries and all that they need.
-Programs of the language find them from then on: of several packages of one version, the one that has
-it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
-the language stays as it is, and the name is a language of its own.
-
-Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
-is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
-
-Examples:
-  piston package extend python --pip numpy
-  piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
-  piston run -l python-science prog.py")]
-    Extend(Extend),
-    /// Remove dependencies that nothing needs any more
-    Gc,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Install {
-    /// Package, with a version or range or without
-    #[arg(value_name = "NAME[@RANGE]")]
-    pub(super) package: PackageWord,
-    /// Version or range, e.g. 3.11, ^3.9, '>=3 <4' [default: the newest]
-    pub(super) range: Option<String>,
-    /// Only from this repository
-    #[arg(long, value_name = "NAME", default_value = "all")]
-    pub(super) repo: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Remove {
-    /// Package, with its version when several are installed
-    #[arg(value_name = "NAME[@VERSION]")]
-    pub(super) package: PackageWord,
-    /// Remove what depends on it as well
-    #[arg(long)]
-    pub(super) cascade: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Repo {
-    /// List the configured repositories
-    #[command(visible_alias = "ls")]
-    List,
-    /// Add a repository and download its index
-    #[command(after_help = "\
-Examples:
-  piston repo add mine https://packages.example.org/index.yaml --key mine.asc
-  piston repo add local ./packages          a folder with an index made by `piston repo index`")]
-    Add {
-        /// What to call it
-        name: String,
-        /// http://, https:// or file:// URL of its index, or a path on the daemon's machine
-        #[arg(value_name = "URL|PATH")]
-        url: String,
-        /// File of ASCII-armored OpenPGP public keys: every package has to be signed by one of them.
-        /// May be given more than once
-        #[arg(long = "key", value_name = "FILE")]
-        keys: Vec<PathBuf>,
-    },
-    /// Forget a repository; what was installed from it stays
-    #[command(visible_alias = "rm")]
-    Remove {
-        /// Its name
-        name: String,
-    },
-    /// Download indexes again
-    Sync {
-        /// Only this repository's
-        #[arg(default_value = "all")]
-        name: String,
-    },
-    /// List what repositories offer
-    Packages {
-        /// Only this repository
-        #[arg(default_value = "all")]
-        repo: String,
-        /// Download the index first
-        #[arg(long)]
-        sync: bool,
-        /// Only packages whose name or alias contains this
-        #[arg(long, short, value_name = "TEXT")]
-        query: Option<String>,
-    },
-    /// Write the index of a folder of package files (runs `pistond index`)
-    #[command(after_help = "\
-Examples:
-  piston repo index packages/
-  piston repo index packages/ --sign secret.asc    signs each package, and the index")]
-    Index(Index),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Index {
-    /// The folder
-    #[arg(value_name = "DIR")]
-    pub(super) directory: PathBuf,
-    /// Passed on to `pistond index`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) rest: Vec<std::ffi::OsString>,
+    /// It is the `pistond` beside `piston`, else the one on the PATH, and runs as you: without root
+    /// it is rootless. Its configuration is the default one of `pistond serve`.
+    Start,
+    /// End the one that listens at the socket; running jobs may come to their end
+    Stop,
 }
 
 #[derive(Debug, Subcommand)]

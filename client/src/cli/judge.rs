@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::Client;
 use crate::api::{
-    BatchCase, BatchRequest, BatchResponse, Code, Compare, InputFile, Limits, OutputEncoding,
+    BatchCase, BatchRequest, BatchResponse, Compare, InputFile, Limits, OutputEncoding,
     StageLimits, Status, Stdin, Verdict,
 };
 
@@ -17,9 +17,9 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{base_name, read_file, with_others};
 use super::flags::Judge;
-use super::plan::{Wanted, understand};
+use super::plan::understand;
 use super::render::{Screen, Table, pass};
-use super::run::{found, missing_version};
+use super::runtime::{self, Sought};
 
 /// What a folder calls what has to be printed.
 const EXPECTED: [&str; 2] = ["out", "ans"];
@@ -27,8 +27,7 @@ const EXPECTED: [&str; 2] = ["out", "ans"];
 /// A program with its cases, everything read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trial {
-    wanted: Wanted,
-    range: String,
+    pub(super) sought: Sought,
     /// What the cases are called.
     names: Vec<String>,
     /// All but the language.
@@ -47,7 +46,7 @@ impl Trial {
             );
         };
         let (file, cases) = (file.clone(), cases.clone());
-        let (wanted, range) = words.language(&file)?;
+        let sought = words.language(&file, flags.missing.consent())?;
         let main = InputFile::new(base_name(&file)?, &read_file(&file)?);
         let (names, cases) = read_cases(&cases, compare)?;
         let run = Limits {
@@ -56,8 +55,7 @@ impl Trial {
             ..Limits::default()
         };
         Ok(Self {
-            wanted,
-            range,
+            sought,
             names,
             request: BatchRequest {
                 files: with_others(main, &file, &flags.files)?,
@@ -167,18 +165,14 @@ fn by_number(one: &str, other: &str) -> Ordering {
 
 /// Runs the cases and shows what came of them.
 pub(super) async fn judge(client: &Client, trial: &Trial, screen: &Screen) -> Result<Exit> {
-    let candidates = found(client, &trial.wanted).await?;
-    for (package, language) in &candidates {
+    let judged = runtime::perform(client, &trial.sought, screen, async |package, language| {
         let request = BatchRequest {
             language: Some(language.clone()),
             ..trial.request.clone()
         };
-        match client.batch(package, &trial.range, &request).await {
-            Err(error) if error.code() == Some(Code::PackageNotFound) && candidates.len() > 1 => {}
-            response => return show(&response?, trial, screen),
-        }
-    }
-    Err(missing_version(&candidates, &trial.range))
+        client.batch(package, &trial.sought.range, &request).await
+    });
+    show(&judged.await?, trial, screen)
 }
 
 fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit> {

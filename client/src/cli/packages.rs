@@ -6,7 +6,7 @@ use crate::api::{
     AvailablePackage, Code, InstallReply, InstallState, InstalledPackage, UninstallReply,
     VerifyReply,
 };
-use crate::ids::PackageRef;
+use crate::ids::{Language, PackageRef};
 use crate::{Client, Error};
 
 use super::exit::Exit;
@@ -16,6 +16,8 @@ use super::make;
 use super::plan::PackageWord;
 use super::progress;
 use super::render::{Screen, Table, Tone, clean};
+use super::runtime;
+use super::suggest::nearest;
 
 /// Performs one command of the group.
 pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) -> Result<Exit> {
@@ -98,13 +100,65 @@ async fn install(client: &Client, flags: Install, screen: &Screen) -> Result<()>
         }
         (range, other) => range.or(other).unwrap_or_else(|| "*".to_owned()),
     };
-    screen.progress(format!("installing {name} ..."));
-    let events = client.install_events(&flags.repo, &name, &range).await?;
-    let reply = progress::follow(events, screen).await?;
+    let installed = bring(client, &flags.repo, &name, &range, screen).await;
+    let reply = match installed {
+        Err(error) => return Err(with_suggestion(client, error, &name).await),
+        Ok(reply) => reply,
+    };
     screen.show(&reply, install_text)
 }
 
-fn install_text(reply: &InstallReply) -> String {
+/// Installs a package, and shows how far that is.
+pub(super) async fn bring(
+    client: &Client,
+    repository: &str,
+    name: &Language,
+    range: &str,
+    screen: &Screen,
+) -> Result<InstallReply> {
+    screen.progress(format!("installing {name} ..."));
+    let installation = async {
+        let events = client.install_events(repository, name, range).await?;
+        progress::follow(events, screen).await
+    };
+    progress::watch(installation, name.as_str()).await
+}
+
+/// The failure to install what no repository has, with what was probably meant.
+async fn with_suggestion(client: &Client, error: anyhow::Error, name: &Language) -> anyhow::Error {
+    let error = match error.downcast::<Error>() {
+        Ok(error) if error.code() == Some(Code::PackageNotAvailable) => error,
+        Ok(error) => return error.into(),
+        Err(error) => return error,
+    };
+    let offers = runtime::offers(client).await;
+    let known = |offer: &AvailablePackage| offer.language == *name;
+    if offers.iter().any(known) {
+        // The version is what is wrong.
+        let next = format!("see the versions with `piston package info {name}`");
+        return Failure::new(&error).because(error).next(next).into();
+    }
+    let named = |name: &str| {
+        let mut offers = offers.iter();
+        offers.find(|offer| runtime::offer_names(offer).any(|known| known == name))
+    };
+    let names = offers.iter().flat_map(runtime::offer_names);
+    // A language that another package brings, or a word that is nearly one.
+    let meant = named(name.as_str()).or_else(|| named(nearest(name.as_str(), names)?));
+    let Some(meant) = meant else {
+        return error.into();
+    };
+    Failure::new(&error)
+        .because(error)
+        .next(format!(
+            "did you mean `piston package install {}`?",
+            meant.language
+        ))
+        .next("see what there is with `piston repo packages`")
+        .into()
+}
+
+pub(super) fn install_text(reply: &InstallReply) -> String {
     let with = match reply.dependencies.as_slice() {
         [] => String::new(),
         dependencies => format!(", with {}", joined(dependencies, "")),
@@ -143,13 +197,12 @@ async fn only_version(client: &Client, word: &PackageWord) -> Result<PackageRef>
             ))
             .into());
     }
-    let installed = client.package_versions(&word.name).await?;
+    let installed = match client.package_versions(&word.name).await {
+        Err(error) if error.code() == Some(Code::PackageNotFound) => Vec::new(),
+        installed => installed?,
+    };
     match installed.as_slice() {
-        [] => Err(
-            Failure::new(format!("no package {} is installed", word.name))
-                .next("see what is with `piston package list`")
-                .into(),
-        ),
+        [] => Err(not_installed(client, &word.name).await?.into()),
         [package] => Ok(PackageRef::new(
             package.language.clone(),
             package.version.clone(),
@@ -167,6 +220,18 @@ async fn only_version(client: &Client, word: &PackageWord) -> Result<PackageRef>
             )
         }
     }
+}
+
+/// The failure of a package that is not installed, with the one that was probably meant.
+async fn not_installed(client: &Client, name: &Language) -> Result<Failure> {
+    let installed = client.packages().await?;
+    let names = installed.iter().map(|package| package.language.as_str());
+    let failure = Failure::new(format!("no package {name} is installed"));
+    let failure = match nearest(name.as_str(), names) {
+        Some(meant) => failure.next(format!("did you mean `{meant}`?")),
+        None => failure,
+    };
+    Ok(failure.next("see what is with `piston package list`"))
 }
 
 /// Checks packages one after the other; says of each what came of it as soon as it is known.
@@ -297,11 +362,16 @@ async fn offered(client: &Client, word: &PackageWord, screen: &Screen) -> Result
         Ok(packages) if !packages.is_empty() => packages,
         Err(error) if !is_absence(&error) => return Err(error.into()),
         _ => {
-            return Err(
-                Failure::new(format!("no package {} is installed or offered", word.name))
-                    .next("see what is with `piston package list`, `piston repo packages --sync`")
-                    .into(),
-            );
+            let failure = Failure::new(format!("no package {} is installed or offered", word.name));
+            let offers = runtime::offers(client).await;
+            let names = offers.iter().flat_map(runtime::offer_names);
+            let failure = match nearest(word.name.as_str(), names) {
+                Some(meant) => failure.next(format!("did you mean `{meant}`?")),
+                None => failure,
+            };
+            return Err(failure
+                .next("see what is with `piston package list`, `piston repo packages --sync`")
+                .into());
         }
     };
     screen.show(&packages, |packages| {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, Cursor, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::api::{ExecuteRequest, InputFile, Limits, OutputEncoding, StageLimits, Stdin};
 use crate::ids::{InvalidId, Language, PackageRef, Version};
@@ -14,14 +15,14 @@ use super::failure::Failure;
 use super::files::{self, Sent, read_file, read_stdin};
 use super::flags::Run;
 use super::languages;
+use super::render::Consent;
+use super::runtime::Sought;
 
 /// A job as it was asked for, with everything read that it needs of this machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
     /// The language.
-    pub(super) wanted: Wanted,
-    /// Version range.
-    pub(super) range: String,
+    pub(super) sought: Sought,
     /// The rest, but for the language.
     pub(super) request: ExecuteRequest,
     /// Where its input comes from.
@@ -48,6 +49,16 @@ pub(super) enum Wanted {
     OneOf(&'static [&'static str]),
 }
 
+impl Wanted {
+    /// The names that are tried, the likeliest first; there is at least one.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Named(name) => vec![name.as_str()],
+            Self::OneOf(names) => names.to_vec(),
+        }
+    }
+}
+
 /// What of the process around matters to a plan.
 pub(super) struct Surroundings {
     /// Standard input, unless it is a terminal.
@@ -61,6 +72,17 @@ impl Surroundings {
         Self {
             stdin: (!io::stdin().is_terminal()).then_some(stdin),
         }
+    }
+
+    /// The same for more than one plan: standard input is read now, to its end.
+    pub(super) fn kept() -> Result<Self, Failure> {
+        let Some(stdin) = Self::real().stdin else {
+            return Ok(Self { stdin: None });
+        };
+        let bytes: Arc<[u8]> = read_stdin(stdin())?.into();
+        Ok(Self {
+            stdin: Some(Box::new(move || Box::new(Cursor::new(Arc::clone(&bytes))))),
+        })
     }
 }
 
@@ -145,6 +167,10 @@ impl Plan {
     pub(super) fn new(flags: Run, around: &Surroundings) -> Result<Self, Failure> {
         let words = understand(flags.words)?;
         let from_input = words.paths[0].as_os_str() == "-";
+        if flags.watch && from_input {
+            return Err(Failure::new("standard input can't be watched")
+                .next("name the program's file, or leave out --watch"));
+        }
         if flags.interactive && from_input {
             return Err(
                 Failure::new("standard input can't be both the program and what it reads")
@@ -162,7 +188,7 @@ impl Plan {
         } else {
             Sent::gather(&words.paths, name)?
         };
-        let (wanted, range) = words.language(&main)?;
+        let sought = words.language(&main, flags.missing.consent())?;
         let stdin = match &flags.stdin {
             Some(path) => Some(read_file(path)?),
             None if from_input || flags.interactive => None,
@@ -199,8 +225,7 @@ impl Plan {
             ..ExecuteRequest::default()
         };
         Ok(Self {
-            wanted,
-            range,
+            sought,
             request,
             input: if flags.interactive {
                 InputFrom::Typing
@@ -223,15 +248,19 @@ pub(super) struct Words {
 
 impl Words {
     /// The language with the range of versions, where need be from the main file's ending.
-    pub(super) fn language(self, main: &Path) -> Result<(Wanted, String), Failure> {
-        let any = || "*".to_owned();
-        match self.named {
-            Some((name, range)) => Ok((Wanted::Named(name), range.unwrap_or_else(any))),
+    pub(super) fn language(self, main: &Path, consent: Consent) -> Result<Sought, Failure> {
+        let (wanted, range) = match self.named {
+            Some((name, range)) => (Wanted::Named(name), range),
             None => match languages::of_file(main) {
-                Some(names) => Ok((Wanted::OneOf(names), any())),
-                None => Err(unknown_ending(main)),
+                Some(names) => (Wanted::OneOf(names), None),
+                None => return Err(unknown_ending(main)),
             },
-        }
+        };
+        Ok(Sought {
+            wanted,
+            range: range.unwrap_or_else(|| "*".to_owned()),
+            consent,
+        })
     }
 }
 

@@ -8,23 +8,59 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{InstallEvent, InstallPhase, InstallReply, PackageProgress, PlannedPackage};
 use crate::ids::PackageRef;
 use crate::{Error, Events};
 
+use super::exit::{Exit, INTERRUPT};
 use super::failure::Failure;
 use super::packages::joined;
 use super::render::{Screen, Watcher, clean};
 
 /// How often a bar moves that counts nothing.
 const TICK: Duration = Duration::from_millis(120);
-/// A phase whose bytes are counted.
-const COUNTED: &str = "{prefix} {msg:11} [{bar:30}] {bytes} of {total_bytes}, {eta} left";
-/// One whose bytes are not, or not yet.
-const UNCOUNTED: &str = "{prefix} {msg:11} {spinner}";
-/// A package that is done with.
-const DONE: &str = "{prefix} {msg}";
+/// Columns from which on a line has room for a bar.
+const WIDE: usize = 72;
+
+/// The lines of bars.
+struct Forms {
+    /// A phase whose bytes are counted.
+    counted: &'static str,
+    /// One whose bytes are not, or not yet.
+    uncounted: &'static str,
+    /// A package that is done with.
+    done: &'static str,
+}
+
+const ROOMY: Forms = Forms {
+    counted: "{prefix} {msg:11} {bytes:>10} of {total_bytes:10} {eta:>4} [{wide_bar}]",
+    uncounted: "{prefix} {msg:11} {spinner}",
+    done: "{prefix} {msg}",
+};
+
+/// What does not fit is cut off at the end: there stands the name.
+const NARROW: Forms = Forms {
+    counted: "{msg:11} {percent:>3}% {prefix}",
+    uncounted: "{msg:11}  {spinner}   {prefix}",
+    done: "{msg:11}      {prefix}",
+};
+
+/// Waits for an installation until it is done or Ctrl-C is typed, which it does not hear.
+pub(super) async fn watch<T>(
+    installation: impl Future<Output = Result<T>>,
+    name: &str,
+) -> Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        done = installation => done,
+        _ = interrupt.recv() => Err(Failure::new("interrupted")
+            .next(format!("the daemon goes on installing {name}: `piston package list` shows it when it is there"))
+            .ends(Exit::Signal(INTERRUPT))
+            .into()),
+    }
+}
 
 /// Shows the events of an installation up to its result.
 pub(super) async fn follow(
@@ -61,7 +97,7 @@ impl<'a> Shown<'a> {
                 screen,
                 phases: BTreeMap::new(),
             },
-            Watcher::Person => Self::Bars(Bars::default()),
+            Watcher::Person => Self::Bars(Bars::new(screen.columns_of_errors())),
         }
     }
 
@@ -114,20 +150,21 @@ fn line(progress: &PackageProgress) -> String {
 struct Bars {
     all: MultiProgress,
     of: BTreeMap<PackageRef, ProgressBar>,
+    forms: &'static Forms,
     width: usize,
 }
 
-impl Default for Bars {
-    fn default() -> Self {
+impl Bars {
+    fn new(columns: Option<usize>) -> Self {
+        let narrow = columns.is_some_and(|columns| columns < WIDE);
         Self {
             all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             of: BTreeMap::new(),
+            forms: if narrow { &NARROW } else { &ROOMY },
             width: 0,
         }
     }
-}
 
-impl Bars {
     fn plan(&mut self, packages: &[PlannedPackage]) {
         let names = packages.iter().map(|planned| planned.package.to_string());
         self.width = names.map(|name| name.len()).max().unwrap_or(0);
@@ -138,10 +175,10 @@ impl Bars {
 
     /// The bar of a package, made when there is none yet.
     fn bar(&mut self, package: &PackageRef) -> &ProgressBar {
-        let (all, width) = (&self.all, self.width);
+        let (all, forms, width) = (&self.all, self.forms, self.width);
         self.of.entry(package.clone()).or_insert_with(|| {
             let bar = all.add(ProgressBar::no_length());
-            bar.set_style(style(UNCOUNTED));
+            bar.set_style(style(forms.uncounted));
             bar.set_prefix(format!("{:width$}", clean(package)));
             bar.enable_steady_tick(TICK);
             bar
@@ -149,20 +186,24 @@ impl Bars {
     }
 
     fn progress(&mut self, progress: &PackageProgress) {
+        let forms = self.forms;
         let bar = self.bar(&progress.package);
-        bar.set_message(words(progress.phase));
         match (progress.phase, progress.total) {
             (InstallPhase::Publish, _) => {
                 bar.disable_steady_tick();
-                bar.set_style(style(DONE));
+                bar.set_style(style(forms.done));
                 bar.set_message("ready");
             }
-            (_, Some(total)) => {
-                bar.set_style(style(COUNTED));
+            (phase, Some(total)) => {
+                bar.set_style(style(forms.counted));
                 bar.set_length(total.0);
                 bar.set_position(progress.bytes.0);
+                bar.set_message(words(phase));
             }
-            (_, None) => bar.set_style(style(UNCOUNTED)),
+            (phase, None) => {
+                bar.set_style(style(forms.uncounted));
+                bar.set_message(words(phase));
+            }
         }
     }
 }
@@ -178,6 +219,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates above are well-formed")
         .progress_chars("=> ")
+        // Terminals without UTF-8 show these as well.
+        .tick_chars("-\\|/ ")
 }
 
 #[cfg(test)]
@@ -186,8 +229,10 @@ mod tests {
 
     #[test]
     fn every_bar_has_a_form() {
-        for template in [COUNTED, UNCOUNTED, DONE] {
-            drop(style(template));
+        for forms in [ROOMY, NARROW] {
+            for template in [forms.counted, forms.uncounted, forms.done] {
+                drop(style(template));
+            }
         }
     }
 

@@ -5,8 +5,10 @@
 
 use std::env;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead as _, IsTerminal, Write};
+use std::os::fd::AsFd;
 
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::failure::{Account, account, of_stdout};
@@ -17,6 +19,13 @@ pub(super) struct Screen {
     json: bool,
     output: Paint,
     errors: Paint,
+    watcher: Watcher,
+    /// Columns of the terminal that standard output is.
+    columns: Option<usize>,
+    /// And of the one that standard error is.
+    error_columns: Option<usize>,
+    /// Whether standard output is a terminal.
+    is_terminal: bool,
 }
 
 /// Who watches what takes its time.
@@ -28,6 +37,15 @@ pub(super) enum Watcher {
     Log,
     /// A program that reads JSON, and nothing else.
     Program,
+}
+
+/// Whether something may be done that was not asked for in so many words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// It may (`--yes`).
+    Given,
+    /// When a person at the terminal says so.
+    Asked,
 }
 
 /// Whether a stream takes colours.
@@ -54,9 +72,8 @@ pub(super) enum Tone {
 
 impl Paint {
     fn of(stream: &impl IsTerminal) -> Self {
-        let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if stream.is_terminal() && !unwanted {
+        let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if stream.is_terminal() && !unwanted && !dumb() {
             Self::Ansi
         } else {
             Self::Plain
@@ -77,13 +94,33 @@ impl Paint {
     }
 }
 
+/// Whether the terminal is one on which nothing but text may be written.
+fn dumb() -> bool {
+    env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// The columns of a terminal; none of what is none, or does not know.
+fn columns(stream: &impl AsFd) -> Option<usize> {
+    let size = tcgetwinsize(stream).ok()?;
+    (size.ws_col > 0).then(|| size.ws_col.into())
+}
+
 impl Screen {
     /// Standard output and standard error.
     pub(super) fn of_this_process(json: bool) -> Self {
+        let watcher = match json {
+            true => Watcher::Program,
+            false if io::stderr().is_terminal() && !dumb() => Watcher::Person,
+            false => Watcher::Log,
+        };
         Self {
             json,
             output: Paint::of(&io::stdout()),
             errors: Paint::of(&io::stderr()),
+            watcher,
+            columns: columns(&io::stdout()),
+            error_columns: columns(&io::stderr()),
+            is_terminal: io::stdout().is_terminal(),
         }
     }
 
@@ -94,6 +131,10 @@ impl Screen {
             json: false,
             output: Paint::Plain,
             errors: Paint::Plain,
+            watcher: Watcher::Log,
+            columns: None,
+            error_columns: None,
+            is_terminal: false,
         }
     }
 
@@ -104,11 +145,17 @@ impl Screen {
 
     /// Who watches standard error.
     pub(super) fn watcher(&self) -> Watcher {
-        match self.errors {
-            _ if self.json => Watcher::Program,
-            Paint::Ansi => Watcher::Person,
-            Paint::Plain => Watcher::Log,
-        }
+        self.watcher
+    }
+
+    /// The columns of the terminal that standard error is.
+    pub(super) fn columns_of_errors(&self) -> Option<usize> {
+        self.error_columns
+    }
+
+    /// Whether standard output is a terminal, which bytes that are no text may upset.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
     }
 
     /// Shows a result: itself as JSON, or as the text that `people` makes of it.
@@ -130,6 +177,29 @@ impl Screen {
         if !self.json && io::stderr().is_terminal() {
             self.note(text);
         }
+    }
+
+    /// Whether something may be done: asks the person, where there is one.
+    pub(super) fn agreed(&self, consent: Consent, question: impl Display) -> bool {
+        let person = !self.json && io::stdin().is_terminal() && io::stderr().is_terminal();
+        match consent {
+            Consent::Given => true,
+            Consent::Asked => person && self.ask(question),
+        }
+    }
+
+    /// Yes unless something else is said; the end of the input says no.
+    fn ask(&self, question: impl Display) -> bool {
+        let head = self.errors.apply(Tone::Warning, "piston:");
+        let mut errors = io::stderr().lock();
+        let asked = write!(errors, "{head} {} [Y/n] ", clean(question));
+        let mut answer = String::new();
+        let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
+        if !answer.ends_with('\n') {
+            // Nobody is left to be shown where the next line begins.
+            let _closed = writeln!(errors);
+        }
+        matches!(read, Ok(1..)) && is_yes(&answer)
     }
 
     /// Says something beside the result.
@@ -157,8 +227,12 @@ impl Screen {
 
     /// A table with aligned columns.
     pub(super) fn table(&self, table: &Table) -> String {
-        table.text(self.output)
+        table.text(self.output, self.columns)
     }
+}
+
+fn is_yes(answer: &str) -> bool {
+    ["", "y", "yes"].contains(&answer.trim().to_lowercase().as_str())
 }
 
 /// Passes on what a program printed.
@@ -200,7 +274,8 @@ pub(super) fn clean(text: impl Display) -> String {
     let harmless = |c: char| match c {
         '\n' => '\n',
         '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
+        // A terminal without UTF-8 shows this as well.
+        c if c.is_control() => '?',
         c => c,
     };
     text.to_string().chars().map(harmless).collect()
@@ -232,41 +307,63 @@ impl Table {
         );
     }
 
-    fn text(&self, paint: Paint) -> String {
+    /// The table; as blocks of labelled lines where it is wider than the terminal.
+    fn text(&self, paint: Paint, columns: Option<usize>) -> String {
         let heads: Vec<String> = self.heads.iter().map(|&head| head.to_owned()).collect();
-        let lines = || {
-            std::iter::once(&heads)
-                .filter(|heads| !heads.is_empty())
-                .chain(&self.rows)
-        };
-        let columns = lines().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            lines()
-                .filter_map(|row| row.get(column))
-                .map(|c| c.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let heads = Some(heads).filter(|heads| !heads.is_empty());
+        let lines = aligned(heads.iter().chain(&self.rows));
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        if heads.is_some() && columns.is_some_and(|columns| widest > Some(columns)) {
+            return self.blocks(paint);
+        }
         let mut text = String::new();
-        for (number, row) in lines().enumerate() {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:width$}", width = *width))
-                .collect();
-            let line = cells.join("  ");
-            let is_head = number == 0 && !heads.is_empty();
-            let line = line.trim_end();
-            text.push_str(&if is_head {
-                paint.apply(Tone::Head, line)
+        for (number, line) in lines.iter().enumerate() {
+            if number == 0 && heads.is_some() {
+                text.push_str(&paint.apply(Tone::Head, line));
             } else {
-                line.to_owned()
-            });
+                text.push_str(line);
+            }
             text.push('\n');
         }
         text
     }
+
+    fn blocks(&self, paint: Paint) -> String {
+        let width = self.heads.iter().map(|head| head.chars().count()).max();
+        let width = width.unwrap_or(0);
+        let block = |row: &Vec<String>| {
+            let cells = self
+                .heads
+                .iter()
+                .zip(row)
+                .filter(|(_, cell)| !cell.is_empty());
+            let line = |(head, cell): (&&str, &String)| {
+                let head = paint.apply(Tone::Head, &format!("{head:width$}"));
+                format!("{head}  {cell}\n")
+            };
+            cells.map(line).collect::<String>()
+        };
+        let blocks: Vec<String> = self.rows.iter().map(block).collect();
+        blocks.join("\n")
+    }
+}
+
+/// Rows with their columns below each other, and nothing behind the last one.
+fn aligned<'a>(rows: impl Iterator<Item = &'a Vec<String>> + Clone) -> Vec<String> {
+    let width = |column: usize| {
+        let cells = rows.clone().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let columns = rows.clone().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.map(line).collect()
 }
 
 #[cfg(test)]
@@ -278,7 +375,7 @@ mod tests {
         let mut table = Table::new(["LANGUAGE", "VERSION", "SIZE"]);
         table.row(&["c++".into(), "12.2.0".into(), "90 MiB".into()]);
         table.row(&["javascript".into(), "20.0.0-rc.1".into(), String::new()]);
-        insta::assert_snapshot!(table.text(Paint::Plain), @"
+        insta::assert_snapshot!(table.text(Paint::Plain, None), @"
         LANGUAGE    VERSION      SIZE
         c++         12.2.0       90 MiB
         javascript  20.0.0-rc.1
@@ -286,22 +383,40 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_wider_than_the_terminal_becomes_blocks() {
+        let mut table = Table::new(["LANGUAGE", "SIZE", ""]);
+        table.row(&["c++".into(), "90 MiB".into(), String::new()]);
+        table.row(&["javascript".into(), "1 MiB".into(), "note".into()]);
+        let widest = "javascript  1 MiB   note".len();
+        let same = table.text(Paint::Plain, None);
+        assert_eq!(table.text(Paint::Plain, Some(widest)), same);
+        insta::assert_snapshot!(table.text(Paint::Plain, Some(widest - 1)), @"
+        LANGUAGE  c++
+        SIZE      90 MiB
+
+        LANGUAGE  javascript
+        SIZE      1 MiB
+                  note
+        ");
+        let mut labelled = Table::default();
+        labelled.row(&["label".into(), "value".into()]);
+        assert_eq!(labelled.text(Paint::Plain, Some(3)), "label  value\n");
+    }
+
+    #[test]
     fn heads_are_bold_on_a_terminal_only() {
         let mut table = Table::new(["A"]);
         table.row(&["x".into()]);
-        assert_eq!(table.text(Paint::Plain), "A\nx\n");
-        assert_eq!(table.text(Paint::Ansi), "\u{1b}[1mA\u{1b}[0m\nx\n");
+        assert_eq!(table.text(Paint::Plain, None), "A\nx\n");
+        assert_eq!(table.text(Paint::Ansi, None), "\u{1b}[1mA\u{1b}[0m\nx\n");
     }
 
     #[test]
     fn text_from_elsewhere_can_not_act_on_the_terminal() {
-        assert_eq!(
-            clean("a\x1b[2Jb\r\u{7}\tc\nd"),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd} c\nd"
-        );
+        assert_eq!(clean("a\x1b[2Jb\r\u{7}\tc\nd"), "a?[2Jb?? c\nd");
         let mut table = Table::new(["A"]);
         table.row(&["x\ny\x1b[1m".into()]);
-        assert_eq!(table.text(Paint::Plain), "A\nx y\u{fffd}[1m\n");
+        assert_eq!(table.text(Paint::Plain, None), "A\nx y?[1m\n");
     }
 
     #[test]

@@ -4,18 +4,23 @@
 >>> Piston().run("python", "print(6 * 7)").stdout
 '42\\n'
 
-`Piston` has the operations, `Result` and `Stage` are what a job gives back, and everything that
-goes wrong is a `PistonError`: `Unreachable` or `Refused`.
+`Piston` has the operations, `Result` and `Stage` are what a job gives back, `Batch` what many
+`Case`s of one program do, `Progress` how far an installation is; everything that goes wrong is a
+`PistonError`: `Unreachable` or `Refused`.
 """
 
 from .client import Piston
 from .errors import PistonError, Refused, Unreachable
-from .results import OutputFile, Result, Stage
+from .results import Batch, Case, CaseResult, OutputFile, Progress, Result, Stage
 
 __all__ = [
+    "Batch",
+    "Case",
+    "CaseResult",
     "OutputFile",
     "Piston",
     "PistonError",
+    "Progress",
     "Refused",
     "Result",
     "Stage",

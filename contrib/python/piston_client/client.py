@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Optional, Union
 from urllib.parse import quote, urlencode
 
-from .results import Result
-from .transport import Transport, default_host
+from .errors import PistonError, Refused
+from .results import Batch, Case, Progress, Result
+from .transport import Body, Transport, default_host
 
 _BASE = "/api/v3"
 
@@ -18,6 +19,12 @@ _BASE = "/api/v3"
 Code = Union[str, bytes, Mapping[str, Union[str, bytes]]]
 
 Json = dict[str, Any]
+
+#: Is told how far an installation is.
+Watcher = Optional[Callable[[Progress], None]]
+
+_JSON = {"Content-Type": "application/json"}
+_PACKAGE = {"Content-Type": "application/octet-stream"}
 
 
 class Piston:
@@ -69,10 +76,31 @@ class Piston:
         the last one, `result`; `Result.parse(event["result"])` is what `run` returns. A reader
         that stops ends the job.
         """
-        path = _BASE + _execute(package, version)
-        for line in self._transport.lines(path, _request(code, **options)):
-            if line.strip():
-                yield json.loads(line)
+        body = json.dumps(_request(code, **options)).encode()
+        return self._events(_execute(package, version), body, _JSON)
+
+    def batch(
+        self,
+        package: str,
+        code: Code,
+        cases: Iterable[Case],
+        *,
+        version: str = "*",
+        stop_on_failure: bool = False,
+        parallel: int | None = None,
+        **options: Any,
+    ) -> Batch:
+        """Compiles a program once, runs each case in a sandbox of its own, and judges it.
+
+        `stop_on_failure` begins no case after one that failed, `parallel` runs so many at once;
+        further options: `env`, `language`, `cache` and limits, as for `run`.
+        """
+        request = _request(code, **options)
+        request["cases"] = [_case(case) for case in cases]
+        request["stop_on_failure"] = stop_on_failure
+        if parallel is not None:
+            request["parallel"] = parallel
+        return Batch.parse(self._one("POST", _path("packages", package, version, "batch"), request))
 
     def jobs(self) -> list[Json]:
         """Jobs that run or wait."""
@@ -100,18 +128,30 @@ class Piston:
         """One of them, by its exact version."""
         return self._one("GET", _path("packages", package, version))
 
-    def install(self, package: str, version: str = "*", *, repository: str = "all") -> Json:
-        """Installs from a repository, with dependencies; waits until it is ready."""
-        return self._one(
-            "POST", _path("repos", repository, "packages", package, version, "install")
-        )
+    def versions(self, package: str) -> list[Json]:
+        """The installed versions of a package; `Refused` where there is none."""
+        return self._many(_path("packages", package))
 
-    def upload(self, file: str) -> Json:
-        """Installs a package file of this machine."""
+    def install(
+        self,
+        package: str,
+        version: str = "*",
+        *,
+        repository: str = "all",
+        watcher: Watcher = None,
+    ) -> Json:
+        """Installs from a repository, with dependencies; waits until it is ready.
+
+        `watcher` is called with a `Progress` as it goes on. An installation goes on without its
+        client.
+        """
+        path = _path("repos", repository, "packages", package, version, "install")
+        return self._installation(path, None, {}, watcher)
+
+    def upload(self, file: str, *, watcher: Watcher = None) -> Json:
+        """Installs a package file of this machine; `watcher` as for `install`."""
         with open(file, "rb") as body:
-            headers = {"Content-Type": "application/octet-stream"}
-            reply: Json = self._transport.send("POST", f"{_BASE}/packages", body, headers)
-            return reply
+            return self._installation("/packages", body, _PACKAGE, watcher)
 
     def make(self, name: str, *, program: str | None = None) -> Json:
         """Makes a package from what the daemon's machine has, and installs it."""
@@ -119,6 +159,32 @@ class Piston:
         if program is not None:
             body["program"] = program
         return self._one("POST", "/make", body)
+
+    def make_debian(
+        self, *packages: str, name: str | None = None, run: str | None = None
+    ) -> Json:
+        """Makes a package of Debian's packages, or of a language's recipe, and installs it.
+
+        `name` is what it is called, `run` the command that runs a program, such as
+        `/usr/bin/lua5.4 {main} {args}`; both follow from the first package by default.
+        """
+        body: Json = {"from": "debian", "packages": list(packages), "name": name, "run": run}
+        return self._one("POST", "/make", {k: v for k, v in body.items() if v is not None})
+
+    def make_recipe(self, files: Mapping[str, str]) -> Json:
+        """Makes what a recipe describes, and installs it: `recipe.toml`, `run`, `compile`."""
+        return self._one("POST", "/make", {"from": "recipe", "files": dict(files)})
+
+    def verify(self, package: str, version: str) -> Json:
+        """Checks that what is on the disk is what was installed: `problems` says what is not."""
+        return self._one("POST", _path("packages", package, version, "verify"))
+
+    def set_package(
+        self, package: str, version: str, *, cache: str | None, cache_ttl_ms: int | None
+    ) -> Json:
+        """Sets what is kept of a package's jobs, and for how long; `None` is the default again."""
+        body = {"cache": cache, "cache_ttl_ms": cache_ttl_ms}
+        return self._one("PATCH", _path("packages", package, version), body)
 
     def uninstall(self, package: str, version: str, *, cascade: bool = False) -> Json:
         """Removes a package; with `cascade` also what depends on it."""
@@ -135,9 +201,10 @@ class Piston:
         """Configured repositories."""
         return self._many("/repos")
 
-    def add_repository(self, name: str, url: str) -> Json:
-        """Configures one."""
-        return self._one("PUT", _path("repos", name), {"url": url})
+    def add_repository(self, name: str, url: str, *, keys: str | None = None) -> Json:
+        """Configures one; with `keys` (armored OpenPGP) all that it has must be signed by one."""
+        body = {"url": url} if keys is None else {"url": url, "keys": keys}
+        return self._one("PUT", _path("repos", name), body)
 
     def remove_repository(self, name: str) -> None:
         """Forgets one."""
@@ -153,13 +220,47 @@ class Piston:
 
     # The cache, and the daemon itself.
 
-    def cache(self) -> Json:
-        """How much is kept of jobs, and how they fared with it."""
-        return self._one("GET", "/cache")
+    def cache(self, package: str | None = None, version: str | None = None) -> Json:
+        """How much is kept of jobs, of all packages or of one, and how they fared with it."""
+        return self._one("GET", _cache(package, version))
 
-    def purge_cache(self) -> Json:
-        """Forgets all of it."""
-        return self._one("DELETE", "/cache")
+    def purge_cache(self, package: str | None = None, version: str | None = None) -> Json:
+        """Forgets it, of all packages or of one."""
+        return self._one("DELETE", _cache(package, version))
+
+    # What the operator sets.
+
+    def tokens(self) -> list[Json]:
+        """Tokens, without their secrets."""
+        return self._many("/tokens")
+
+    def create_token(
+        self,
+        name: str = "",
+        *,
+        role: str = "execute",
+        rate: str | None = None,
+        concurrency: int | None = None,
+    ) -> Json:
+        """Makes a token; its `secret` is told only this once.
+
+        `role` is `execute` or `admin`, `rate` such as `10/s`, `concurrency` its jobs at once.
+        """
+        body: Json = {"name": name, "role": role, "rate": rate, "concurrency": concurrency}
+        return self._one("POST", "/tokens", {k: v for k, v in body.items() if v is not None})
+
+    def revoke_token(self, token: str) -> None:
+        """Lets nobody in any more with a token, by its id."""
+        self._one("DELETE", _path("tokens", token))
+
+    def runners(self) -> Json:
+        """The operator's limits of languages."""
+        return self._one("GET", "/runners")
+
+    def set_runners(self, entries: Sequence[Json], *, check: bool = False) -> Json:
+        """Puts others in force; with `check` it only says whether they would be taken."""
+        path = "/runners?check=true" if check else "/runners"
+        return self._one("PUT", path, {"runners": list(entries)})
 
     def version(self) -> Json:
         """The daemon's version."""
@@ -168,6 +269,31 @@ class Piston:
     def info(self) -> Json:
         """What is in force on the daemon's host, and why what is not is not."""
         return self._one("GET", "/info")
+
+    def _installation(
+        self, path: str, body: Body, headers: Mapping[str, str], watcher: Watcher
+    ) -> Json:
+        if watcher is None:
+            reply: Json = self._transport.send("POST", _BASE + path, body, headers)
+            return reply
+        for event in self._events(path, body, headers):
+            if event["event"] == "progress":
+                watcher(Progress.parse(event))
+            elif event["event"] == "result":
+                result: Json = event["result"]
+                return result
+        raise PistonError("the daemon did not say what came of the installation")
+
+    def _events(
+        self, path: str, body: Body, headers: Mapping[str, str]
+    ) -> Generator[Json, None, None]:
+        for line in self._transport.lines(_BASE + path, body, headers):
+            if line.strip():
+                event: Json = json.loads(line)
+                if event["event"] == "error":
+                    problem = event["problem"]
+                    raise Refused(problem.get("status", 500), problem, None)
+                yield event
 
     def _one(self, method: str, path: str, body: object = None) -> Json:
         reply: Json = self._transport.json(method, _BASE + path, body)
@@ -184,6 +310,30 @@ def _path(*names: str) -> str:
 
 def _execute(package: str, version: str) -> str:
     return _path("packages", package, version, "execute")
+
+
+def _cache(package: str | None, version: str | None) -> str:
+    if package is None and version is None:
+        return "/cache"
+    if package is None or version is None:
+        raise ValueError("a package is named by its name and its exact version")
+    return _path("packages", package, version, "cache")
+
+
+def _case(case: Case) -> Json:
+    given: Json = {
+        "stdin": _text(case.stdin),
+        "expected_stdout": _text(case.expected_stdout),
+        "args": list(case.args),
+        "env": dict(case.env),
+        "compare": case.compare,
+        "limits": dict(case.limits),
+    }
+    return {name: value for name, value in given.items() if value or value == ""}
+
+
+def _text(content: str | bytes | None) -> Any:
+    return _encoded(content) if isinstance(content, bytes) else content
 
 
 def _request(
@@ -205,7 +355,7 @@ def _request(
         files = [_file(code)]
     limits = {"compile": dict(compile_limits or {}), "run": run_limits}
     options: Json = {
-        "stdin": _encoded(stdin) if isinstance(stdin, bytes) else stdin,
+        "stdin": _text(stdin),
         "args": list(args),
         "env": dict(env or {}),
         "language": language,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -111,4 +111,102 @@ class Result:
             ],
             cache=raw["cache"],
             timings=dict(raw["timings"]),
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input of a batch, and what has to come of it."""
+
+    stdin: str | bytes | None = None
+    #: `None`: to end well is enough.
+    expected_stdout: str | bytes | None = None
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: When an output is right: `exact`, `trim` (whitespace at the ends of lines aside), `tokens`.
+    compare: str = "trim"
+    #: Limits of this case by their names, lower than those of all.
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What came of one case."""
+
+    index: int
+    #: AC, WA, or the status that it ended with; `None` when it was not run.
+    verdict: str | None
+    run: Stage | None
+    #: Whether its output is left out, since a batch has room for 32 MiB of it.
+    omitted: bool
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> CaseResult:
+        """From one of the `cases` of a reply."""
+        ran = raw.get("run")
+        return cls(
+            index=raw["index"],
+            verdict=raw["verdict"],
+            run=Stage.parse(ran) if ran else None,
+            omitted=raw.get("omitted", False),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A program with many inputs that came to its end."""
+
+    id: str
+    language: str
+    version: str
+    #: That of the first case that was not accepted; `AC` when all were, `CE` when it does not
+    #: compile.
+    verdict: str
+    compile: Stage | None
+    cases: list[CaseResult]
+    cache: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether every case was accepted."""
+        return self.verdict == "AC"
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Batch:
+        """From the reply of batch."""
+        compiled = raw.get("compile")
+        return cls(
+            id=raw["id"],
+            language=raw["language"],
+            version=raw["version"],
+            verdict=raw["verdict"],
+            compile=Stage.parse(compiled) if compiled else None,
+            cases=[CaseResult.parse(case) for case in raw["cases"]],
+            cache=raw["cache"],
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the installation of one package is."""
+
+    #: Its name and version.
+    language: str
+    version: str
+    #: `make`, `download`, `unpack`, `verify` or `publish`.
+    phase: str
+    #: Bytes done in this phase, of so many where that is known.
+    bytes: int
+    total: int | None
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Progress:
+        """From an event of an installation."""
+        package = raw["package"]
+        return cls(
+            language=package["language"],
+            version=package["version"],
+            phase=raw["phase"],
+            bytes=raw["bytes"],
+            total=raw.get("total"),
         )

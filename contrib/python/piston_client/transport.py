@@ -84,12 +84,12 @@ class Transport:
             connection.close()
         return json.loads(text) if text else None
 
-    def lines(self, path: str, body: object) -> Iterator[bytes]:
+    def lines(self, path: str, body: Body, headers: Mapping[str, str]) -> Iterator[bytes]:
         """The lines of a streamed reply, as they come. Closing the iterator hangs up."""
-        headers = {"Content-Type": "application/json", "Accept": "application/x-ndjson"}
+        headers = {**headers, "Accept": "application/x-ndjson"}
         connection = self._connection()
         try:
-            reply = self._open(connection, "POST", path, json.dumps(body).encode(), headers)
+            reply = self._open(connection, "POST", path, body, headers)
             yield from reply
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error

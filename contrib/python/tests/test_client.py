@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import unittest
 
-from piston_client import Piston, Refused, Result, Unreachable
+from piston_client import Case, Piston, Progress, Refused, Result, Unreachable
 
 
 class Jobs(unittest.TestCase):
@@ -103,7 +104,90 @@ class Jobs(unittest.TestCase):
         self.assertEqual(outputs, [f"{n}\n" for n in range(8)])
 
 
+class Batches(unittest.TestCase):
+    def test_a_program_is_judged_case_by_case(self) -> None:
+        code = "read -r a b; echo $((a + b))"
+        cases = [
+            Case(stdin="1 2\n", expected_stdout="3"),
+            Case(stdin=b"2 3\n", expected_stdout=b"6"),
+            Case(stdin="", expected_stdout="0", compare="exact"),
+        ]
+        batch = Piston().batch("bash", code, cases, parallel=2)
+        self.assertEqual([case.verdict for case in batch.cases], ["AC", "WA", "WA"])
+        self.assertEqual((batch.verdict, batch.ok), ("WA", False))
+        assert batch.cases[1].run is not None
+        self.assertEqual(batch.cases[1].run.stdout, "5\n")
+        batch = Piston().batch("bash", code, cases[1:], stop_on_failure=True)
+        self.assertEqual([case.verdict for case in batch.cases], ["WA", None])
+        batch = Piston().batch("bash", "exit 3", [Case(limits={"wall_time_ms": 500})])
+        self.assertEqual(batch.cases[0].verdict, "RE")
+
+
 class Packages(unittest.TestCase):
+    def test_an_installation_is_watched(self) -> None:
+        piston = Piston()
+        (bash,) = piston.versions("bash")
+        seen: list[Progress] = []
+        reply = piston.upload(os.environ["PISTON_TEST_PACKAGE"], watcher=seen.append)
+        self.assertEqual(reply["state"], "installed")
+        package = reply["package"]
+        phases = [step.phase for step in seen if step.language == package["language"]]
+        self.assertIn("verify", phases)
+        self.assertEqual(phases[-1], "publish")
+        again = piston.upload(os.environ["PISTON_TEST_PACKAGE"])
+        self.assertEqual(again["state"], "already_installed")
+        checked = piston.verify(package["language"], package["version"])
+        self.assertEqual(checked["problems"], [])
+        removed = piston.uninstall(package["language"], package["version"])
+        self.assertEqual(removed["removed"], [package])
+        for watcher in (None, seen.append):
+            with self.assertRaises(Refused) as caught:
+                piston.install("cobol", watcher=watcher)
+            self.assertEqual(caught.exception.code, "package_not_available")
+        self.assertEqual(piston.versions("bash"), [bash])
+
+    def test_a_broken_package_is_refused_while_it_is_watched(self) -> None:
+        with tempfile.NamedTemporaryFile(suffix=".pkg.tar.gz") as file:
+            file.write(b"no archive")
+            file.flush()
+            with self.assertRaises(Refused) as caught:
+                Piston().upload(file.name, watcher=lambda _: None)
+        self.assertGreaterEqual(caught.exception.status, 400)
+
+    def test_what_is_kept_of_a_packages_jobs_is_set(self) -> None:
+        piston = Piston()
+        version = piston.versions("bash")[0]["version"]
+        piston.set_package("bash", version, cache="output", cache_ttl_ms=60_000)
+        kept = piston.cache("bash", version)
+        self.assertEqual((kept["level"], kept["ttl_ms"]), ("output", 60_000))
+        self.assertEqual(set(piston.purge_cache("bash", version)), {"entries", "bytes"})
+        piston.set_package("bash", version, cache=None, cache_ttl_ms=None)
+        self.assertNotEqual(piston.cache("bash", version)["ttl_ms"], 60_000)
+        with self.assertRaises(ValueError):
+            piston.cache("bash")
+
+    def test_tokens_are_made_and_revoked(self) -> None:
+        piston = Piston()
+        made = piston.create_token("school", rate="10/s", concurrency=2)
+        self.assertTrue(made["secret"].startswith("pst_"))
+        listed = [token for token in piston.tokens() if token["id"] == made["id"]]
+        self.assertEqual(listed[0]["name"], "school")
+        self.assertNotIn("secret", listed[0])
+        piston.revoke_token(made["id"])
+        self.assertNotIn(made["id"], [token["id"] for token in piston.tokens()])
+
+    def test_an_operators_limits_are_checked_and_set(self) -> None:
+        piston = Piston()
+        before = piston.runners()
+        with self.assertRaises(Refused):
+            piston.set_runners([{"nonsense": 1}], check=True)
+        entries = [{"language": "bash", "limits": {"run": {"processes": 32}}}]
+        piston.set_runners(entries, check=True)
+        self.assertEqual(piston.runners(), before)
+        self.assertEqual(len(piston.set_runners(entries)["runners"]), 1)
+        piston.set_runners(before["runners"])
+        self.assertEqual(piston.runners()["runners"], before["runners"])
+
     def test_what_is_installed_is_told(self) -> None:
         piston = Piston()
         (bash,) = [package for package in piston.packages() if package["language"] == "bash"]

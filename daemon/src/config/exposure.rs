@@ -24,6 +24,26 @@ pub struct Listening {
     pub tokens: TokenPolicy,
     /// What each client has that comes without a token.
     pub quota: Quota,
+    /// Whether it has the playground.
+    pub page: Page,
+}
+
+/// Whether a listener serves the playground page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// There is none; a browser finds nothing here.
+    Absent,
+    /// At `/play/`; the listener is careful with what browsers send.
+    Served,
+}
+
+impl From<Option<bool>> for Page {
+    fn from(page: Option<bool>) -> Self {
+        match page {
+            Some(true) => Self::Served,
+            Some(false) | None => Self::Absent,
+        }
+    }
 }
 
 /// Where a listener is.
@@ -109,6 +129,7 @@ pub(super) fn listeners(
         role: Role::Execute,
         tokens: TokenPolicy::Ignored,
         quota: Quota::default(),
+        page: Page::Absent,
     });
     let described = raw.into_iter().enumerate().map(listener);
     short.map(Ok).chain(described).collect()
@@ -163,6 +184,7 @@ fn listener((index, raw): (usize, RawListener)) -> Result<Listening, BadValue> {
         role,
         tokens,
         quota,
+        page: Page::from(raw.page),
     })
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct RawHttp {
     pub(crate) socket: Option<PathBuf>,
     pub(crate) socket_mode: Option<Mode>,
     pub(crate) socket_group: Option<String>,
+    pub(crate) socket_page: Option<bool>,
     pub(crate) listen: Option<Vec<SocketAddr>>,
     pub(crate) hosts: Option<Vec<String>>,
     pub(crate) listeners: Option<Vec<RawListener>>,
@@ -65,6 +66,7 @@ pub(crate) struct RawListener {
     pub(crate) socket_group: Option<String>,
     pub(crate) rate: Option<Rate>,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) page: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use piston_client::ids::Language;
 use piston_client::units::{Bytes, Millis};
 
-use super::exposure::{self, SocketPlace};
+use super::exposure::{self, Page, SocketPlace};
 use super::paths::{Host, Paths};
 use super::raw::{
     Raw, RawCache, RawCacheRule, RawFilesystem, RawHttp, RawJobs, RawRepository, Size, Time,
@@ -84,6 +84,7 @@ fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
             mode: raw.socket_mode.map_or(0o660, |mode| mode.0),
             group: socket_group,
         },
+        socket_page: Page::from(raw.socket_page),
         listeners: exposure::listeners(
             raw.listen.unwrap_or_default(),
             raw.listeners.unwrap_or_default(),

@@ -14,8 +14,9 @@ use piston_client::api::{Code, Role};
 
 use super::app::App;
 use super::edge::Peer;
+use super::page;
 use crate::config::Server;
-use crate::config::exposure::{Proxies, Quota, TokenPolicy};
+use crate::config::exposure::{Page, Proxies, Quota, TokenPolicy};
 use crate::error::Error;
 use crate::job::queue::Requester;
 
@@ -36,12 +37,14 @@ pub(super) struct Door {
     pub(super) tokens: TokenPolicy,
     pub(super) quota: Quota,
     pub(super) gate: Gate,
+    pub(super) page: Page,
 }
 
 /// Who can knock at a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// Whom the operator lets open the socket: programs of this host, and no browser.
+    /// Whom the operator lets open the socket: programs of this host, and a browser where there is
+    /// a page for it.
     Operators,
     /// The same, or a reverse proxy.
     Socket,
@@ -51,13 +54,19 @@ pub(super) enum Gate {
 
 impl Door {
     /// The operator's own.
-    pub(super) fn operators() -> Self {
+    pub(super) fn operators(page: Page) -> Self {
         Self {
             role: Role::Admin,
             tokens: TokenPolicy::Ignored,
             quota: Quota::default(),
             gate: Gate::Operators,
+            page,
         }
+    }
+
+    /// Whether what comes may come from a browser that another page has sent.
+    fn has_browsers(&self) -> bool {
+        self.gate == Gate::Network || self.page == Page::Served
     }
 }
 
@@ -85,7 +94,7 @@ pub(super) async fn admit(
     let server = &app.config().server;
     let headers = &request.headers;
     let proxied = is_proxy(&server.proxies, door.gate, *from);
-    if proxied || door.gate == Gate::Network {
+    if proxied || door.has_browsers() {
         let host = host(request);
         check_host(host.as_deref(), server)?;
         let scheme = headers.get(FORWARDED_PROTO).filter(|_| proxied);
@@ -104,7 +113,7 @@ pub(super) async fn admit(
         },
         quota: door.quota,
     };
-    if watches(request) {
+    if watches(request) || page::is_part(door, request) {
         admitted.quota = Quota::default();
     } else if door.tokens == TokenPolicy::Required {
         let secret = secret(headers).ok_or_else(|| unauthorized("a token is needed here"))?;

@@ -47,6 +47,8 @@ pub struct Engine {
     pub runner: Runner,
     /// What is kept of jobs.
     pub cache: Arc<Cache>,
+    /// The filesystem that shows packages.
+    pub filesystem: Arc<piston_fs::mount::Server>,
     /// Who is let in where a listener asks.
     pub tokens: Arc<Tokens>,
     /// With which rights the daemon runs.

@@ -43,3 +43,20 @@ impl Connection {
         self.0.hangup.gone().await;
     }
 }
+
+#[cfg(test)]
+impl Connection {
+    /// The connection of a stream, the only one that is allowed.
+    pub(super) fn only(stream: &super::hangup::Stream, arrival: Arrival) -> Self {
+        let slots = Arc::new(tokio::sync::Semaphore::new(1));
+        let slot = slots.try_acquire_owned().expect("a slot");
+        let hangup = Hangup::of(stream, super::hangup::Transport::Unix);
+        Self::new(arrival, hangup, slot)
+    }
+
+    /// One without a client.
+    pub(super) fn abandoned(arrival: Arrival) -> Self {
+        let (stream, _) = tokio::net::UnixStream::pair().expect("a pair");
+        Self::only(&super::hangup::Stream::new(stream), arrival)
+    }
+}

@@ -100,7 +100,7 @@ impl Listener {
     pub async fn operators(server: &Server, home: Home) -> Result<Self, ListenError> {
         Ok(Self {
             socket: Socket::unix(&server.socket, home).await?,
-            door: Arc::new(Door::operators()),
+            door: Arc::new(Door::operators(server.socket_page)),
         })
     }
 
@@ -118,6 +118,7 @@ impl Listener {
                 Transport::Unix => Gate::Socket,
                 Transport::Tcp => Gate::Network,
             },
+            page: listening.page,
         };
         Ok(Self {
             socket,

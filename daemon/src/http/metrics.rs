@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use piston_fs::stats::Stats;
 
 use super::app::{App, Engine};
 use crate::cache::Cache;
@@ -19,6 +20,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Exposed, Erro
         .family("build_info", Kind::Gauge, "The daemon that answers.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     jobs(engine, &mut exposition);
+    filesystem(engine.filesystem.stats(), &mut exposition);
     cache(&engine.cache, &mut exposition);
     Ok(Exposed(exposition.finish()))
 }
@@ -53,6 +55,80 @@ fn jobs(engine: &Engine, to: &mut Exposition) {
         "Jobs that may run at once.",
         queue.max_concurrent(),
     );
+    let figures = engine.runner.figures();
+    let mut ended = to.family(
+        "jobs_ended",
+        Kind::Counter,
+        "Jobs that are over, by how they ended; without batches and what the cache answered.",
+    );
+    for (end, count) in figures.ended() {
+        ended.sample(&[("status", end)], count);
+    }
+    to.times(
+        "job_seconds",
+        "From a job's arrival to its end, of the same jobs.",
+        &figures.times(),
+    );
+}
+
+fn filesystem(stats: Stats, to: &mut Exposition) {
+    let other = stats.requests
+        - (stats.lookups + stats.opens + stats.reads + stats.listings).min(stats.requests);
+    let mut requests = to.family(
+        "filesystem_requests",
+        Kind::Counter,
+        "What the kernel asked the filesystem of packages for.",
+    );
+    for (kind, count) in [
+        ("lookup", stats.lookups),
+        ("open", stats.opens),
+        ("read", stats.reads),
+        ("listing", stats.listings),
+        ("other", other),
+    ] {
+        requests.sample(&[("kind", kind)], count);
+    }
+    for (name, help, value) in [
+        ("filesystem_read_bytes", "Bytes read.", stats.read_bytes),
+        ("filesystem_blocks", "Blocks inflated.", stats.blocks),
+        (
+            "filesystem_block_bytes",
+            "Bytes that these hold.",
+            stats.block_bytes,
+        ),
+        (
+            "filesystem_blocks_ahead",
+            "Blocks inflated before somebody asked for them.",
+            stats.blocks_ahead,
+        ),
+        (
+            "filesystem_late",
+            "Reads refused because they took too long.",
+            stats.late,
+        ),
+        (
+            "filesystem_errors",
+            "Requests answered with EIO.",
+            stats.errors,
+        ),
+    ] {
+        to.single(name, Kind::Counter, help, value);
+    }
+    for (name, help, value) in [
+        ("filesystem_nodes", "Nodes in the tables.", stats.nodes),
+        (
+            "filesystem_table_bytes",
+            "Bytes that the tables take.",
+            stats.table_bytes,
+        ),
+        (
+            "filesystem_cached_bytes",
+            "Bytes that the block cache keeps.",
+            stats.cached_bytes,
+        ),
+    ] {
+        to.single(name, Kind::Gauge, help, value);
+    }
 }
 
 fn cache(cache: &Cache, to: &mut Exposition) {

@@ -19,8 +19,8 @@ use super::edge::Peer;
 use super::openapi::describe::{Documented, Page};
 use super::reply::{Dialect, Reply};
 use super::{
-    batch, cache, execute, jobs, make, metrics, openapi, packages, repos, runners, status, tokens,
-    v2, ws,
+    batch, cache, execute, jobs, make, metrics, openapi, packages, page, repos, runners, status,
+    tokens, v2, ws,
 };
 use crate::error::Error;
 
@@ -286,16 +286,14 @@ pub(super) fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// v2 has routing of its own (any case, a slash at the end); all else is nowhere.
+/// v2 has routing of its own (any case, a slash at the end), the playground is on some listeners
+/// only; all else is nowhere.
 async fn elsewhere(State(app): State<AppState>, request: Request) -> Reply {
     let path = request.uri().path();
     match (path, Dialect::of(path)) {
         ("/", _) => v2::greeting(&request),
         (_, Dialect::V2) => v2::dispatch(&app, request).await,
-        (_, Dialect::V3) => Err(Error::new(
-            Code::NotFound,
-            format!("there is nothing at `{path}`"),
-        )),
+        (_, Dialect::V3) => page::reply(&request.into_parts().0).await,
     }
 }
 

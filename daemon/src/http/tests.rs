@@ -6,9 +6,8 @@ use piston_client::api::Role;
 use serde_json::Value;
 
 use super::access::{Arrival, Door, Gate};
-use super::hangup::Transport;
 use super::*;
-use crate::config::exposure::{Quota, TokenPolicy};
+use crate::config::exposure::{Page, Quota, TokenPolicy};
 use crate::config::{self, Home, paths::Host};
 use crate::job::queue::Requester;
 use crate::job::runners::Runners;
@@ -44,13 +43,14 @@ use Entrance::{Network, Operator};
 impl Entrance {
     fn arrival(self) -> Arrival {
         let (door, from) = match self {
-            Operator => (Door::operators(), Requester::User(0)),
+            Operator => (Door::operators(Page::Absent), Requester::User(0)),
             Network => {
                 let door = Door {
                     role: Role::Execute,
                     tokens: TokenPolicy::Ignored,
                     quota: Quota::default(),
                     gate: Gate::Network,
+                    page: Page::Absent,
                 };
                 (door, Requester::Unknown)
             }
@@ -60,13 +60,6 @@ impl Entrance {
             from,
         }
     }
-}
-
-/// The connection of a stream, the only one that is allowed.
-fn client_of(stream: &Stream, arrival: Arrival) -> Connection {
-    let slots = Arc::new(Semaphore::new(1));
-    let slot = slots.try_acquire_owned().expect("a slot");
-    Connection::new(arrival, Hangup::of(stream, Transport::Unix), slot)
 }
 
 struct Ask {
@@ -103,8 +96,7 @@ impl Ask {
             request = request.header(name, value);
         }
         let request = request.body(Body::from(self.body)).expect("a request");
-        let (client, _) = tokio::net::UnixStream::pair().expect("a pair");
-        let client = client_of(&Stream::new(client), self.through.arrival());
+        let client = Connection::abandoned(self.through.arrival());
         let reply = Edge::new(app()).call(&client, request).await;
         let (parts, body) = reply.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
@@ -387,7 +379,7 @@ fn serve_with(routes: Router, stream: tokio::net::UnixStream) -> tokio::task::Jo
         prefix: String::new(),
     };
     let stream = Stream::new(stream);
-    let client = client_of(&stream, Operator.arrival());
+    let client = Connection::only(&stream, Operator.arrival());
     tokio::spawn(connection(stream, Arc::new(service), client, app()))
 }
 
@@ -435,8 +427,7 @@ async fn a_handler_that_panics_is_an_internal_error_that_tells_nothing() {
     }
     let routes = Router::new().route("/api/v3/x", axum::routing::get(panics));
     let request = HttpRequest::get("http://localhost/api/v3/x").body(Body::empty());
-    let (client, _) = tokio::net::UnixStream::pair().expect("a pair");
-    let client = client_of(&Stream::new(client), Operator.arrival());
+    let client = Connection::abandoned(Operator.arrival());
     let edge = Edge::with_routes(app(), routes);
     let reply = edge.call(&client, request.expect("a request")).await;
     assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);

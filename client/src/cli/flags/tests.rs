@@ -121,6 +121,7 @@ fn the_help_is_this() {
       runners      See and set the operator's limits of languages (runners.toml)
       token        Make, see and revoke tokens, which let clients in over the network [alias: tokens]
       status       Show whether the daemon is well, and what its host lacks
+      daemon       Start a daemon of your own in the background, and end it
       check        Say whether this machine can run a daemon, and what to do for more (runs `pistond
                    check`)
       completions  Print what completes words of piston in a shell
@@ -137,9 +138,9 @@ fn the_help_is_this() {
           --json            Print JSON for programs
 
     First steps:
-      pistond serve                              start a daemon (in another terminal)
-      piston package from-host python --install  make a package of this machine's Python
-      piston run hello.py                        run a program in it
+      piston run hello.py         run a program; you are asked before anything that it lacks is brought
+      piston daemon start         start a daemon (`pistond serve` is one in the foreground)
+      piston package install lua  install a language; `piston repo packages` lists what there is
 
     Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help.
     ");
@@ -162,7 +163,10 @@ fn the_help_of_run_is_this() {
           --out <GLOB>        Write the files that it leaves and that match into this directory (more
                               than once for more)
       -i, --interactive       Talk with the program while it runs; from a terminal it gets one too
+      -w, --watch             Run it again whenever one of the files changes, until Ctrl-C
           --stats             Say on standard error what it used: time, processor, memory
+      -y, --yes               Start a daemon where none runs, install the language where it is missing;
+                              without this you are asked, on a terminal
       -h, --help              Print help (see more with '--help')
 
     Global options:
@@ -178,12 +182,13 @@ fn the_help_of_run_is_this() {
 
     Examples:
       piston run hello.py                       the language is known by the ending
-      piston run python@3.11 hello.py -- one two   a version, arguments
+      piston run python@3.11 x.py -- one two    a version, arguments
       echo 'print(6 * 7)' | piston run python -
       sort words | piston run --timeout 1s --memory 64M count.c
       piston run main.py util.py data.csv       several files
       piston run plot.py --out '*.svg'          and what it leaves
       piston run -i game.py                     it reads what you type
+      piston run --watch hello.py               again after every change
 
     Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
     125 when piston could not run it.
@@ -262,6 +267,8 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["cache", "show"],
         &["cache", "set"],
         &["cache", "purge"],
+        &["daemon", "start"],
+        &["daemon", "stop"],
         &["status"],
     ] {
         let text = help(words);

@@ -2,131 +2,16 @@
 //!
 //! The daemon here answers from a table; that the real one answers alike is tested with the whole.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+mod daemon;
+
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::process::{Command, Stdio};
 
-use piston_client::api::{Code, ExecuteRequest, Problem};
+use piston_client::api::{Code, ExecuteRequest};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// `METHOD path` with the status and body of its reply.
-type Route = (&'static str, u16, Vec<u8>);
-
-/// `METHOD path` with the body of each request.
-type Requests = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
-
-/// A daemon that answers from a table, and keeps what it was sent.
-struct Daemon {
-    directory: TempDir,
-    requests: Requests,
-}
-
-impl Daemon {
-    fn new(routes: Vec<Route>) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let requests = Requests::default();
-        let listener = UnixListener::bind(directory.path().join("s")).expect("a free path");
-        let kept = Arc::clone(&requests);
-        // It ends with the process of the test.
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                // The client may close whenever it likes.
-                drop(answer(stream.expect("a client"), &routes, &kept));
-            }
-        });
-        Self {
-            directory,
-            requests,
-        }
-    }
-
-    fn address(&self) -> String {
-        format!("unix://{}/s", self.directory.path().display())
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> String {
-        let path = self.directory.path().join(name);
-        std::fs::write(&path, content).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    }
-
-    fn piston(&self, words: &[&str]) -> Output {
-        self.piston_with(words, b"")
-    }
-
-    fn piston_with(&self, words: &[&str], stdin: &[u8]) -> Output {
-        piston(&self.address(), words, stdin)
-    }
-
-    /// The last request to a path that ends so.
-    fn sent(&self, line: &str) -> Vec<u8> {
-        let requests = self.requests.lock().expect("not poisoned");
-        let found = requests.iter().rev().find(|(sent, _)| sent == line);
-        found
-            .unwrap_or_else(|| panic!("no {line} in {requests:?}"))
-            .1
-            .clone()
-    }
-}
-
-/// Answers one request and closes: as much of HTTP as the client has a right to expect.
-fn answer(stream: UnixStream, routes: &[Route], requests: &Requests) -> io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let (mut first, mut line) = (String::new(), String::new());
-    reader.read_line(&mut first)?;
-    let mut body = Vec::new();
-    while reader.read_line(&mut line)? > 2 {
-        if let Some(length) = line.strip_prefix("content-length: ") {
-            body.resize(length.trim_end().parse().expect("a length"), 0);
-        }
-        line.clear();
-    }
-    reader.read_exact(&mut body)?;
-    let line = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    let route = routes.iter().find(|(known, ..)| *known == line);
-    let (status, reply) = match route {
-        Some((_, status, reply)) => (*status, reply.clone()),
-        None => problem(Code::NotFound, &line),
-    };
-    requests.lock().expect("not poisoned").push((line, body));
-    let mut stream = reader.into_inner();
-    let length = reply.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-    )?;
-    stream.write_all(&reply)
-}
-
-fn problem(code: Code, detail: &str) -> (u16, Vec<u8>) {
-    (
-        code.status(),
-        serde_json::to_vec(&Problem::new(code, detail)).expect("plain data"),
-    )
-}
-
-fn ok(line: &'static str, reply: &Value) -> Route {
-    (line, 200, reply.to_string().into_bytes())
-}
-
-fn piston(address: &str, words: &[&str], stdin: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_piston"))
-        .args(words)
-        .env("PISTON_HOST", address)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("piston starts");
-    // A command that does not read its input may be gone already.
-    drop(child.stdin.take().expect("piped").write_all(stdin));
-    child.wait_with_output().expect("piston ends")
-}
+use daemon::{Daemon, Route, ok, piston, problem};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
@@ -275,6 +160,69 @@ fn a_version_that_is_missing_says_what_is_asked_for() {
     error: python: installed is 3.11.2
      next: see what is installed with `piston package list`
     ");
+    let offers = ok(
+        "GET /api/v3/repos/all/packages",
+        &json!([offer("python", "4.0.1")]),
+    );
+    let (status, body) = problem(Code::PackageNotFound, "python: installed is 3.11.2");
+    let daemon = Daemon::new(vec![runtimes(), (line, status, body), offers]);
+    let output = daemon.piston_with(&["run", "python@4.x", "-"], b"");
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: python: installed is 3.11.2
+     next: install it: `piston package install 'python@4.x'`
+           or see what is installed with `piston package list`
+    ");
+}
+
+fn offer(package: &str, version: &str) -> Value {
+    json!({"repository": "mine", "language": package, "version": version, "size": 0,
+        "checksums": {}, "dependencies": {}, "download": "x", "installed": false})
+}
+
+#[test]
+fn a_package_that_is_misspelt_gets_the_right_word() {
+    let missing = |code| problem(code, "there is no pyhton");
+    let (status, body) = missing(Code::PackageNotAvailable);
+    let install = "POST /api/v3/repos/all/packages/pyhton/%2A/install";
+    let versions = "POST /api/v3/repos/all/packages/python/9.x/install";
+    let (absent, nothing) = missing(Code::PackageNotFound);
+    let daemon = Daemon::new(vec![
+        (install, status, body.clone()),
+        (versions, status, body),
+        ok(
+            "GET /api/v3/repos/all/packages",
+            &json!([offer("python", "4.0.1")]),
+        ),
+        ("GET /api/v3/packages/pyhton", absent, nothing.clone()),
+        ("GET /api/v3/repos/all/packages/pyhton", absent, nothing),
+        ok("GET /api/v3/packages", &installed(true)),
+    ]);
+    insta::assert_snapshot!(text(&daemon.piston(&["package", "install", "pyhton"]).stderr), @"
+    error: there is no pyhton
+     next: did you mean `piston package install python`?
+           see what there is with `piston repo packages`
+    ");
+    let output = daemon.piston(&["package", "install", "python@9.x"]);
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: there is no pyhton
+     next: see the versions with `piston package info python`
+    ");
+    for group in [
+        &["package", "remove"][..],
+        &["package", "verify"],
+        &["cache", "show"],
+    ] {
+        let words = [group, &["pyhton"]].concat();
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(text(&daemon.piston(&words).stderr), @"
+        error: no package pyhton is installed
+         next: did you mean `python`?
+               see what is with `piston package list`
+        ")
+        );
+    }
+    let output = daemon.piston(&["package", "info", "pyhton"]);
+    assert!(text(&output.stderr).contains("did you mean `python`?"));
 }
 
 #[test]
@@ -285,8 +233,8 @@ fn no_daemon_says_how_to_start_one() {
         assert_eq!(
             text(&output.stderr),
             "error: can't reach the daemon at unix:///nowhere/piston.sock: No such file or \
-             directory (os error 2)\n next: start a daemon with `pistond serve`, or name another \
-             daemon with --host or $PISTON_HOST\n"
+             directory (os error 2)\n next: start one with `piston daemon start`, or name another \
+             with --host or $PISTON_HOST\n"
         );
     }
 }

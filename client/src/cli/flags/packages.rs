@@ -1,0 +1,246 @@
+//! Flags of `piston package` and `piston repo`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::ids::Language;
+
+use super::super::plan::PackageWord;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Package {
+    /// List what is installed
+    #[command(visible_alias = "ls")]
+    List,
+    /// Install a package from a repository, with what it depends on
+    #[command(after_help = "\
+Examples:
+  piston package install python
+  piston package install python@3.11
+  piston package install python '>=3.9 <4' --repo mine")]
+    Install(Install),
+    /// Remove a package
+    #[command(visible_alias = "rm")]
+    Remove(Remove),
+    /// Show a package: what it runs, what it is made of, who needs it
+    Info {
+        /// Package, with a version or without
+        #[arg(value_name = "NAME[@VERSION]")]
+        package: PackageWord,
+    },
+    /// Check that what is on the disk is what was installed
+    ///
+    /// The sha256 of each image and everything in it, as when it was installed. Ends with 1 when
+    /// something is wrong.
+    Verify {
+        /// Packages, with a version or without [default: all]
+        #[arg(value_name = "NAME[@VERSION]")]
+        packages: Vec<PackageWord>,
+    },
+    /// Install a package file
+    Upload {
+        /// A `.pkg.tar.gz`
+        file: PathBuf,
+    },
+    /// Make a package of what the daemon's own machine has
+    #[command(after_help = "\
+Knows python, bash, gcc (c and c++) and base. Without -o the package is installed, and `base`
+with it when that is missing.
+
+Examples:
+  piston package from-host python --install
+  piston package from-host python --program /opt/python3.13/bin/python3
+  piston package from-host base -o packages/ && piston repo index packages/")]
+    FromHost(FromHost),
+    /// Make a package of what Debian has packaged
+    #[command(after_help = "\
+The daemon's machine needs apt's lists (`apt-get update`) and reaches their servers. Packages are
+checked against the signed lists, unpacked without root, and nothing on the machine changes. Without
+-o the package is installed, and `debian-base`, which all of them depend on, when that is missing.
+
+There are recipes for 30 languages: `piston repo packages builtin` lists them. Any other Debian package
+works as well: a program that is called like it runs the files.
+
+Examples:
+  piston package from-debian lua
+  piston package from-debian python python3-numpy --name python-numpy
+  piston package from-debian gawk --run '/usr/bin/gawk -f {main} {args}'
+  piston package from-debian base -o packages/")]
+    FromDebian(FromDebian),
+    /// Make what a recipe describes
+    #[command(after_help = "\
+A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.
+Its format is explained in contrib/packages/README.md, and the recipes there are examples.
+
+Examples:
+  piston package build contrib/packages/lua
+  piston package build my-recipe/ -o packages/")]
+    Build(Build),
+    /// Add libraries to an installed language
+    #[command(after_help = "\
+A new package is made, which stands on the installed one and adds the libraries and all that they need.
+Programs of the language find them from then on: of several packages of one version, the one that has
+it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
+the language stays as it is, and the name is a language of its own.
+
+Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
+is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
+
+Examples:
+  piston package extend python --pip numpy
+  piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston run python-science prog.py")]
+    Extend(Extend),
+    /// Remove dependencies that nothing needs any more
+    Gc,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Install {
+    /// Package, with a version or range or without
+    #[arg(value_name = "NAME[@RANGE]")]
+    pub(in crate::cli) package: PackageWord,
+    /// Version or range, e.g. 3.11, ^3.9, '>=3 <4' [default: the newest]
+    pub(in crate::cli) range: Option<String>,
+    /// Only from this repository
+    #[arg(long, value_name = "NAME", default_value = "all")]
+    pub(in crate::cli) repo: String,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Remove {
+    /// Package, with its version when several are installed
+    #[arg(value_name = "NAME[@VERSION]")]
+    pub(in crate::cli) package: PackageWord,
+    /// Remove what depends on it as well
+    #[arg(long)]
+    pub(in crate::cli) cascade: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FromHost {
+    /// What to make: python, bash, gcc, base
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: Language,
+    /// Start from this program rather than the one on the daemon's PATH
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) program: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FromDebian {
+    /// A language, or Debian packages; the first gives the package its name and version
+    #[arg(value_name = "NAME", required = true)]
+    pub(in crate::cli) packages: Vec<String>,
+    /// Call the package this
+    #[arg(long)]
+    pub(in crate::cli) name: Option<Language>,
+    /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
+    #[arg(long, value_name = "COMMAND")]
+    pub(in crate::cli) run: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Build {
+    /// The recipe's folder, or its recipe.toml
+    #[arg(value_name = "DIR|FILE")]
+    pub(in crate::cli) recipe: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Extend {
+    /// Language or package, with a version or range or without
+    #[arg(value_name = "NAME[@RANGE]")]
+    pub(in crate::cli) package: PackageWord,
+    /// Python libraries, e.g. numpy 'pandas>=2,<3'
+    #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+    pub(in crate::cli) pip: Vec<String>,
+    /// Index that they come from
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) index: Option<String>,
+    /// Call the package this, and run it as a language of this name
+    #[arg(long)]
+    pub(in crate::cli) name: Option<Language>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MakeTo {
+    /// Write the package file here (a file, or a directory) rather than installing it
+    #[arg(long, short, value_name = "FILE")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// Install it (the default)
+    #[arg(long, conflicts_with = "output")]
+    pub(in crate::cli) install: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Repo {
+    /// List the configured repositories
+    #[command(visible_alias = "ls")]
+    List,
+    /// Add a repository and download its index
+    #[command(after_help = "\
+Examples:
+  piston repo add mine https://packages.example.org/index.yaml --key mine.asc
+  piston repo add local ./packages          a folder with an index made by `piston repo index`")]
+    Add {
+        /// What to call it
+        name: String,
+        /// http://, https:// or file:// URL of its index, or a path on the daemon's machine
+        #[arg(value_name = "URL|PATH")]
+        url: String,
+        /// File of ASCII-armored OpenPGP public keys: every package has to be signed by one of them.
+        /// May be given more than once
+        #[arg(long = "key", value_name = "FILE")]
+        keys: Vec<PathBuf>,
+    },
+    /// Forget a repository; what was installed from it stays
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Download indexes again
+    Sync {
+        /// Only this repository's
+        #[arg(default_value = "all")]
+        name: String,
+    },
+    /// List what repositories offer
+    Packages {
+        /// Only this repository
+        #[arg(default_value = "all")]
+        repo: String,
+        /// Download the index first
+        #[arg(long)]
+        sync: bool,
+        /// Only packages whose name or alias contains this
+        #[arg(long, short, value_name = "TEXT")]
+        query: Option<String>,
+    },
+    /// Write the index of a folder of package files (runs `pistond index`)
+    #[command(after_help = "\
+Examples:
+  piston repo index packages/
+  piston repo index packages/ --sign secret.asc    signs each package, and the index")]
+    Index(Index),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Index {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) directory: PathBuf,
+    /// Passed on to `pistond index`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(in crate::cli) rest: Vec<std::ffi::OsString>,
+}

@@ -1,0 +1,1 @@
+export { cpp as default } from "@codemirror/lang-cpp";

@@ -1,0 +1,1 @@
+export { java as default } from "@codemirror/lang-java";

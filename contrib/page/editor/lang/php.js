@@ -1,0 +1,1 @@
+export { php as default } from "@codemirror/lang-php";

@@ -1,0 +1,1 @@
+export { python as default } from "@codemirror/lang-python";

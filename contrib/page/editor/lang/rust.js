@@ -1,0 +1,1 @@
+export { rust as default } from "@codemirror/lang-rust";

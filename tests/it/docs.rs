@@ -1,0 +1,242 @@
+//! Every command of the guides in `contrib/docs`, run in the order in which it stands there.
+//!
+//! A guide is one session of a newcomer: blocks of `console` hold commands after `$ ` (`> ` goes on
+//! with one) and what they print, where `...` stands for anything. A block with a file's name
+//! behind its language is that file. What is not meant to be run is in no such block.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use piston_tests::{Newcomer, Who, free_port, require};
+
+/// What ends a command's output.
+const END: &str = "@@ end of ";
+
+/// The address that the guides use, in the place of which there is a free one.
+const ADDRESS: &str = "127.0.0.1:2000";
+
+/// A piece of a guide, in order.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    /// A file with its text.
+    File(String, String),
+    /// A command with the lines that it prints.
+    Command(String, Vec<String>),
+}
+
+/// What of a guide is to be run.
+fn pieces(text: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(kind) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        match kind.split_once(' ') {
+            Some((_, name)) => {
+                let text = block.join("\n") + "\n";
+                pieces.push(Piece::File(name.to_owned(), text));
+            }
+            None if kind == "console" => pieces.extend(commands(&block)),
+            None => {}
+        }
+    }
+    pieces
+}
+
+fn commands(block: &[&str]) -> Vec<Piece> {
+    let mut commands: Vec<Piece> = Vec::new();
+    for line in block {
+        if let Some(command) = line.strip_prefix("$ ") {
+            commands.push(Piece::Command(command.to_owned(), Vec::new()));
+            continue;
+        }
+        let Some(Piece::Command(command, output)) = commands.last_mut() else {
+            panic!("a block begins with a command: {line}");
+        };
+        match line.strip_prefix("> ") {
+            Some(more) if output.is_empty() => {
+                command.push('\n');
+                command.push_str(more);
+            }
+            _ => output.push((*line).to_owned()),
+        }
+    }
+    commands
+}
+
+/// Whether lines are as they are shown: `...` alone is any lines, within one it is any text.
+fn fits(lines: &[&str], shown: &[String]) -> bool {
+    let Some((first, rest)) = shown.split_first() else {
+        return lines.is_empty();
+    };
+    if first.trim() == "..." {
+        return (0..=lines.len()).any(|skipped| fits(&lines[skipped..], rest));
+    }
+    let Some((line, others)) = lines.split_first() else {
+        return false;
+    };
+    line_fits(line, first) && fits(others, rest)
+}
+
+fn line_fits(line: &str, shown: &str) -> bool {
+    let Some((before, after)) = shown.split_once("...") else {
+        return line.trim_end() == shown.trim_end();
+    };
+    let Some(mut rest) = line.strip_prefix(before) else {
+        return false;
+    };
+    loop {
+        if line_fits(rest, after) {
+            return true;
+        }
+        let mut chars = rest.chars();
+        if chars.next().is_none() {
+            return false;
+        }
+        rest = chars.as_str();
+    }
+}
+
+/// The folder of the source, which the guides call `~/piston`.
+fn source() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::canonicalize(source).expect("the source")
+}
+
+fn guide(name: &str) -> String {
+    let text = fs::read_to_string(source().join("contrib/docs").join(name)).expect(name);
+    text.replace(ADDRESS, &free_port().to_string())
+}
+
+/// Goes through a guide as a user who has nothing yet.
+fn holds(name: &str) {
+    let newcomer = Newcomer::with("");
+    std::os::unix::fs::symlink(source(), newcomer.path("home/piston")).expect("a link");
+    let mut script = Vec::new();
+    let mut expected = Vec::new();
+    for piece in pieces(&guide(name)) {
+        match piece {
+            Piece::File(file, text) => {
+                let end = "end of the file";
+                script.push(format!("mkdir -p \"$(dirname {file})\"\n"));
+                script.push(format!("cat > {file} <<'{end}'\n{text}{end}\n"));
+            }
+            Piece::Command(command, output) => {
+                let number = expected.len();
+                script.push(format!("{command}\necho \"{END}{number}: $?\"\n"));
+                expected.push((command, output));
+            }
+        }
+    }
+    assert!(!expected.is_empty(), "{name} has no commands");
+    let file = newcomer.path("home/guide");
+    let script = format!("exec 2>&1 </dev/null\n{}", script.concat());
+    fs::write(&file, script).expect("written");
+    let mut command = newcomer.command(Path::new("/bin/bash"));
+    let output = command.arg(&file).stdin(Stdio::null()).output();
+    let output = String::from_utf8_lossy(&output.expect("bash").stdout).into_owned();
+    let mut rest = &output[..];
+    for (number, (command, shown)) in expected.iter().enumerate() {
+        let end = format!("{END}{number}: ");
+        let (printed, after) = rest.split_once(&end).unwrap_or_else(|| {
+            panic!("{name}: no end of `{command}`:\n{rest}\n{}", newcomer.log())
+        });
+        let (status, after) = after.split_once('\n').expect("a line");
+        rest = after;
+        let lines: Vec<&str> = printed.lines().collect();
+        let shown_text = shown.join("\n");
+        assert!(
+            status == "0" && fits(&lines, shown),
+            "{name}: `{command}` ended with {status} and printed\n{printed}\nwhere the guide \
+             shows\n{shown_text}"
+        );
+    }
+}
+
+/// Guides whose commands install languages of Debian's packages.
+fn holds_with_debian(name: &str) {
+    if Who::User.possible() && require::apt_lists() {
+        holds(name);
+    }
+}
+
+#[test]
+fn what_a_guide_shows_is_compared_line_by_line() {
+    let check = |lines: &[&str], shown: &[&str], expected: bool| {
+        let shown: Vec<String> = shown.iter().map(|&line| line.to_owned()).collect();
+        assert_eq!(fits(lines, &shown), expected, "{lines:?} {shown:?}");
+    };
+    check(&[], &[], true);
+    check(&["a"], &[], false);
+    check(&[], &["a"], false);
+    check(&["a", "b", "c"], &["a", "...", "c"], true);
+    check(&["a", "c"], &["a", "...", "c"], true);
+    check(&["a", "b"], &["a", "...", "c"], false);
+    check(&["took 12 ms, 3 MiB"], &["took ... ms, ... MiB"], true);
+    check(&["took 12 ms"], &["took ... s"], false);
+    check(&["x 1 x 2 y"], &["x ... x ... y"], true);
+    let text = "```console\n$ a <<E\n> b\n> E\nout\n$ c\n```\n```sh x/y\nz\n```\n```text\n$ d\n```";
+    let command = |command: &str, output: &[&str]| {
+        let output = output.iter().map(|&line| line.to_owned()).collect();
+        Piece::Command(command.to_owned(), output)
+    };
+    let file = Piece::File("x/y".to_owned(), "z\n".to_owned());
+    let expected = [command("a <<E\nb\nE", &["out"]), command("c", &[]), file];
+    assert_eq!(pieces(text), expected);
+}
+
+#[test]
+fn every_guide_is_gone_through() {
+    let tested = fs::read_to_string(file!()).or_else(|_| {
+        // Run from another folder than the workspace's.
+        fs::read_to_string(source().join("tests/it/docs.rs"))
+    });
+    let tested = tested.expect("this file");
+    for entry in fs::read_dir(source().join("contrib/docs")).expect("the guides") {
+        let name = entry.expect("a guide").file_name();
+        let name = name.to_string_lossy();
+        if !name.ends_with(".md") {
+            continue;
+        }
+        let text = guide(&name);
+        assert!(
+            !text.contains("```sh\n"),
+            "{name}: commands stand in `console`"
+        );
+        let runs = !pieces(&text).is_empty();
+        let called = tested.contains(&format!("holds(\"{name}\")"))
+            || tested.contains(&format!("holds_with_debian(\"{name}\")"));
+        assert_eq!(
+            runs, called,
+            "{name} has commands that no test runs, or the other way round"
+        );
+    }
+}
+
+#[test]
+fn the_first_steps_are_as_they_are_shown() {
+    holds_with_debian("START.md");
+}
+
+#[test]
+fn the_api_answers_as_it_is_shown() {
+    holds("API.md");
+}
+
+#[test]
+fn an_operator_finds_what_is_shown() {
+    holds("OPERATING.md");
+}
+
+#[test]
+fn packages_are_written_as_it_is_shown() {
+    holds("WRITING-PACKAGES.md");
+}
+
+#[test]
+fn who_comes_from_the_released_piston_finds_what_is_shown() {
+    holds("MIGRATING.md");
+}
