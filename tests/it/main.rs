@@ -43,5 +43,6 @@ mod queue;
 mod recovery;
 mod runners;
 mod stream;
+mod terminals;
 mod tidy;
 mod verdicts;

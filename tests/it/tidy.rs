@@ -47,6 +47,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("hyperlocal", &["client/src/http.rs", "client/src/http/"]),
     (
+        "hyper_rustls",
+        &["client/src/http.rs", "client/src/http/tls.rs"],
+    ),
+    ("rustls_native_certs", &["client/src/http/tls.rs"]),
+    (
         "tungstenite",
         &["daemon/src/http/ws.rs", "daemon/src/http/ws/"],
     ),

@@ -133,7 +133,7 @@ fn the_help_is_this() {
       -V, --version  Print version
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
@@ -170,7 +170,7 @@ fn the_help_of_run_is_this() {
       -h, --help              Print help (see more with '--help')
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
@@ -220,7 +220,7 @@ fn the_help_of_package_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
@@ -246,7 +246,7 @@ fn the_help_of_repo_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
