@@ -1,7 +1,7 @@
 //! Makers: package files from what the machine has, or can get.
 //!
 //! [`from_host`] takes a language from the host's own programs, [`from_debian`] and [`from_recipe`]
-//! download what Debian has packaged, [`extend`] adds libraries to a package; without root and
+//! download what Debian has packaged, [`extend()`] adds libraries to a package; without root and
 //! without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
 //! image, which is all that most tests look at), then the draft is written by `package`. A language
 //! package holds only what the `base` package of the same host lacks; its view merges the two.

@@ -89,7 +89,7 @@ is run. Another index: --index, `python_index` in the daemon's configuration, or
 Examples:
   piston package extend python --pip numpy
   piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
-  piston run -l python-science prog.py")]
+  piston run python-science prog.py")]
     Extend(Extend),
     /// Remove dependencies that nothing needs any more
     Gc,
