@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::api::{Code, Problem};
 use crate::host::Host;
+#[cfg(feature = "tls")]
+use crate::host::Scheme;
 use crate::units::{Bytes, Millis};
 
 /// Why an operation has no result.
@@ -172,6 +174,15 @@ fn unreachable_remedy(host: &Host, source: &io::Error) -> String {
              `sudo usermod -aG piston $USER` and a new login, or start a daemon of your own with \
              `pistond serve`"
                 .to_owned()
+        }
+        #[cfg(feature = "tls")]
+        (Host::Http(address), io::ErrorKind::InvalidData) if address.scheme() == Scheme::Https => {
+            "have the certificate's authority trusted: name its file (PEM) in $SSL_CERT_FILE"
+                .to_owned()
+        }
+        #[cfg(feature = "tls")]
+        (Host::Http(address), _) if address.scheme() == Scheme::Https => {
+            format!("start the proxy there, and the daemon behind it, {ELSEWHERE}")
         }
         (Host::Http(address), _) => format!(
             "start a daemon there with `pistond serve --listen {}`, {ELSEWHERE}",

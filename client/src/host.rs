@@ -1,4 +1,5 @@
-//! Where the daemon is: `unix:///path`, `/path` or `http://host:port[/prefix]`, and the default.
+//! Where the daemon is: `unix:///path`, `/path`, `http://host:port[/prefix]` or the same with
+//! `https` (feature `tls`), and the default.
 //!
 //! Invariant: a [`Host`] that was parsed can be connected to as far as its form goes. Nothing here
 //! opens a connection.
@@ -22,20 +23,43 @@ const LONGEST_SOCKET_PATH: usize = 107;
 pub enum Host {
     /// A Unix socket, by its path.
     Unix(PathBuf),
-    /// HTTP over TCP.
+    /// HTTP over TCP, with TLS or without.
     Http(HttpAddress),
 }
 
-/// Host, port and path prefix of an `http://` address.
+/// How HTTP is spoken over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scheme {
+    Http,
+    #[cfg(feature = "tls")]
+    Https,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http://",
+            #[cfg(feature = "tls")]
+            Self::Https => "https://",
+        })
+    }
+}
+
+/// Host, port and path prefix of an `http://` or `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpAddress {
-    /// `host:port`, or `host` with port 80 meant.
+    scheme: Scheme,
+    /// `host:port`, or `host` with port 80 (443 with TLS) meant.
     authority: String,
     /// Empty, or `/prefix` without a slash at its end, where a proxy adds one.
     prefix: String,
 }
 
 impl HttpAddress {
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// `host:port`, as it goes into a URL.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -147,9 +171,9 @@ impl FromStr for Host {
         } else if text.starts_with('/') {
             parse_socket(text).map(Self::Unix)
         } else if let Some(rest) = text.strip_prefix("http://") {
-            parse_http(rest).map(Self::Http)
-        } else if text.starts_with("https://") {
-            Err("https is not spoken here; use the Unix socket, or http:// to a proxy nearby")
+            parse_http(Scheme::Http, rest).map(Self::Http)
+        } else if let Some(rest) = text.strip_prefix("https://") {
+            parse_https(rest).map(Self::Http)
         } else {
             Err("write /path/to/piston.sock or http://host:port")
         };
@@ -170,7 +194,17 @@ fn parse_socket(path: &str) -> Result<PathBuf, &'static str> {
     Ok(path.into())
 }
 
-fn parse_http(rest: &str) -> Result<HttpAddress, &'static str> {
+#[cfg(feature = "tls")]
+fn parse_https(rest: &str) -> Result<HttpAddress, &'static str> {
+    parse_http(Scheme::Https, rest)
+}
+
+#[cfg(not(feature = "tls"))]
+fn parse_https(_: &str) -> Result<HttpAddress, &'static str> {
+    Err("https is not spoken by this build of the client (its feature `tls`)")
+}
+
+fn parse_http(scheme: Scheme, rest: &str) -> Result<HttpAddress, &'static str> {
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let (name, port) = split_port(authority)?;
     let name_byte = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
@@ -192,6 +226,7 @@ fn parse_http(rest: &str) -> Result<HttpAddress, &'static str> {
         return Err("after the port only a path prefix may stand");
     }
     Ok(HttpAddress {
+        scheme,
         authority: authority.to_owned(),
         prefix: path.trim_end_matches('/').to_owned(),
     })
@@ -212,9 +247,11 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Http(HttpAddress { authority, prefix }) => {
-                write!(f, "http://{authority}{prefix}")
-            }
+            Self::Http(HttpAddress {
+                scheme,
+                authority,
+                prefix,
+            }) => write!(f, "{scheme}{authority}{prefix}"),
         }
     }
 }
@@ -236,6 +273,8 @@ mod tests {
             "http://[::1]",
             "http://piston.example",
             "http://piston.example/code/piston",
+            #[cfg(feature = "tls")]
+            "https://piston.example/code/piston",
         ] {
             let host: Host = text.parse().unwrap();
             assert_eq!(host.to_string(), text);
@@ -265,7 +304,10 @@ mod tests {
         check("localhost:2000", "http://host:port");
         check("run/piston.sock", "write /path");
         check("tcp://localhost:2000", "http://host:port");
+        #[cfg(not(feature = "tls"))]
         check("https://localhost", "https is not spoken");
+        #[cfg(feature = "tls")]
+        check("https://local host", "name or an address");
         check("unix://piston.sock", "absolute");
         check("unix://", "absolute");
         check(&too_long, "107");

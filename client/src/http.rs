@@ -9,6 +9,8 @@
 
 mod lines;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -35,7 +37,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Settings;
 use crate::error::TransportError;
-use crate::host::Host;
+use crate::host::{Host, Scheme};
 
 pub(crate) use lines::{Lines, Streamed};
 pub(crate) use socket::{Ear, Mouth, Opened};
@@ -121,6 +123,8 @@ pub(crate) struct Connection {
 enum Transport {
     Unix(Pool<UnixConnector, Outgoing>),
     Tcp(Pool<HttpConnector, Outgoing>),
+    #[cfg(feature = "tls")]
+    Tls(Pool<hyper_rustls::HttpsConnector<HttpConnector>, Outgoing>),
 }
 
 impl fmt::Debug for Connection {
@@ -138,11 +142,15 @@ impl Connection {
         builder.pool_timer(TokioTimer::new());
         let pool = match &host {
             Host::Unix(_) => Transport::Unix(builder.build(UnixConnector)),
-            Host::Http(_) => {
+            Host::Http(address) => {
                 let mut connector = HttpConnector::new();
                 connector.set_connect_timeout(Some(settings.connect_timeout));
                 connector.set_nodelay(true);
-                Transport::Tcp(builder.build(connector))
+                match address.scheme() {
+                    Scheme::Http => Transport::Tcp(builder.build(connector)),
+                    #[cfg(feature = "tls")]
+                    Scheme::Https => Transport::Tls(builder.build(tls::connector(connector))),
+                }
             }
         };
         Self {
@@ -263,6 +271,8 @@ impl Connection {
             match &self.pool {
                 Transport::Unix(pool) => pool.request(request),
                 Transport::Tcp(pool) => pool.request(request),
+                #[cfg(feature = "tls")]
+                Transport::Tls(pool) => pool.request(request),
             }
         };
         let give_up = Instant::now() + self.settings.connect_timeout;
@@ -281,7 +291,8 @@ impl Connection {
         match &self.host {
             Host::Unix(socket) => Ok(hyperlocal::Uri::new(socket, path).into()),
             Host::Http(address) => {
-                format!("http://{}{}{path}", address.authority(), address.prefix())
+                let (scheme, authority) = (address.scheme(), address.authority());
+                format!("{scheme}{authority}{}{path}", address.prefix())
                     .parse()
                     .map_err(|error| TransportError::Unreachable {
                         host: self.host.clone(),
@@ -371,7 +382,7 @@ impl Connection {
             return self.broken(error);
         }
         let source = match find::<io::Error>(&error) {
-            Some(source) => copy(source),
+            Some(source) => copy(innermost(source)),
             None => io::Error::other(error),
         };
         TransportError::Unreachable {
@@ -428,6 +439,12 @@ struct Unread {
 fn queue_full(error: &PoolError) -> bool {
     let source = find::<io::Error>(error);
     error.is_connect() && source.is_some_and(|source| source.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// What an error was before somebody wrapped it: TLS says of which kind it is in there.
+fn innermost(error: &io::Error) -> &io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.map_or(error, innermost)
 }
 
 /// The first error of a kind in a chain of sources.

@@ -97,6 +97,11 @@ struct Proxy {
 
 impl Proxy {
     fn start(kind: &Kind, daemon: &str) -> Self {
+        Self::start_with(kind, daemon, |text| text)
+    }
+
+    /// The same with a configuration that is changed.
+    fn start_with(kind: &Kind, daemon: &str, change: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/proxy");
@@ -105,7 +110,7 @@ impl Proxy {
             assert!(text.contains(word), "{}: no {word}", kind.file);
         }
         let text = text.replacen(kind.upstream, daemon, 1);
-        let text = text.replacen(kind.listen, &(kind.port)(port), 1);
+        let text = change(text.replacen(kind.listen, &(kind.port)(port), 1));
         let file = folder.path().join(kind.file);
         fs::write(&file, (kind.whole)(&text, folder.path())).expect("written");
         let log = folder.path().join("log");
@@ -311,4 +316,106 @@ fn all_of_it_passes_haproxy() {
 #[test]
 fn all_of_it_passes_caddy() {
     passes(&CADDY);
+}
+
+/// What openssl writes to a folder: an authority of its own, and a certificate of it for localhost.
+fn certificates(folder: &Path) {
+    let run = |words: &str| {
+        let output = Command::new("openssl")
+            .args(words.split(' '))
+            .current_dir(folder)
+            .output()
+            .expect("openssl starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}: {said}");
+    };
+    fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").expect("written");
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    run(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"
+    ));
+    run(&format!(
+        "req -new {key} -keyout web.key -out web.csr -subj /CN=localhost"
+    ));
+    run("x509 -req -in web.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out web.pem");
+}
+
+/// The client speaks TLS with who is trusted, and with nobody else.
+#[test]
+fn the_client_speaks_tls_through_a_proxy_with_a_certificate_that_it_trusts() {
+    if !there(&NGINX) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    certificates(folder.path());
+    let tcp = free_port();
+    let listener = format!("[[http.listeners]]\naddress = \"{tcp}\"\ntokens = true\n");
+    let daemon = Daemon::start_with(Who::User, &listener, &[]);
+    packages::install(&daemon, &["bash"]);
+    let token = daemon.cli(&["token", "create"], b"").stdout;
+    let token = String::from_utf8(token).expect("text");
+    let proxy = Proxy::start_with(&NGINX, &tcp.to_string(), |text| {
+        let plain = text
+            .lines()
+            .find(|line| line.trim_start().starts_with("listen "));
+        let plain = plain.expect("what it listens on");
+        let ssl = plain.replace(';', " ssl;");
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let (certificate, key) = (file("web.pem"), file("web.key"));
+        text.replacen(
+            plain,
+            &format!("{ssl} ssl_certificate {certificate}; ssl_certificate_key {key};"),
+            1,
+        )
+    });
+    let piston = |words: &[&str], authority: &str| {
+        let mut child = Command::new(piston_tests::binary("piston"))
+            .arg(format!("--host=https://localhost:{}", proxy.port.port()))
+            .args(words)
+            .env("PISTON_TOKEN", token.trim())
+            .env("SSL_CERT_FILE", folder.path().join(authority))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("piston starts");
+        let input = child.stdin.take().expect("piped");
+        drop(std::io::Write::write_all(
+            &mut &input,
+            b"read -r x; echo heard $x",
+        ));
+        drop(input);
+        let output = child.wait_with_output().expect("piston ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            text(&output.stdout),
+            text(&output.stderr),
+            output.status.code(),
+        )
+    };
+    let words = ["run", "bash", "-"];
+    assert_eq!(
+        piston(&words, "ca.pem"),
+        ("heard\n".into(), String::new(), Some(0))
+    );
+    // A WebSocket goes the same way.
+    let script = folder.path().join("x.sh");
+    fs::write(&script, "read -r x; echo \"got $x\"").expect("written");
+    let script = script.display().to_string();
+    let (out, err, code) = piston(&["run", "-i", &script], "ca.pem");
+    assert_eq!(
+        (out.as_str(), code),
+        ("got read -r x; echo heard $x\n", Some(0)),
+        "{err}"
+    );
+    // Certificates of somebody else, and none at all.
+    for authority in ["web.key", "nowhere"] {
+        let (_, err, code) = piston(&words, authority);
+        assert_eq!(code, Some(125), "{err}");
+        assert!(
+            err.contains("certificate") && err.contains("SSL_CERT_FILE"),
+            "{err}"
+        );
+    }
 }

@@ -133,7 +133,7 @@ fn the_help_is_this() {
       -V, --version  Print version
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
@@ -170,7 +170,7 @@ fn the_help_of_run_is_this() {
       -h, --help              Print help (see more with '--help')
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
 
@@ -212,6 +212,7 @@ fn the_help_of_package_is_this() {
       from-host    Make a package of what the daemon's own machine has
       from-debian  Make a package of what Debian has packaged
       build        Make what a recipe describes
+      extend       Add libraries to an installed language
       gc           Remove dependencies that nothing needs any more
       help         Print this message or the help of the given subcommand(s)
 
@@ -219,7 +220,7 @@ fn the_help_of_package_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
@@ -245,7 +246,7 @@ fn the_help_of_repo_is_this() {
       -h, --help  Print help
 
     Global options:
-          --host <ADDRESS>  The daemon: a socket's /PATH or http://HOST:PORT [default: $PISTON_HOST,
+          --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
           --json            Print JSON for programs
     ");
@@ -259,6 +260,7 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["package", "from-host"],
         &["package", "from-debian"],
         &["package", "build"],
+        &["package", "extend"],
         &["repo", "add"],
         &["repo", "packages"],
         &["job", "kill"],
