@@ -24,16 +24,23 @@ export async function listener() {
   return reply.json();
 }
 
-export const get = async (path) => (await ask(path, {})).json();
-export const text = async (path) => (await ask(path, {})).text();
-export const remove = (path) => ask(path, { method: "DELETE" });
+/** A path with values in it: path`jobs/${id}`. */
+export const path = (parts, ...values) =>
+  String.raw({ raw: parts }, ...values.map(encodeURIComponent));
+
+export const get = async (where) => (await ask(where, {})).json();
+export const text = async (where) => (await ask(where, {})).text();
+export const remove = (where) => ask(where, { method: "DELETE" });
 
 /** Posts JSON, or nothing, and hands each line of the reply to `each`, as an object. */
-export async function stream(path, body, { signal, each }) {
-  const reply = await ask(path, {
+export async function stream(where, body, { signal, each }) {
+  const reply = await ask(where, {
     method: "POST",
     body: body && JSON.stringify(body),
-    headers: { ...(body && { "Content-Type": "application/json" }), Accept: "application/x-ndjson" },
+    headers: {
+      ...(body && { "Content-Type": "application/json" }),
+      Accept: "application/x-ndjson",
+    },
     signal,
   });
   let rest = "";
@@ -48,8 +55,8 @@ export async function stream(path, body, { signal, each }) {
  * A job that is talked with, over a WebSocket. `each` hears its events; what is given back says
  * something to it, and tells when it is over.
  */
-export function converse(path, request, { signal, each }) {
-  const url = new URL(path, BASE);
+export function converse(where, request, { signal, each }) {
+  const url = new URL(where, BASE);
   url.protocol = url.protocol.replace("http", "ws");
   const token = secret.get();
   const socket = new WebSocket(url, ["piston", ...(token ? [`piston.token.${token}`] : [])]);
@@ -63,8 +70,13 @@ export function converse(path, request, { signal, each }) {
       if (event.event === "error") reject(new Problem(event.problem));
       else each(event);
     });
-    const broken = { title: "The connection broke", detail: "The server went away, or does not let programs be talked with." };
-    socket.addEventListener("close", ({ code }) => (code === 1000 ? resolve() : reject(new Problem(broken))));
+    const broken = {
+      title: "The connection broke",
+      detail: "The server went away, or does not let programs be talked with.",
+    };
+    socket.addEventListener("close", ({ code }) =>
+      code === 1000 ? resolve() : reject(new Problem(broken)),
+    );
     signal.addEventListener("abort", () => {
       reject(new DOMException("stopped", "AbortError"));
       socket.close();
@@ -78,15 +90,18 @@ async function* texts(body) {
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;
 }
 
-async function ask(path, { headers = {}, ...rest }) {
+async function ask(where, { headers = {}, ...rest }) {
   const token = secret.get();
   const own = token ? { Authorization: `Bearer ${token}` } : {};
   let reply;
   try {
-    reply = await fetch(new URL(path, BASE), { ...rest, headers: { ...headers, ...own } });
+    reply = await fetch(new URL(where, BASE), { ...rest, headers: { ...headers, ...own } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ title: "No answer", detail: "The server does not answer. Is it still running?" });
+    throw new Problem({
+      title: "No answer",
+      detail: "The server does not answer. Is it still running?",
+    });
   }
   if (reply.ok) return reply;
   throw new Problem(await problem(reply));

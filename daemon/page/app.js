@@ -5,15 +5,16 @@ import { words } from "./args.js";
 import { byId, el, toast } from "./dom.js";
 import { createEditor } from "./editor.js";
 import { runJob } from "./job.js";
-import { mainFile, nameOf, sampleOf, supportFor } from "./languages.js";
+import { mainFile, nameOf, supportFor } from "./languages.js";
 import { createOutput } from "./output.js";
+import { fresh, isUntouched } from "./program.js";
 import { keep, kept, ofFragment, toFragment } from "./share.js";
 import { createTabs } from "./tabs.js";
 import { createTalk } from "./talk.js";
 import { askForToken } from "./token.js";
 import { createViews } from "./views.js";
 
-/** What is being written: `{ language, files: [{ name, content }], stdin, live, args }`. */
+/** What is being written, see program.js. */
 let program;
 /** The file that is shown. */
 let current;
@@ -61,23 +62,11 @@ function load(next) {
   show(program.files[0]);
 }
 
-const fresh = (language) => ({
-  language,
-  files: [{ name: mainFile(language), content: sampleOf(language) }],
-  stdin: "",
-  live: false,
-  args: "",
-});
-
-/** Whether nothing was written yet besides the sample. */
-function isUntouched() {
-  const [file, ...others] = program.files;
-  return others.length === 0 && (file.content === sampleOf(program.language) || !file.content.trim());
-}
-
 /** Selects the runtime of a language: the newest. */
 function choose(language) {
-  const at = runtimes.findIndex((runtime) => runtime.language === language || runtime.aliases.includes(language));
+  const at = runtimes.findIndex(
+    (runtime) => runtime.language === language || runtime.aliases.includes(language),
+  );
   if (at >= 0) select.value = String(at);
   else if (runtimes.length > 0) {
     select.value = "";
@@ -89,7 +78,7 @@ function choose(language) {
 function changeRuntime() {
   const { language } = runtimes[Number(select.value)];
   const before = program.language;
-  if (language !== before && isUntouched()) {
+  if (language !== before && isUntouched(program)) {
     const { stdin, live, args } = program;
     program = { ...fresh(language), stdin, live, args };
   } else {
@@ -103,7 +92,8 @@ function changeRuntime() {
 }
 
 function ready() {
-  byId("run").disabled = running !== undefined || runtimes[Number(select.value || -1)] === undefined;
+  byId("run").disabled =
+    running !== undefined || runtimes[Number(select.value || -1)] === undefined;
   byId("stop").disabled = running === undefined;
   document.body.classList.toggle("running", running !== undefined);
 }
@@ -121,7 +111,13 @@ async function run() {
     args: words(program.args),
     ...(!program.live && { stdin: program.stdin }),
   };
-  const view = { output, state, figures: byId("figures"), unauthorized, talk: program.live && talk };
+  const view = {
+    output,
+    state,
+    figures: byId("figures"),
+    unauthorized,
+    talk: program.live && talk,
+  };
   try {
     await runJob(runtime, request, view, running.signal);
   } finally {
@@ -161,17 +157,25 @@ async function loadRuntimes() {
     if (error.code === "unauthorized") await unauthorized(error.message);
     return;
   }
-  runtimes.sort((a, b) => nameOf(a.language).localeCompare(nameOf(b.language)) || newer(a.version, b.version));
+  runtimes.sort(
+    (a, b) => nameOf(a.language).localeCompare(nameOf(b.language)) || newer(a.version, b.version),
+  );
   const twice = (language) => runtimes.filter((other) => other.language === language).length > 1;
   select.replaceChildren(
     ...runtimes.map(({ language, version, package: from }, at) =>
-      el("option", { value: String(at) }, `${nameOf(language)} ${version}${twice(language) && from !== language ? ` (${from})` : ""}`),
+      el(
+        "option",
+        { value: String(at) },
+        `${nameOf(language)} ${version}${twice(language) && from !== language ? ` (${from})` : ""}`,
+      ),
     ),
   );
   select.disabled = runtimes.length === 0;
   if (runtimes.length === 0) {
     state("No language is installed", "warn");
-    output.note("No language is installed on this server yet. Its operator installs one with: piston package install python");
+    output.note(
+      "No language is installed on this server yet. Its operator installs one with: piston package install python",
+    );
   } else if (program) choose(program.language);
 }
 
@@ -212,7 +216,8 @@ function listen() {
   });
   addEventListener("keydown", (event) => {
     const wanted = event.key === "Enter" && (event.ctrlKey || event.metaKey);
-    const here = document.body.dataset.view === "program" && !document.querySelector("dialog[open]");
+    const here =
+      document.body.dataset.view === "program" && !document.querySelector("dialog[open]");
     if (wanted && here && !event.defaultPrevented) {
       event.preventDefault();
       run();

@@ -13,15 +13,27 @@ const [WIDTH, HEIGHT] = [300, 90];
  */
 export function createChart(title, lines, format) {
   const values = lines.map(() => []);
-  const paths = lines.map(({ kind }) => svg("polyline", { class: `line ${kind}`, "vector-effect": "non-scaling-stroke" }));
-  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const paths = lines.map(({ kind }) =>
+    svg("polyline", { class: `line ${kind}`, "vector-effect": "non-scaling-stroke" }),
+  );
+  const plot = svg("svg", {
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
   plot.append(...paths);
   const most = el("span", { class: "most" });
   const now = lines.map(() => el("b", {}, "\u2013"));
   const legend = lines.map(({ label, kind }, at) =>
     el("li", {}, el("span", { class: `dot ${kind}`, "aria-hidden": "true" }), `${label} `, now[at]),
   );
-  const element = el("section", { class: "chart", "aria-label": title }, el("h3", {}, title), el("div", { class: "plot" }, plot, most), el("ul", { class: "legend" }, ...legend));
+  const element = el(
+    "section",
+    { class: "chart", "aria-label": title },
+    el("h3", {}, title),
+    el("div", { class: "plot" }, plot, most),
+    el("ul", { class: "legend" }, ...legend),
+  );
 
   function add(figures) {
     lines.forEach(({ of }, at) => {
@@ -40,7 +52,9 @@ export function createChart(title, lines, format) {
     paths.forEach((path, line) => {
       const x = (at) => ((POINTS - values[line].length + at) / (POINTS - 1)) * WIDTH;
       const y = (value) => HEIGHT - 2 - (top > 0 ? value / top : 0) * (HEIGHT - 8);
-      const points = values[line].map((value, at) => (value === undefined ? "" : `${x(at).toFixed(1)},${y(value).toFixed(1)}`));
+      const points = values[line].map((value, at) =>
+        value === undefined ? "" : `${x(at).toFixed(1)},${y(value).toFixed(1)}`,
+      );
       const there = points.filter(Boolean);
       // A line from a point to itself is a dot; a point alone is nothing.
       path.setAttribute("points", [...there, ...there.slice(-1)].join(" "));

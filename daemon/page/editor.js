@@ -6,7 +6,12 @@
 import * as cm from "./editor/codemirror.js";
 
 const look = cm.EditorView.theme({
-  "&": { height: "100%", color: "var(--text)", backgroundColor: "var(--paper)", fontSize: "var(--code-size)" },
+  "&": {
+    height: "100%",
+    color: "var(--text)",
+    backgroundColor: "var(--paper)",
+    fontSize: "var(--code-size)",
+  },
   "&.cm-focused": { outline: "none" },
   ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.55", overflow: "auto" },
   ".cm-content": { caretColor: "var(--accent)", padding: "10px 0" },
@@ -16,28 +21,60 @@ const look = cm.EditorView.theme({
   ".cm-lineNumbers .cm-gutterElement": { padding: "0 8px 0 14px", minWidth: "24px" },
   ".cm-activeLine, .cm-activeLineGutter": { backgroundColor: "var(--line-now)" },
   ".cm-activeLineGutter": { color: "var(--text)" },
-  "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": {
-    backgroundColor: "var(--selected)",
+  "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground":
+    {
+      backgroundColor: "var(--selected)",
+    },
+  "&.cm-focused .cm-matchingBracket": {
+    backgroundColor: "var(--matching)",
+    outline: "1px solid var(--edge-strong)",
   },
-  "&.cm-focused .cm-matchingBracket": { backgroundColor: "var(--matching)", outline: "1px solid var(--edge-strong)" },
   ".cm-selectionMatch": { backgroundColor: "var(--matching)" },
   ".cm-panels": { backgroundColor: "var(--raised)", color: "var(--text)" },
   ".cm-panels.cm-panels-bottom": { borderTop: "1px solid var(--edge)" },
-  ".cm-textfield": { backgroundColor: "var(--paper)", border: "1px solid var(--edge-strong)", borderRadius: "5px" },
-  ".cm-button": { backgroundImage: "none", backgroundColor: "var(--paper)", border: "1px solid var(--edge-strong)", borderRadius: "5px" },
-  ".cm-tooltip": { backgroundColor: "var(--raised)", border: "1px solid var(--edge)", borderRadius: "6px" },
-  ".cm-tooltip-autocomplete > ul > li[aria-selected]": { backgroundColor: "var(--accent)", color: "var(--on-accent)" },
+  ".cm-textfield": {
+    backgroundColor: "var(--paper)",
+    border: "1px solid var(--edge-strong)",
+    borderRadius: "5px",
+  },
+  ".cm-button": {
+    backgroundImage: "none",
+    backgroundColor: "var(--paper)",
+    border: "1px solid var(--edge-strong)",
+    borderRadius: "5px",
+  },
+  ".cm-tooltip": {
+    backgroundColor: "var(--raised)",
+    border: "1px solid var(--edge)",
+    borderRadius: "6px",
+  },
+  ".cm-tooltip-autocomplete > ul > li[aria-selected]": {
+    backgroundColor: "var(--accent)",
+    color: "var(--on-accent)",
+  },
 });
 
 const { tags } = cm;
 const colours = cm.HighlightStyle.define([
   { tag: [tags.keyword, tags.modifier, tags.operatorKeyword], color: "var(--code-keyword)" },
-  { tag: [tags.string, tags.special(tags.string), tags.regexp, tags.character], color: "var(--code-string)" },
+  {
+    tag: [tags.string, tags.special(tags.string), tags.regexp, tags.character],
+    color: "var(--code-string)",
+  },
   { tag: [tags.number, tags.bool, tags.null, tags.atom], color: "var(--code-number)" },
   { tag: [tags.comment, tags.meta], color: "var(--code-comment)", fontStyle: "italic" },
-  { tag: [tags.function(tags.variableName), tags.function(tags.propertyName), tags.macroName], color: "var(--code-function)" },
-  { tag: [tags.typeName, tags.className, tags.namespace, tags.standard(tags.typeName)], color: "var(--code-type)" },
-  { tag: [tags.definition(tags.variableName), tags.propertyName, tags.attributeName], color: "var(--code-name)" },
+  {
+    tag: [tags.function(tags.variableName), tags.function(tags.propertyName), tags.macroName],
+    color: "var(--code-function)",
+  },
+  {
+    tag: [tags.typeName, tags.className, tags.namespace, tags.standard(tags.typeName)],
+    color: "var(--code-type)",
+  },
+  {
+    tag: [tags.definition(tags.variableName), tags.propertyName, tags.attributeName],
+    color: "var(--code-name)",
+  },
   { tag: tags.invalid, color: "var(--bad)" },
 ]);
 
@@ -63,7 +100,8 @@ export function createEditor(host, { changed, run }) {
       const known = states.get(file);
       const language = known?.language ?? new cm.Compartment();
       const label = cm.EditorView.contentAttributes.of({ "aria-label": "Text of the file" });
-      const fresh = () => cm.EditorState.create({ doc: file.content, extensions: [always, label, language.of([])] });
+      const fresh = () =>
+        cm.EditorState.create({ doc: file.content, extensions: [always, label, language.of([])] });
       view.setState(known?.state ?? fresh());
       states.set(file, { language });
       support.then((extension) => {

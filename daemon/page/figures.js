@@ -22,7 +22,11 @@ export function size(bytes) {
 export function showFigures(place, result, took) {
   const stages = ["compile", "run"].filter((name) => result[name]);
   place.replaceChildren(
-    el("dl", { class: "numbers" }, ...stages.flatMap((name) => numbers(name, result[name], stages.length > 1))),
+    el(
+      "dl",
+      { class: "numbers" },
+      ...stages.flatMap((name) => numbers(name, result[name], stages.length > 1)),
+    ),
     timeline(result, took),
     el("p", { class: "small" }, origin(result)),
   );
@@ -36,7 +40,14 @@ function numbers(name, stage, several) {
     [`${of}: CPU`, time(stage.cpu_time_ms * 1000)],
     [`${of}: memory`, size(stage.memory_bytes)],
   ];
-  return facts.map(([label, value]) => el("div", {}, el("dt", {}, several ? label : label.slice(5).replace(/^./, (c) => c.toUpperCase())), el("dd", {}, value)));
+  return facts.map(([label, value]) =>
+    el(
+      "div",
+      {},
+      el("dt", {}, several ? label : label.slice(5).replace(/^./, (c) => c.toUpperCase())),
+      el("dd", {}, value),
+    ),
+  );
 }
 
 function origin({ language, version, cache, id }) {
@@ -65,7 +76,19 @@ function timeline({ compile, run, timings, cache }, took) {
     bar.append(part);
   }
   const legend = there.map(([kind, label, micros]) =>
-    el("li", {}, el("span", { class: `dot ${kind}`, "aria-hidden": "true" }), `${label} `, el("b", {}, time(micros))),
+    el(
+      "li",
+      {},
+      el("span", { class: `dot ${kind}`, "aria-hidden": "true" }),
+      `${label} `,
+      el("b", {}, time(micros)),
+    ),
   );
-  return el("div", { class: "timeline" }, el("h3", {}, `Steps, ${time(total)} in all`), bar, el("ol", {}, ...legend));
+  return el(
+    "div",
+    { class: "timeline" },
+    el("h3", {}, `Steps, ${time(total)} in all`),
+    bar,
+    el("ol", {}, ...legend),
+  );
 }

@@ -1,7 +1,7 @@
 // One run of the program: its events become output, state and figures.
 // Owns what is said of an end; knows nothing of files or of where the program came from.
 
-import { Problem, converse, stream } from "./api.js";
+import { Problem, converse, path, stream } from "./api.js";
 import { showFigures, time } from "./figures.js";
 
 /**
@@ -14,11 +14,11 @@ export async function runJob(runtime, request, view, signal) {
   view.output.clear();
   view.figures.hidden = true;
   view.state("Starting", "busy");
-  const path = `packages/${encodeURIComponent(runtime.package)}/${encodeURIComponent(runtime.version)}/execute`;
+  const where = path`packages/${runtime.package}/${runtime.version}/execute`;
   try {
     const each = (event) => hear(event, view, took);
-    if (view.talk) await talk(converse(path, request, { signal, each }), view);
-    else await stream(path, request, { signal, each });
+    if (view.talk) await talk(converse(where, request, { signal, each }), view);
+    else await stream(where, request, { signal, each });
   } catch (error) {
     if (error.name === "AbortError") return view.state(`Stopped after ${time(took())}`, "warn");
     view.state(error instanceof Problem ? error.title : "The connection broke", "bad");
@@ -61,6 +61,8 @@ function hear(event, view, took) {
 function ended(result, view, took) {
   const failed = result.compile?.status ? result.compile : undefined;
   const stage = failed ?? result.run;
+  // Who hears of the end finds the whole output.
+  view.output.flush();
   if (stage?.truncated) view.output.note("Output was cut at its limit.");
   const [text, mood] = verdict(stage, failed !== undefined);
   view.state(text, mood);
@@ -82,5 +84,8 @@ function verdict(stage, compiling) {
   if (!status) return ["Finished, exit code 0", "good"];
   const what = ENDS[status] ?? (status === "SG" ? `Ended by ${signal}` : `Exit code ${code}`);
   const more = message && status in ENDS ? `: ${message}` : "";
-  return [`${compiling ? "Does not compile: " : ""}${compiling ? what.toLowerCase() : what}${more}`, status === "RE" || status === "SG" || status === "XX" ? "bad" : "warn"];
+  return [
+    `${compiling ? "Does not compile: " : ""}${compiling ? what.toLowerCase() : what}${more}`,
+    status === "RE" || status === "SG" || status === "XX" ? "bad" : "warn",
+  ];
 }

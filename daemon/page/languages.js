@@ -48,7 +48,19 @@ const KNOWN = {
 };
 
 /** Endings of files that are written in no language of their own, or that languages share. */
-const ENDINGS = { h: "cpp", hpp: "cpp", cc: "cpp", cxx: "cpp", mjs: "javascript", jsx: "javascript", tsx: "typescript", pyi: "python", hrl: "erlang", ex: "ruby", json: "javascript" };
+const ENDINGS = {
+  h: "cpp",
+  hpp: "cpp",
+  cc: "cpp",
+  cxx: "cpp",
+  mjs: "javascript",
+  jsx: "javascript",
+  tsx: "typescript",
+  pyi: "python",
+  hrl: "erlang",
+  ex: "ruby",
+  json: "javascript",
+};
 
 /** As people write it. */
 export const nameOf = (language) => KNOWN[language]?.[0] ?? language;

@@ -15,7 +15,8 @@ export function parse(text) {
 }
 
 /** The sum over all labels. */
-export const sum = (metrics, name) => (metrics.get(name) ?? []).reduce((all, [, value]) => all + value, 0);
+export const sum = (metrics, name) =>
+  (metrics.get(name) ?? []).reduce((all, [, value]) => all + value, 0);
 
 /** How much a counter grew from one reading to the next, a second. */
 export function rate(before, after, name, seconds) {
@@ -25,14 +26,22 @@ export function rate(before, after, name, seconds) {
 /** The time, in microseconds, that a part of the jobs between two readings kept within. */
 export function within(before, after, name, part) {
   const earlier = new Map(before.get(`${name}_bucket`) ?? []);
-  const buckets = (after.get(`${name}_bucket`) ?? []).map(([labels, count]) => [bound(labels), count - (earlier.get(labels) ?? 0)]);
+  const buckets = (after.get(`${name}_bucket`) ?? []).map(([labels, count]) => [
+    bound(labels),
+    count - (earlier.get(labels) ?? 0),
+  ]);
   const all = buckets.at(-1)?.[1] ?? 0;
   if (all <= 0) return undefined;
   const wanted = all * part;
   let [low, counted] = [0, 0];
   for (const [high, count] of buckets) {
     // Past the last bound nothing is known but that it was longer.
-    if (count >= wanted) return (Number.isFinite(high) ? low + ((high - low) * (wanted - counted)) / (count - counted) : low) * 1e6;
+    if (count >= wanted)
+      return (
+        (Number.isFinite(high)
+          ? low + ((high - low) * (wanted - counted)) / (count - counted)
+          : low) * 1e6
+      );
     [low, counted] = [high, count];
   }
   return undefined;

@@ -36,6 +36,8 @@ export function createOutput(place) {
 
   return {
     clear,
+    /** Puts on the page what has come so far. */
+    flush,
     /** `stdout`, `stderr`, or `note` for what the page itself says. */
     add,
     /** A line of the page's own, on a line of its own. */

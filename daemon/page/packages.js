@@ -1,24 +1,41 @@
 // The packages view, for admins: what is installed, what repositories have, installing with its
 // progress, removing.
 
-import { get, remove, stream } from "./api.js";
+import { get, path, remove, stream } from "./api.js";
 import { el } from "./dom.js";
 import { size } from "./figures.js";
 import { nameOf } from "./languages.js";
 
-const PHASES = { make: "Making", download: "Downloading", unpack: "Unpacking", verify: "Checking", publish: "Publishing" };
+const PHASES = {
+  make: "Making",
+  download: "Downloading",
+  unpack: "Unpacking",
+  verify: "Checking",
+  publish: "Publishing",
+};
 
 /** The view in `place`; `changed` is called when other languages can be run than before. */
 export function create(place, { changed }) {
   const said = el("p", { class: "problem", role: "status" });
-  const filter = el("input", { type: "search", id: "filter", placeholder: "Name", autocomplete: "off", spellcheck: "false", input: draw });
+  const filter = el("input", {
+    type: "search",
+    id: "filter",
+    placeholder: "Name",
+    autocomplete: "off",
+    spellcheck: "false",
+    input: draw,
+  });
   const list = el("ul", { class: "packages" });
   /** `language version` -> the row of a package that is being installed. */
   const installing = new Map();
   let rows = [];
   place.append(
     el("h2", {}, "Packages"),
-    el("p", { class: "quiet" }, "What is installed here, and what repositories have. A package brings what it depends on."),
+    el(
+      "p",
+      { class: "quiet" },
+      "What is installed here, and what repositories have. A package brings what it depends on.",
+    ),
     said,
     el("div", { class: "field" }, el("label", { for: "filter" }, "Search"), filter),
     list,
@@ -26,7 +43,10 @@ export function create(place, { changed }) {
 
   async function load() {
     try {
-      const [installed, available] = await Promise.all([get("packages"), get("repos/all/packages")]);
+      const [installed, available] = await Promise.all([
+        get("packages"),
+        get("repos/all/packages"),
+      ]);
       rows = merged(installed, available);
       said.textContent = "";
     } catch (error) {
@@ -37,22 +57,54 @@ export function create(place, { changed }) {
 
   function draw() {
     const wanted = filter.value.trim().toLowerCase();
-    const fits = ({ language, aliases }) => [language, nameOf(language), ...aliases].some((name) => name.toLowerCase().includes(wanted));
+    const fits = ({ language, aliases }) =>
+      [language, nameOf(language), ...aliases].some((name) => name.toLowerCase().includes(wanted));
     const found = rows.filter(fits);
-    const empty = el("li", { class: "quiet" }, wanted ? `No package is called like ${wanted}.` : "No repository lists a package.");
-    list.replaceChildren(...(found.length > 0 ? found.map((row) => installing.get(key(row)) ?? item(row)) : [empty]));
+    const empty = el(
+      "li",
+      { class: "quiet" },
+      wanted ? `No package is called like ${wanted}.` : "No repository lists a package.",
+    );
+    list.replaceChildren(
+      ...(found.length > 0 ? found.map((row) => installing.get(key(row)) ?? item(row)) : [empty]),
+    );
   }
 
   function item(row) {
     const { language, version, installed } = row;
-    const facts = installed ? [size(installed.image_bytes), installed.repository ?? "made or uploaded here"] : [row.origin];
+    const facts = installed
+      ? [size(installed.image_bytes), installed.repository ?? "made or uploaded here"]
+      : [row.origin];
     const action = installed
-      ? el("button", { type: "button", "aria-label": `Remove ${language} ${version}`, click: () => uninstall(row) }, "Remove")
-      : el("button", { type: "button", class: "primary", "aria-label": `Install ${language} ${version}`, click: () => install(row) }, "Install");
+      ? el(
+          "button",
+          {
+            type: "button",
+            "aria-label": `Remove ${language} ${version}`,
+            click: () => uninstall(row),
+          },
+          "Remove",
+        )
+      : el(
+          "button",
+          {
+            type: "button",
+            class: "primary",
+            "aria-label": `Install ${language} ${version}`,
+            click: () => install(row),
+          },
+          "Install",
+        );
     return el(
       "li",
       { class: installed ? "package installed" : "package" },
-      el("div", {}, el("b", {}, nameOf(language)), ` ${version}`, el("p", { class: "quiet" }, facts.join(" \u00b7 "))),
+      el(
+        "div",
+        {},
+        el("b", {}, nameOf(language)),
+        ` ${version}`,
+        el("p", { class: "quiet" }, facts.join(" \u00b7 ")),
+      ),
       action,
     );
   }
@@ -60,13 +112,28 @@ export function create(place, { changed }) {
   async function install(row) {
     const bar = el("progress", { "aria-label": `Installing ${row.language}` });
     const phase = el("p", { class: "quiet", role: "status" }, "Asking");
-    installing.set(key(row), el("li", { class: "package" }, el("div", { class: "wide" }, el("b", {}, nameOf(row.language)), ` ${row.version}`, bar, phase)));
+    installing.set(
+      key(row),
+      el(
+        "li",
+        { class: "package" },
+        el(
+          "div",
+          { class: "wide" },
+          el("b", {}, nameOf(row.language)),
+          ` ${row.version}`,
+          bar,
+          phase,
+        ),
+      ),
+    );
     draw();
-    const path = `repos/${encodeURIComponent(row.repository)}/packages/${encodeURIComponent(row.language)}/${encodeURIComponent(row.version)}/install`;
+    const { repository, language, version } = row;
+    const where = path`repos/${repository}/packages/${language}/${version}/install`;
     let outcome = `${nameOf(row.language)} is installed.`;
     said.textContent = "";
     try {
-      await stream(path, undefined, { each: (event) => progress(event, bar, phase) });
+      await stream(where, undefined, { each: (event) => progress(event, bar, phase) });
     } catch (error) {
       outcome = `${nameOf(row.language)} is not installed: ${error.message}`;
     }
@@ -83,7 +150,7 @@ export function create(place, { changed }) {
     }
     if (!confirm(`Remove ${language} ${version}?`)) return;
     try {
-      await remove(`packages/${encodeURIComponent(language)}/${encodeURIComponent(version)}`);
+      await remove(path`packages/${language}/${version}`);
       await Promise.all([load(), changed()]);
     } catch (error) {
       said.textContent = error.message;
@@ -101,7 +168,13 @@ function merged(installed, available) {
   const known = new Set(here.map(key));
   const others = available
     .filter((one) => !known.has(key(one)))
-    .map((one) => ({ ...one, aliases: one.aliases ?? [], origin: one.built_from ? `made here of Debian's ${one.built_from.join(", ")}` : `from ${one.repository}` }));
+    .map((one) => ({
+      ...one,
+      aliases: one.aliases ?? [],
+      origin: one.built_from
+        ? `made here of Debian's ${one.built_from.join(", ")}`
+        : `from ${one.repository}`,
+    }));
   const byName = (a, b) => nameOf(a.language).localeCompare(nameOf(b.language));
   return [...here.sort(byName), ...others.sort(byName)];
 }

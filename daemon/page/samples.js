@@ -3,8 +3,8 @@
 const lines = (...all) => `${all.join("\n")}\n`;
 
 export const samples = {
-  awk: lines('{ name = $0 }', 'END { print "Hello, " (name ? name : "world") "!" }'),
-  bash: lines('read -r name', 'echo "Hello, ${name:-world}!"'),
+  awk: lines("{ name = $0 }", 'END { print "Hello, " (name ? name : "world") "!" }'),
+  bash: lines("read -r name", 'echo "Hello, ${name:-world}!"'),
   c: lines(
     "#include <stdio.h>",
     "",
@@ -96,7 +96,10 @@ export const samples = {
     'const name = readFileSync(0, "utf8").trim() || "world";',
     "console.log(`Hello, ${name}!`);",
   ),
-  lisp: lines('(let ((name (read-line *standard-input* nil "world")))', '  (format t "Hello, ~a!~%" name))'),
+  lisp: lines(
+    '(let ((name (read-line *standard-input* nil "world")))',
+    '  (format t "Hello, ~a!~%" name))',
+  ),
   lua: lines('local name = io.read("l") or "world"', 'print("Hello, " .. name .. "!")'),
   nasm: lines(
     "global _start",
@@ -118,7 +121,11 @@ export const samples = {
     'let name = try read_line () with End_of_file -> "world"',
     'let () = Printf.printf "Hello, %s!\\n" name',
   ),
-  octave: lines("name = fgetl(stdin);", 'if !ischar(name) name = "world"; end', 'printf("Hello, %s!\\n", name);'),
+  octave: lines(
+    "name = fgetl(stdin);",
+    'if !ischar(name) name = "world"; end',
+    'printf("Hello, %s!\\n", name);',
+  ),
   pascal: lines(
     "program Greet;",
     "var Name: string;",
@@ -128,7 +135,14 @@ export const samples = {
     "  WriteLn('Hello, ', Name, '!');",
     "end.",
   ),
-  perl: lines("use strict;", "use warnings;", "", 'my $name = <STDIN> // "world";', "chomp $name;", 'print "Hello, $name!\\n";'),
+  perl: lines(
+    "use strict;",
+    "use warnings;",
+    "",
+    'my $name = <STDIN> // "world";',
+    "chomp $name;",
+    'print "Hello, $name!\\n";',
+  ),
   php: lines("<?php", '$name = trim(fgets(STDIN) ?: "world");', 'echo "Hello, $name!\\n";'),
   prolog: lines(
     ":- initialization(main).",
@@ -139,8 +153,16 @@ export const samples = {
     "    ( string(Line) -> Name = Line ; Name = world ),",
     "    format('Hello, ~w!~n', [Name]).",
   ),
-  python: lines("import sys", "", 'name = sys.stdin.readline().strip() or "world"', 'print(f"Hello, {name}!")'),
-  r: lines('name <- readLines("stdin", n = 1)', 'cat("Hello, ", if (length(name)) name else "world", "!\\n", sep = "")'),
+  python: lines(
+    "import sys",
+    "",
+    'name = sys.stdin.readline().strip() or "world"',
+    'print(f"Hello, {name}!")',
+  ),
+  r: lines(
+    'name <- readLines("stdin", n = 1)',
+    'cat("Hello, ", if (length(name)) name else "world", "!\\n", sep = "")',
+  ),
   racket: lines(
     "#lang racket",
     "(define name (read-line))",
@@ -171,7 +193,7 @@ export const samples = {
     "INSERT INTO names VALUES ('world'), ('Piston');",
     "SELECT 'Hello, ' || name || '!' FROM names;",
   ),
-  tcl: lines('if {[gets stdin name] < 1} { set name world }', 'puts "Hello, $name!"'),
+  tcl: lines("if {[gets stdin name] < 1} { set name world }", 'puts "Hello, $name!"'),
   typescript: lines(
     'import { readFileSync } from "fs";',
     "",

@@ -16,8 +16,15 @@ export function create(place, { role }) {
   const manages = role === "admin";
   const tiles = el("dl", { class: "tiles" });
   const problem = el("p", { class: "problem", role: "status" });
-  const charts = (manages ? [jobs(), ended(), latency(), cache(), cacheBytes(), reads(), requests()] : [jobs()]);
-  place.append(el("h2", {}, "Status"), problem, tiles, el("div", { class: "charts" }, ...charts.map((chart) => chart.element)));
+  const charts = manages
+    ? [jobs(), ended(), latency(), cache(), cacheBytes(), reads(), requests()]
+    : [jobs()];
+  place.append(
+    el("h2", {}, "Status"),
+    problem,
+    tiles,
+    el("div", { class: "charts" }, ...charts.map((chart) => chart.element)),
+  );
   /** Which time the view is shown; a loop of an earlier time ends. */
   let turn = 0;
   let last;
@@ -30,7 +37,10 @@ export function create(place, { role }) {
 
   async function read() {
     try {
-      const [info, metrics] = await Promise.all([get("info"), manages ? text("../../metrics") : undefined]);
+      const [info, metrics] = await Promise.all([
+        get("info"),
+        manages ? text("../../metrics") : undefined,
+      ]);
       tell({ info, metrics: metrics && parse(metrics), at: performance.now() });
       problem.textContent = "";
       return PAUSE;
@@ -41,7 +51,11 @@ export function create(place, { role }) {
   }
 
   function tell(now) {
-    tiles.replaceChildren(...facts(now).map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, value))));
+    tiles.replaceChildren(
+      ...facts(now).map(([label, value]) =>
+        el("div", {}, el("dt", {}, label), el("dd", {}, value)),
+      ),
+    );
     const seconds = last ? (now.at - last.at) / 1000 : 0;
     for (const chart of charts) chart.add({ ...now, before: last, seconds });
     last = now;
@@ -69,12 +83,14 @@ function facts({ info, metrics }) {
   ];
 }
 
-const count = (value) => (value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(1));
+const count = (value) =>
+  value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(1);
 const perSecond = (value) => `${count(value)}/s`;
 const bytesPerSecond = (value) => `${size(value)}/s`;
 
 /** A figure of the time between two readings. */
-const between = (figure) => (now) => (now.before ? figure(now.before.metrics, now.metrics, now.seconds) : undefined);
+const between = (figure) => (now) =>
+  now.before ? figure(now.before.metrics, now.metrics, now.seconds) : undefined;
 const growth = (name) => between((before, after, seconds) => rate(before, after, name, seconds));
 
 function jobs() {
@@ -86,7 +102,11 @@ function jobs() {
 }
 
 function ended() {
-  return createChart("Jobs that ended", [{ label: "All", kind: "run", of: growth("jobs_ended_total") }], perSecond);
+  return createChart(
+    "Jobs that ended",
+    [{ label: "All", kind: "run", of: growth("jobs_ended_total") }],
+    perSecond,
+  );
 }
 
 function latency() {

@@ -35,16 +35,37 @@ export function createTabs(place, actions) {
     );
     const children = [button];
     if (files.length > 1) children.push(remover(file));
-    return el("div", { class: selected ? "tab selected" : "tab", role: "presentation" }, ...children);
+    return el(
+      "div",
+      { class: selected ? "tab selected" : "tab", role: "presentation" },
+      ...children,
+    );
   }
 
   function remover(file) {
     const label = `Delete ${file.name}`;
-    return el("button", { type: "button", class: "close", "aria-label": label, title: label, click: () => remove(file) }, "\u00d7");
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "close",
+        "aria-label": label,
+        title: label,
+        click: () => remove(file),
+      },
+      "\u00d7",
+    );
   }
 
   function nameField(file) {
-    const input = el("input", { type: "text", class: "name", value: file.name, "aria-label": `New name of ${file.name}`, spellcheck: "false", autocapitalize: "off" });
+    const input = el("input", {
+      type: "text",
+      class: "name",
+      value: file.name,
+      "aria-label": `New name of ${file.name}`,
+      spellcheck: "false",
+      autocapitalize: "off",
+    });
     input.size = Math.max(8, file.name.length);
     let done = false;
     const end = (name) => {
@@ -103,8 +124,10 @@ export function createTabs(place, actions) {
   }
 
   function fault(name, file) {
-    if (!/^[^/\0]+(\/[^/\0]+)*$/.test(name) || name.split("/").includes("..")) return `${name || "Nothing"} is no name of a file.`;
-    if (files.some((other) => other !== file && other.name === name)) return `There is a ${name} already.`;
+    if (!/^[^/\0]+(\/[^/\0]+)*$/.test(name) || name.split("/").includes(".."))
+      return `${name || "Nothing"} is no name of a file.`;
+    if (files.some((other) => other !== file && other.name === name))
+      return `There is a ${name} already.`;
     return undefined;
   }
 

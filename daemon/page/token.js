@@ -14,10 +14,14 @@ export function askForToken(why) {
     const answer = new AbortController();
     const { signal } = answer;
     byId("ask-token-cancel").addEventListener("click", () => dialog.close("cancel"), { signal });
-    dialog.addEventListener("close", () => {
-      answer.abort();
-      resolve(isGiven(dialog, field));
-    }, { signal });
+    dialog.addEventListener(
+      "close",
+      () => {
+        answer.abort();
+        resolve(isGiven(dialog, field));
+      },
+      { signal },
+    );
     dialog.returnValue = "cancel";
     dialog.showModal();
   });

@@ -70,6 +70,7 @@ pub(super) const FILES: &[(&str, &[u8])] = files![
     "metrics.js",
     "output.js",
     "packages.js",
+    "program.js",
     "samples.js",
     "share.js",
     "status.js",
