@@ -44,6 +44,35 @@ export async function stream(path, body, { signal, each }) {
   }
 }
 
+/**
+ * A job that is talked with, over a WebSocket. `each` hears its events; what is given back says
+ * something to it, and tells when it is over.
+ */
+export function converse(path, request, { signal, each }) {
+  const url = new URL(path, BASE);
+  url.protocol = url.protocol.replace("http", "ws");
+  const token = secret.get();
+  const socket = new WebSocket(url, ["piston", ...(token ? [`piston.token.${token}`] : [])]);
+  const say = (message) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  };
+  socket.addEventListener("open", () => say({ type: "start", request }));
+  const over = new Promise((resolve, reject) => {
+    socket.addEventListener("message", ({ data }) => {
+      const event = JSON.parse(data);
+      if (event.event === "error") reject(new Problem(event.problem));
+      else each(event);
+    });
+    const broken = { title: "The connection broke", detail: "The server went away, or does not let programs be talked with." };
+    socket.addEventListener("close", ({ code }) => (code === 1000 ? resolve() : reject(new Problem(broken))));
+    signal.addEventListener("abort", () => {
+      reject(new DOMException("stopped", "AbortError"));
+      socket.close();
+    });
+  });
+  return { over, write: (data) => say({ type: "stdin", data }), end: () => say({ type: "eof" }) };
+}
+
 async function* texts(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;

@@ -9,10 +9,11 @@ import { mainFile, nameOf, sampleOf, supportFor } from "./languages.js";
 import { createOutput } from "./output.js";
 import { keep, kept, ofFragment, toFragment } from "./share.js";
 import { createTabs } from "./tabs.js";
+import { createTalk } from "./talk.js";
 import { askForToken } from "./token.js";
 import { createViews } from "./views.js";
 
-/** What is being written: `{ language, files: [{ name, content }], stdin, args }`. */
+/** What is being written: `{ language, files: [{ name, content }], stdin, live, args }`. */
 let program;
 /** The file that is shown. */
 let current;
@@ -23,6 +24,7 @@ let running;
 const select = byId("runtime");
 const output = createOutput(byId("output"));
 const editor = createEditor(byId("editor"), { changed: edited, run });
+const talk = createTalk();
 const tabs = createTabs(byId("tabs"), {
   choose: show,
   changed: () => {
@@ -53,6 +55,8 @@ function load(next) {
   program = next;
   byId("stdin").value = program.stdin;
   byId("args").value = program.args;
+  byId("live").checked = program.live;
+  byId("stdin").hidden = program.live;
   choose(program.language);
   show(program.files[0]);
 }
@@ -61,6 +65,7 @@ const fresh = (language) => ({
   language,
   files: [{ name: mainFile(language), content: sampleOf(language) }],
   stdin: "",
+  live: false,
   args: "",
 });
 
@@ -85,8 +90,8 @@ function changeRuntime() {
   const { language } = runtimes[Number(select.value)];
   const before = program.language;
   if (language !== before && isUntouched()) {
-    const { stdin, args } = program;
-    program = { ...fresh(language), stdin, args };
+    const { stdin, live, args } = program;
+    program = { ...fresh(language), stdin, live, args };
   } else {
     const main = program.files[0];
     if (main.name === mainFile(before)) main.name = mainFile(language);
@@ -114,9 +119,9 @@ async function run() {
     language: runtime.language,
     files: program.files.map(({ name, content }) => ({ name, content })),
     args: words(program.args),
-    stdin: program.stdin,
+    ...(!program.live && { stdin: program.stdin }),
   };
-  const view = { output, state, figures: byId("figures"), unauthorized };
+  const view = { output, state, figures: byId("figures"), unauthorized, talk: program.live && talk };
   try {
     await runJob(runtime, request, view, running.signal);
   } finally {
@@ -197,6 +202,11 @@ function listen() {
       edited();
     });
   }
+  byId("live").addEventListener("change", ({ target }) => {
+    program.live = target.checked;
+    byId("stdin").hidden = program.live;
+    edited();
+  });
   addEventListener("hashchange", async () => {
     if (location.hash) load(await first());
   });

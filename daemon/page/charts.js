@@ -41,7 +41,9 @@ export function createChart(title, lines, format) {
       const x = (at) => ((POINTS - values[line].length + at) / (POINTS - 1)) * WIDTH;
       const y = (value) => HEIGHT - 2 - (top > 0 ? value / top : 0) * (HEIGHT - 8);
       const points = values[line].map((value, at) => (value === undefined ? "" : `${x(at).toFixed(1)},${y(value).toFixed(1)}`));
-      path.setAttribute("points", points.filter(Boolean).join(" "));
+      const there = points.filter(Boolean);
+      // A line from a point to itself is a dot; a point alone is nothing.
+      path.setAttribute("points", [...there, ...there.slice(-1)].join(" "));
     });
   }
 

@@ -1,10 +1,13 @@
 // One run of the program: its events become output, state and figures.
 // Owns what is said of an end; knows nothing of files or of where the program came from.
 
-import { Problem, stream } from "./api.js";
+import { Problem, converse, stream } from "./api.js";
 import { showFigures, time } from "./figures.js";
 
-/** Runs `request` in a runtime, and says everything to `view` (output, state, figures). */
+/**
+ * Runs `request` in a runtime, and says everything to `view` (output, state, figures). Where the view
+ * has a `talk`, what is typed there is the program's input while it runs.
+ */
 export async function runJob(runtime, request, view, signal) {
   const begun = performance.now();
   const took = () => (performance.now() - begun) * 1000;
@@ -13,13 +16,30 @@ export async function runJob(runtime, request, view, signal) {
   view.state("Starting", "busy");
   const path = `packages/${encodeURIComponent(runtime.package)}/${encodeURIComponent(runtime.version)}/execute`;
   try {
-    await stream(path, request, { signal, each: (event) => hear(event, view, took) });
+    const each = (event) => hear(event, view, took);
+    if (view.talk) await talk(converse(path, request, { signal, each }), view);
+    else await stream(path, request, { signal, each });
   } catch (error) {
     if (error.name === "AbortError") return view.state(`Stopped after ${time(took())}`, "warn");
     view.state(error instanceof Problem ? error.title : "The connection broke", "bad");
     view.output.note(error.message, "problem");
     if (error.request) view.output.note(`Request ${error.request} in the server's log.`);
     if (error.code === "unauthorized") view.unauthorized(error.message);
+  }
+}
+
+async function talk(job, { output, talk }) {
+  talk.open({
+    write(line) {
+      output.add("typed", line);
+      job.write(line);
+    },
+    end: job.end,
+  });
+  try {
+    await job.over;
+  } finally {
+    talk.close();
   }
 }
 

@@ -1,4 +1,4 @@
-// A first program for each language: it greets who is named in its input.
+// A first program for each language: it greets who is named in its input, where it is easy to read any.
 
 const lines = (...all) => `${all.join("\n")}\n`;
 
@@ -132,6 +132,7 @@ export const samples = {
   php: lines("<?php", '$name = trim(fgets(STDIN) ?: "world");', 'echo "Hello, $name!\\n";'),
   prolog: lines(
     ":- initialization(main).",
+    ":- use_module(library(readutil)).",
     "",
     "main :-",
     "    read_line_to_string(user_input, Line),",

@@ -45,16 +45,16 @@ export function kept() {
   }
 }
 
-function encode({ language, files, stdin, args }) {
-  const plain = { language, files: files.map(({ name, content }) => [name, content]), stdin, args };
+function encode({ language, files, stdin, live, args }) {
+  const plain = { language, files: files.map(({ name, content }) => [name, content]), stdin, live, args };
   return new TextEncoder().encode(JSON.stringify(plain));
 }
 
 function decode(bytes) {
-  const { language, files, stdin, args } = JSON.parse(new TextDecoder().decode(bytes));
+  const { language, files, stdin, live, args } = JSON.parse(new TextDecoder().decode(bytes));
   const pairs = files.map(([name, content]) => ({ name: text(name), content: text(content) }));
   if (pairs.length === 0) throw new Error("no files");
-  return { language: text(language), files: pairs, stdin: text(stdin), args: text(args) };
+  return { language: text(language), files: pairs, stdin: text(stdin), live: live === true, args: text(args) };
 }
 
 function text(value) {

@@ -17,7 +17,7 @@ use crate::config::paths::Host;
 use crate::config::{self, Flags};
 use crate::job::runners::{self, Runners};
 use crate::packages;
-use crate::packages::make::{FromDebian, Made, MakeError};
+use crate::packages::make::{Extend, FromDebian, Made, MakeError, TargetFrom};
 use crate::packages::{Rebuilt, Repair};
 
 /// The engine of Piston: installs language packages and runs code in them, sandboxed.
@@ -138,6 +138,36 @@ enum MakeCommand {
         /// The base package that it will stand on (its file), instead of today's.
         #[arg(long, value_name = "FILE")]
         base: Option<PathBuf>,
+        #[command(flatten)]
+        out: MakeOutput,
+    },
+    /// Libraries on top of another package, which the result depends on.
+    Extend {
+        /// The package file that is extended.
+        #[arg(value_name = "FILE", required_unless_present = "target")]
+        package: Option<PathBuf>,
+        /// Package files that it depends on, lowest first. May be given more than once.
+        #[arg(long, value_name = "FILE")]
+        base: Vec<PathBuf>,
+        /// Python libraries, e.g. numpy 'pandas>=2,<3'.
+        #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+        pip: Vec<String>,
+        /// Index that they come from.
+        #[arg(
+            long,
+            value_name = "URL",
+            env = "PIP_INDEX_URL",
+            hide_env_values = true,
+            default_value = packages::make::DEFAULT_INDEX
+        )]
+        index: String,
+        /// What to call the result, and the language that it runs; else it runs the languages of
+        /// the package that it extends.
+        #[arg(long)]
+        name: Option<Language>,
+        /// The package that is extended, as the daemon describes it.
+        #[arg(long, hide = true, conflicts_with_all = ["package", "base"])]
+        target: Option<PathBuf>,
         #[command(flatten)]
         out: MakeOutput,
     },
@@ -277,6 +307,29 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             };
             packages::make::from_debian(what, folder)
         }),
+        MakeCommand::Extend {
+            package,
+            base: below,
+            pip,
+            index,
+            name,
+            target,
+            out,
+        } => out.make(|folder| {
+            let what = Extend {
+                target: match (target, package) {
+                    (Some(target), _) => TargetFrom::Written(target),
+                    (None, package) => TargetFrom::Files {
+                        package: package.unwrap_or_default(),
+                        below,
+                    },
+                },
+                name,
+                pip,
+                index,
+            };
+            packages::make::extend(&what, folder)
+        }),
         MakeCommand::Offer { limited } => {
             if limited {
                 limit_this_process().context("cannot limit the maker")?;
@@ -310,10 +363,8 @@ impl MakeOutput {
         } else {
             make_file(&self.output, maker)?
         };
-        if !self.limited {
-            for note in &made.notes {
-                eprint_line(&format!("note: {note}"));
-            }
+        for note in &made.notes {
+            eprint_line(&format!("note: {note}"));
         }
         print_line(&made.file.display().to_string());
         Ok(())

@@ -63,11 +63,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tower::{Layer as _, Service as _};
-use tower_http::cors::CorsLayer;
 
 use crate::shutdown::Shutdown;
 use app::App;
 use connection::Connection;
+use cors::CorsLayer;
 use edge::Edge;
 use hangup::{Hangup, Stream};
 use inplace::InPlace;

@@ -15,6 +15,7 @@ pub mod archive;
 mod data;
 pub mod environment;
 mod error;
+mod extending;
 mod fetch;
 mod files;
 mod flights;
@@ -51,6 +52,7 @@ use tokio::sync::watch;
 
 pub use data::{DataDirectory, DataLock, LockError, Staging};
 pub use error::PackagesError;
+pub use extending::Extension;
 pub use fetch::{FetchError, Location, LocationError};
 pub use files::PathError;
 pub(crate) use files::{read_bounded, write_atomic};
@@ -218,11 +220,11 @@ impl Packages {
         list::runtimes(&self.state.registry.all(), limits)
     }
 
-    /// The newest installed package of that *package* name that matches, held for a job.
+    /// The newest installed package of that *package* name that matches, or what extends it, held
+    /// for a job.
     pub fn lease(&self, package: &Language, range: &VersionRange) -> Result<Lease, PackagesError> {
-        let matches = |slot: &Slot| {
-            slot.record.package.language == *package && range.matches(&slot.record.package.version)
-        };
+        let matches =
+            |slot: &Slot| slot.installed.is(package) && range.matches(&slot.record.package.version);
         let lease = self.hold(matches);
         let lease = lease.ok_or_else(|| self.not_installed(package.as_str(), range))??;
         if lease.installed.run.is_none() {
@@ -252,14 +254,17 @@ impl Packages {
         Ok((lease, name))
     }
 
-    /// A lease on the newest package that matches; an error when that one is not usable.
+    /// A lease on the newest package that matches, of those that extend each other the one that has
+    /// it all; an error when that one is not usable.
     fn hold(&self, matches: impl Fn(&Slot) -> bool) -> Option<Result<Lease, PackagesError>> {
         let choose = |installed: &BTreeMap<PackageRef, Arc<Slot>>| {
             let found = installed.values().filter(|slot| matches(slot));
             let newest = found.max_by(|a, b| {
                 let key =
                     |slot: &Slot| (slot.published.is_ok(), slot.record.package.version.clone());
-                key(a).cmp(&key(b))
+                // What extends another one of its version stands on it, and so has more layers.
+                let layers = |slot: &Slot| slot.record.layers.len();
+                key(a).cmp(&key(b)).then_with(|| layers(a).cmp(&layers(b)))
             });
             newest.cloned()
         };

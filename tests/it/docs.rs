@@ -232,6 +232,11 @@ fn an_operator_finds_what_is_shown() {
 }
 
 #[test]
+fn the_playground_is_where_it_is_said_to_be() {
+    holds("PLAYGROUND.md");
+}
+
+#[test]
 fn packages_are_written_as_it_is_shown() {
     holds("WRITING-PACKAGES.md");
 }

@@ -25,6 +25,7 @@ mod contract;
 mod docs;
 mod execute;
 mod exposure;
+mod extend;
 mod filesystem;
 mod first_steps;
 mod grants;

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use piston_tests::browser::{Browser, Held};
 use piston_tests::http::{self, Address};
 use piston_tests::packages::Crafted;
@@ -121,6 +122,40 @@ fn output_comes_while_the_program_runs_and_stop_ends_it() {
 }
 
 #[test]
+fn a_program_that_reads_while_it_runs_is_talked_with() {
+    let (daemon, url) = served("tokens = true");
+    let secret = token(&daemon, "execute");
+    let mut browser = Browser::start(SCREEN);
+    browser.open_to(&url, "document.querySelector('dialog[open]') !== null");
+    browser.write(&secret);
+    browser.press("Enter", Held::Nothing);
+    browser.until("document.body.dataset.ready !== undefined");
+    write(
+        &mut browser,
+        "echo who; read name; echo \"dear $name\"; cat; echo over",
+    );
+    browser.click("#live");
+    browser.click("#run");
+    browser.until("document.querySelector('#output').innerText.includes('who')");
+    assert_eq!(focus(&mut browser), "line");
+    browser.write("Ada");
+    browser.press("Enter", Held::Nothing);
+    browser.until("document.querySelector('#output').innerText.includes('dear Ada')");
+    browser.click("#end");
+    until_state(&mut browser, "Finished");
+    let printed = text(&mut browser, "#output");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines, ["who", "Ada", "dear Ada", "over"]);
+    // Stop ends such a job as well.
+    browser.click("#run");
+    browser.until("document.querySelector('#output').innerText.trim() === 'who'");
+    browser.click("#stop");
+    until_state(&mut browser, "Stopped");
+    wait_until("the job is gone", || daemon.has_no_jobs());
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn a_shared_link_brings_the_whole_program_and_runs_nothing() {
     let (daemon, url) = served("");
     let mut author = Browser::start(SCREEN);
@@ -206,7 +241,7 @@ fn everything_can_be_done_by_keyboard() {
     // Tab belongs to the editor, until Esc.
     browser.press("Escape", Held::Nothing);
     browser.press("Tab", Held::Nothing);
-    assert_eq!(focus(&mut browser), "stdin");
+    assert_eq!(focus(&mut browser), "live");
 
     browser.eval("document.querySelector('#tabs [role=tab]').focus()");
     browser.press("F2", Held::Nothing);
@@ -345,7 +380,7 @@ fn who_may_only_run_programs_sees_no_packages_and_of_the_status_what_all_may_see
 
 #[test]
 fn what_the_daemon_refuses_is_said_in_its_own_words() {
-    let (daemon, url) = served("");
+    let (mut daemon, url) = served("");
     let mut browser = Browser::start(SCREEN);
     browser.open(&url);
     let bash = &daemon.get("/api/v3/packages/bash").json()[0];
@@ -362,6 +397,16 @@ fn what_the_daemon_refuses_is_said_in_its_own_words() {
     assert!(said.contains("bash"), "{said}");
     browser.open(&url);
     until_state(&mut browser, "No language is installed");
+
+    packages::install(&daemon, &["bash"]);
+    browser.open(&url);
+    write(&mut browser, "echo begun; sleep 50");
+    browser.click("#run");
+    browser.until("document.querySelector('#output').innerText.includes('begun')");
+    daemon.stop(Signal::SIGKILL);
+    until_state(&mut browser, "The connection broke");
+    browser.click("#run");
+    until_state(&mut browser, "No answer");
 }
 
 #[test]

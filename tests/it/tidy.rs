@@ -84,6 +84,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("rand", &["daemon/src/packages/signature.rs"]),
     ("nodejs_semver", &["daemon/src/packages/version.rs"]),
+    ("pep440_rs", &["daemon/src/packages/make/extend/"]),
+    (
+        "zip",
+        &[
+            "daemon/src/packages/make/extend/pip/wheel.rs",
+            "daemon/src/packages/make/extend/pip/wheel/",
+        ],
+    ),
 ];
 
 /// Files that may hold unsafe code, each with its reason at its top.

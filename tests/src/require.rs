@@ -53,3 +53,30 @@ pub fn apt_lists() -> bool {
         .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
     that("apt-lists", met, "run `apt-get update` on a Debian")
 }
+
+/// Where Python libraries come from: as pip is told by the environment, else the usual index.
+#[must_use]
+pub fn python_index_url() -> String {
+    std::env::var("PIP_INDEX_URL").unwrap_or_else(|_| "https://pypi.org/simple".to_owned())
+}
+
+/// The index of Python libraries answers.
+#[must_use]
+pub fn python_index() -> bool {
+    let url = python_index_url();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", &url));
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let port = if scheme == "http" { 80 } else { 443 };
+    let address = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    };
+    let met = std::net::TcpStream::connect(address).is_ok();
+    that(
+        "python-index",
+        met,
+        "set PIP_INDEX_URL to an index that can be reached",
+    )
+}

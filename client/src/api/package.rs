@@ -52,6 +52,9 @@ pub struct InstalledPackage {
     pub cache_ttl_ms: Option<Millis>,
     /// Unix time of the installation, in seconds.
     pub installed_at: u64,
+    /// Libraries that it adds to the package that it extends, e.g. `numpy==2.1.0`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub libraries: Vec<String>,
     /// Things worth knowing, e.g. files of unrelated dependencies that overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -181,6 +184,8 @@ pub struct MakeRequest {
     pub from: MakeKind,
     /// [`MakeKind::Host`]: the language, e.g. `python`, `bash`, `gcc`, `base`.
     /// [`MakeKind::Debian`]: what to call the package, instead of what the first of `packages` is called.
+    /// [`MakeKind::Extend`]: what to call the package and the language that it runs, instead of after
+    /// what is added, running the languages of the package that is extended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Language>,
     /// [`MakeKind::Host`]: program to start from instead of the one on the daemon's `PATH`, e.g.
@@ -198,6 +203,19 @@ pub struct MakeRequest {
     /// `compile` where it has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// [`MakeKind::Extend`]: the language or package that is extended, which is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<String>,
+    /// [`MakeKind::Extend`]: its version or a range of them; the newest when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// [`MakeKind::Extend`]: Python libraries as requirements, e.g. `numpy` or `pandas>=2,<3`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pip: Vec<String>,
+    /// [`MakeKind::Extend`]: URL of the Python index that they come from, instead of the configured
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
     /// Install what was made (the default), or reply with the package file itself
     /// (`application/gzip`), without what it depends on.
     #[serde(default = "yes")]
@@ -229,6 +247,16 @@ impl MakeRequest {
         }
     }
 
+    /// Makes and installs a package that adds Python libraries to the newest installed one of a
+    /// language.
+    pub fn extend(extends: String, pip: Vec<String>) -> Self {
+        Self {
+            extends: Some(extends),
+            pip,
+            ..Self::of(MakeKind::Extend)
+        }
+    }
+
     fn of(from: MakeKind) -> Self {
         Self {
             from,
@@ -237,6 +265,10 @@ impl MakeRequest {
             packages: Vec::new(),
             run: None,
             files: BTreeMap::new(),
+            extends: None,
+            version: None,
+            pip: Vec::new(),
+            index: None,
             install: true,
         }
     }
@@ -257,6 +289,8 @@ pub enum MakeKind {
     Debian,
     /// Debian's packages as a recipe says.
     Recipe,
+    /// An installed package, to which libraries are added.
+    Extend,
 }
 
 /// Reply of `POST /make`, which installs what it made.
@@ -267,7 +301,7 @@ pub struct MakeReply {
     pub package: PackageRef,
     /// Every package that was made and installed for it, dependencies first, itself last.
     pub installed: Vec<PackageRef>,
-    /// What was left out of it and why, a sentence each.
+    /// What is worth knowing of it: what was left out and why, what was added; a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -1,5 +1,6 @@
 //! The command line as it is typed: commands, flags, help. No logic beyond reading words.
 
+mod make;
 mod packages;
 
 use std::path::PathBuf;
@@ -14,9 +15,8 @@ use crate::units::{Bytes, InvalidUnit, Millis, Rate};
 use super::plan::{EnvVar, PackageWord};
 use super::render::Consent;
 
-pub(super) use packages::{
-    Build, FromDebian, FromHost, Index, Install, MakeTo, Package, Remove, Repo,
-};
+pub(super) use make::{Build, Extend, FromDebian, FromHost, MakeTo};
+pub(super) use packages::{Index, Install, Package, Remove, Repo};
 
 /// Runs programs in any language, sandboxed, through the Piston daemon.
 #[derive(Debug, Parser)]

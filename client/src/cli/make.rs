@@ -1,4 +1,4 @@
-//! `piston package from-host`, `from-debian`, `build`: packages that the daemon makes.
+//! `piston package from-host`, `from-debian`, `build`, `extend`: packages that the daemon makes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use crate::Client;
 use crate::api::MakeRequest;
 
 use super::failure::Failure;
-use super::flags::{Build, FromDebian, FromHost, MakeTo};
+use super::flags::{Build, Extend, FromDebian, FromHost, MakeTo};
 use super::packages::joined;
+use super::plan::PackageWord;
 use super::render::Screen;
 
 /// The recipe in its folder, and the scripts that may stand beside it.
@@ -57,6 +58,20 @@ pub(super) async fn build(client: &Client, flags: Build, screen: &Screen) -> Res
         .unwrap_or_default()
         .to_string_lossy();
     make(client, MakeRequest::recipe(files), &name, flags.to, screen).await
+}
+
+/// Makes a package that adds libraries to another one.
+pub(super) async fn extend(client: &Client, flags: Extend, screen: &Screen) -> Result<()> {
+    let PackageWord { name, range } = flags.package;
+    screen.progress(format!("adding {} to {name} ...", flags.pip.join(", ")));
+    let file = flags.name.as_ref().unwrap_or(&name).to_string();
+    let request = MakeRequest {
+        name: flags.name,
+        version: range,
+        index: flags.index,
+        ..MakeRequest::extend(name.to_string(), flags.pip)
+    };
+    make(client, request, &file, flags.to, screen).await
 }
 
 /// The files of a recipe: its folder, or the `recipe.toml` itself.

@@ -35,6 +35,7 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
         Package::FromHost(flags) => make::from_host(client, flags, screen).await?,
         Package::FromDebian(flags) => make::from_debian(client, flags, screen).await?,
         Package::Build(flags) => make::build(client, flags, screen).await?,
+        Package::Extend(flags) => make::extend(client, flags, screen).await?,
         Package::Gc => {
             let reply = client.gc().await?;
             screen.show(&reply, |reply| removed_text(reply, "nothing is left over"))?;
@@ -337,6 +338,9 @@ fn info_text(package: &InstalledPackage, screen: &Screen) -> String {
     }
     if let Some(platform) = &package.build_platform {
         line("built for", platform.clone());
+    }
+    if !package.libraries.is_empty() {
+        line("libraries", joined(&package.libraries, ""));
     }
     line("mounted at", package.mount.clone());
     line("view", package.view.clone());

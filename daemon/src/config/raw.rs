@@ -125,6 +125,7 @@ pub(crate) struct RawPackages {
     pub(crate) make_timeout: Option<Time>,
     pub(crate) recompress: Option<Vec<String>>,
     pub(crate) builtin: Option<bool>,
+    pub(crate) python_index: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -38,6 +38,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         cache_rules: cache_rules(&raw.cache.overrides)?,
         limits,
         make_timeout,
+        python_index: raw.packages.python_index,
         builtin: if raw.packages.builtin.unwrap_or(true) {
             Builtin::Offered(make_timeout)
         } else {

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::AllowOrigin;
+pub(super) use tower_http::cors::CorsLayer;
 
 use crate::config::exposure::Origins;
 

@@ -1,4 +1,5 @@
-//! `POST /make`: a package from what the host has, from Debian's packages, or by a recipe.
+//! `POST /make`: a package from what the host has, from Debian's packages, by a recipe, or on top of
+//! another one.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
@@ -17,7 +18,7 @@ use super::app::App;
 use super::body::Json;
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::{MadeFile, Making, RECIPE_FILES};
+use crate::packages::{Extension, InvalidRange, MadeFile, Making, RECIPE_FILES};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -28,7 +29,11 @@ pub(super) async fn make(
     Json(request): Json<MakeRequest>,
 ) -> Result<Answer, Error> {
     let install = request.install;
-    let what = making(request)?;
+    let mut what = making(request)?;
+    if let Making::Extension(extension) = &mut what {
+        let configured = || app.config().python_index.clone();
+        extension.index = extension.index.take().or_else(configured);
+    }
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
     let made = packages.make(&what, time).await?;
@@ -61,6 +66,7 @@ impl IntoResponse for Answer {
 
 /// What a request asks for; a field that means nothing to its kind is refused.
 fn making(request: MakeRequest) -> Result<Making, Error> {
+    use MakeKind::{Debian, Extend, Host, Recipe};
     let MakeRequest {
         from,
         name,
@@ -68,27 +74,35 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         packages,
         run,
         files,
+        extends,
+        version,
+        pip,
+        index,
         install: _,
     } = request;
     let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
-    let unfit = match from {
-        MakeKind::Host if !packages.is_empty() => Some("packages"),
-        MakeKind::Host | MakeKind::Recipe if run.is_some() => Some("run"),
-        MakeKind::Host | MakeKind::Debian if !files.is_empty() => Some("files"),
-        MakeKind::Debian | MakeKind::Recipe if program.is_some() => Some("program"),
-        MakeKind::Recipe if !packages.is_empty() => Some("packages"),
-        MakeKind::Recipe if name.is_some() => Some("name"),
-        _ => None,
-    };
-    if let Some(field) = unfit {
+    // Each field with whether it is given, and the kinds that it means something to.
+    let fields: [(&str, bool, &[MakeKind]); 9] = [
+        ("name", name.is_some(), &[Host, Debian, Extend]),
+        ("program", program.is_some(), &[Host]),
+        ("packages", !packages.is_empty(), &[Debian]),
+        ("run", run.is_some(), &[Debian]),
+        ("files", !files.is_empty(), &[Recipe]),
+        ("extends", extends.is_some(), &[Extend]),
+        ("version", version.is_some(), &[Extend]),
+        ("pip", !pip.is_empty(), &[Extend]),
+        ("index", index.is_some(), &[Extend]),
+    ];
+    let unfit = |(_, given, kinds): &&(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
+    if let Some((field, ..)) = fields.iter().find(unfit) {
         return wrong(&format!(
             "`{field}` means nothing to a package made like this"
         ));
     }
     match (from, name) {
-        (MakeKind::Host, Some(name)) => Ok(Making::Host { name, program }),
-        (MakeKind::Host, None) => wrong("`name` is missing: what to make, e.g. `python`"),
-        (MakeKind::Debian, name) => match packages.len() {
+        (Host, Some(name)) => Ok(Making::Host { name, program }),
+        (Host, None) => wrong("`name` is missing: what to make, e.g. `python`"),
+        (Debian, name) => match packages.len() {
             0 => wrong("`packages` is empty: name a language or Debian packages"),
             1..=MOST_PACKAGES => Ok(Making::Debian {
                 packages,
@@ -97,7 +111,26 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
             }),
             _ => wrong("`packages` names too many"),
         },
-        (MakeKind::Recipe, _) => {
+        (Extend, name) => {
+            let Some(extends) = extends else {
+                return wrong("`extends` is missing: the language to extend, e.g. `python`");
+            };
+            if !(1..=MOST_PACKAGES).contains(&pip.len()) {
+                return wrong("`pip` names no library, or too many");
+            }
+            let range = version.as_deref().unwrap_or("*").parse();
+            let range = range.map_err(|error: InvalidRange| {
+                Error::new(Code::InvalidField, format!("`version`: {error}"))
+            })?;
+            Ok(Making::Extension(Extension {
+                extends,
+                range,
+                name,
+                pip,
+                index,
+            }))
+        }
+        (Recipe, _) => {
             let odd = files
                 .keys()
                 .find(|name| !RECIPE_FILES.contains(&name.as_str()));
@@ -197,6 +230,14 @@ mod tests {
         );
         let recipe = parsed(json!({"from": "recipe", "files": {"recipe.toml": "", "compile": ""}}));
         assert!(matches!(recipe, Ok(Making::Recipe(files)) if files.len() == 2));
+        let extension = parsed(
+            json!({"from": "extend", "extends": "python", "version": "3.11",
+            "pip": ["numpy>=2"], "name": "python-science", "index": "https://example.org/simple"}),
+        );
+        assert!(
+            matches!(&extension, Ok(Making::Extension(what)) if what.pip == ["numpy>=2"]),
+            "{extension:?}"
+        );
     }
 
     #[test]
@@ -234,6 +275,17 @@ mod tests {
                 json!({"from": "recipe", "name": "a", "files": {"recipe.toml": ""}}),
                 "name",
             ),
+            (json!({"from": "extend", "pip": ["a"]}), "extends"),
+            (json!({"from": "extend", "extends": "python"}), "pip"),
+            (
+                json!({"from": "extend", "extends": "a", "pip": ["a"], "version": "latest"}),
+                "version",
+            ),
+            (
+                json!({"from": "extend", "extends": "a", "pip": ["a"], "packages": ["b"]}),
+                "packages",
+            ),
+            (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
         ];
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");

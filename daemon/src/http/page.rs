@@ -37,7 +37,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-const CROSS_ORIGIN_OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const CROSS_ORIGIN_RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Made when somebody first opens the page.
@@ -52,14 +51,16 @@ pub(super) fn is_part(door: &Door, request: &Parts) -> bool {
 
 /// What is at a path that nothing else answers for.
 pub(super) async fn reply(request: &Parts) -> Reply {
+    match request.extensions.get::<Connection>() {
+        Some(connection) => at(&connection.arrival().door, request).await,
+        None => Err(nothing_at(request.uri.path())),
+    }
+}
+
+async fn at(door: &Door, request: &Parts) -> Reply {
     let path = request.uri.path();
-    let nothing = || Error::new(Code::NotFound, format!("there is nothing at `{path}`"));
-    let connection = request.extensions.get::<Connection>();
-    let door = connection.map(|connection| &connection.arrival().door);
-    let door = door.filter(|door| door.page == Page::Served);
-    let (Some(door), Some(part)) = (door, below(path)) else {
-        return Err(nothing());
-    };
+    let part = below(path).filter(|_| door.page == Page::Served);
+    let part = part.ok_or_else(|| nothing_at(path))?;
     if !matches!(request.method, Method::GET | Method::HEAD) {
         let text = format!("`{path}` does not take {}", request.method);
         return Err(Error::new(Code::MethodNotAllowed, text));
@@ -73,12 +74,16 @@ pub(super) async fn reply(request: &Parts) -> Reply {
         "/listener.json" => listener(door),
         part => {
             let build = build().await?;
-            let sent = build.find(part).ok_or_else(nothing)?;
+            let sent = build.find(part).ok_or_else(|| nothing_at(path))?;
             sent.response(&request.headers)
         }
     };
     protect(response.headers_mut());
     Ok(response)
+}
+
+fn nothing_at(path: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is nothing at `{path}`"))
 }
 
 /// What follows the page's place in a path.
@@ -105,7 +110,6 @@ fn protect(headers: &mut HeaderMap) {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (CROSS_ORIGIN_OPENER, "same-origin"),
         (CROSS_ORIGIN_RESOURCE, "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

@@ -58,6 +58,10 @@ pub struct PackageInfo {
     pub compile: Option<Vec<String>>,
     /// Packages of a distribution that it was made of.
     pub built_from: Option<BuiltFrom>,
+    /// Packages of its own version that it depends on and takes the place of.
+    pub extends: Vec<Language>,
+    /// Libraries that it adds to what it depends on: `name==version`.
+    pub libraries: Vec<String>,
     /// Things that were ignored, e.g. a limit of an unknown name.
     pub notes: Vec<String>,
 }
@@ -131,6 +135,8 @@ struct Raw {
     run: Option<RawCommand>,
     compile: Option<RawCommand>,
     built_from: Option<serde_json::Value>,
+    extends: Option<Vec<String>>,
+    libraries: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -182,10 +188,24 @@ impl PackageInfo {
             built_from: raw
                 .built_from
                 .and_then(|built_from| serde_json::from_value(built_from).ok()),
+            extends: extends(&raw.extends.unwrap_or_default())?,
+            libraries: raw.libraries.map(libraries).unwrap_or_default(),
             notes,
             package,
         })
     }
+}
+
+fn extends(raw: &[String]) -> Result<Vec<Language>, InfoError> {
+    bounded("extends", raw.len(), 64)?;
+    raw.iter().map(|name| parsed("extends", name)).collect()
+}
+
+/// For people: nothing is refused for it.
+fn libraries(listed: serde_json::Value) -> Vec<String> {
+    let listed: Vec<String> = serde_json::from_value(listed).unwrap_or_default();
+    let short = listed.into_iter().filter(|library| library.len() <= 256);
+    short.take(1000).collect()
 }
 
 /// The directory of a package in its view, where its scripts stand whatever its `mount` is.

@@ -24,6 +24,8 @@ use crate::store::records::PackageRecord;
 pub struct Installed {
     /// Its name and version.
     pub package: PackageRef,
+    /// Packages of its version below it that it takes the place of: it is them with more in it.
+    pub extends: Vec<Language>,
     /// Path of its view below the filesystem's root.
     pub view: String,
     /// What starts a job's program; none for a base package.
@@ -91,7 +93,7 @@ pub enum Entry {
 
 impl Entry {
     /// A command when there is one, else the script `name` when there is one.
-    fn of(
+    pub(crate) fn of(
         package: &PackageRef,
         name: &str,
         command: Option<&Vec<String>>,
@@ -126,9 +128,16 @@ impl Installed {
             info.compile.as_ref(),
             record.compile.as_ref(),
         );
-        let rule = rules.of(&package.language);
+        let extends = extends(record, info);
+        // What is set for a package holds for its extensions, unless the same is set for them.
+        let below = extends.iter().rev().map(|name| rules.of(name));
+        let rule = below.fold(rules.of(&package.language), |rule, below| CacheRule {
+            level: rule.level.or(below.level),
+            time_to_live: rule.time_to_live.or(below.time_to_live),
+        });
         let settings = &record.settings;
         Self {
+            extends,
             view: view_path(package),
             runtimes: runtimes(info, run.is_some()),
             environment: record.environment.clone(),
@@ -153,6 +162,11 @@ impl Installed {
         }
     }
 
+    /// Whether jobs of the package `name` may run in it: it is that one, or takes its place.
+    pub(crate) fn is(&self, name: &Language) -> bool {
+        self.package.language == *name || self.extends.contains(name)
+    }
+
     /// Whether it runs `language`, by that name or an alias.
     pub(crate) fn runtime(&self, language: &str) -> Option<&ProvidedRuntime> {
         let exact = |runtime: &&ProvidedRuntime| runtime.language.as_str() == language;
@@ -162,6 +176,16 @@ impl Installed {
             .find(exact)
             .or_else(|| self.runtimes.iter().find(alias))
     }
+}
+
+/// Nobody takes the place of a package without having all of it.
+fn extends(record: &PackageRecord, info: &PackageInfo) -> Vec<Language> {
+    let has = |name: &&Language| {
+        let version = record.package.version.clone();
+        let below = PackageRef::new((*name).clone(), version);
+        below != record.package && record.layers.contains(&below)
+    };
+    info.extends.iter().filter(has).cloned().collect()
 }
 
 /// Matches what compiling leaves. Built once: each job would pay for it. The patterns were checked

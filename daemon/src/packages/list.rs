@@ -44,6 +44,7 @@ fn package(slot: &Slot, all: &[Arc<Slot>]) -> api::InstalledPackage {
         cache: slot.installed.cache,
         cache_ttl_ms: slot.installed.time_to_live.map(Into::into),
         installed_at: record.installed_at,
+        libraries: slot.info.libraries.clone(),
         notes: notes(slot),
     }
 }

@@ -1,19 +1,22 @@
 //! Makers: package files from what the machine has, or can get.
 //!
 //! [`from_host`] takes a language from the host's own programs, [`from_debian`] and [`from_recipe`]
-//! download what Debian has packaged; without root and without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the image, which
-//! is all that most tests look at), then the draft is written by `package`. A language package
-//! holds only what the `base` package of the same host lacks; its view merges the two.
+//! download what Debian has packaged, [`extend`] adds libraries to a package; without root and
+//! without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
+//! image, which is all that most tests look at), then the draft is written by `package`. A language
+//! package holds only what the `base` package of the same host lacks; its view merges the two.
 //! Installing what was made, and running this in a limited child, are the caller's.
 
 mod debian;
 mod elf;
 mod error;
+mod extend;
 mod host;
 mod offer;
 mod package;
 mod plan;
 mod recipe;
+mod work;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +25,7 @@ use piston_client::ids::{Language, PackageRef};
 pub use self::debian::{Base, DebianError};
 pub use self::elf::ElfError;
 pub use self::error::MakeError;
+pub use self::extend::{DEFAULT_INDEX, Extend, ExtendError, Target, TargetFrom, TargetLayer};
 use self::host::{Host, base, bash, gcc, python};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
@@ -36,7 +40,7 @@ pub struct Made {
     pub package: PackageRef,
     /// Where it is.
     pub file: PathBuf,
-    /// What was left out of it and why, a sentence each.
+    /// What is worth knowing of it: what was left out and why, what was added; a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -118,6 +122,12 @@ pub fn recipe_of(language: &str) -> Option<Language> {
 /// directory `out`.
 pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
     debian::make(&Recipe::read(path)?, base, out)
+}
+
+/// Makes a package that adds libraries to another one, which it depends on, into the directory
+/// `out`.
+pub fn extend(what: &Extend, out: &Path) -> Result<Made, MakeError> {
+    extend::make(what, out)
 }
 
 /// The base that a package file is, or that a `pkg-info.json` describes.

@@ -18,12 +18,13 @@ use piston_client::ids::{Language, PackageRef};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-use super::Packages;
 use super::data::Staging;
 use super::error::PackagesError;
+use super::extending::Extension;
 use super::files::AtPath as _;
 use super::make::{Base, DEBIAN_BASE};
 use super::resolve::ResolveError;
+use super::{Lease, Packages};
 
 /// What is kept of what the child says.
 const MAX_WORDS: u64 = 64 * 1024;
@@ -53,6 +54,8 @@ pub enum Making {
     },
     /// A recipe: its files by name, of [`RECIPE_FILES`].
     Recipe(BTreeMap<String, String>),
+    /// Libraries on top of an installed package.
+    Extension(Extension),
 }
 
 /// A package file in a directory of its own.
@@ -86,8 +89,13 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
             Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
-            Self::Recipe(_) => false,
+            Self::Recipe(_) | Self::Extension(_) => false,
         }
+    }
+
+    /// Whether what is missing when it is installed can be its base.
+    fn has_base(&self) -> bool {
+        !self.is_base() && !matches!(self, Self::Extension(_))
     }
 
     /// What it is called in a message.
@@ -96,6 +104,7 @@ impl Making {
             Self::Host { name, .. } => name.as_str(),
             Self::Debian { packages, .. } => packages.first().map_or("nothing", String::as_str),
             Self::Recipe(_) => "the recipe",
+            Self::Extension(what) => &what.extends,
         }
     }
 
@@ -136,6 +145,17 @@ impl Making {
                 }
                 Ok(("recipe", vec!["--".into(), folder.into()]))
             }
+            Self::Extension(what) => {
+                if let Some(name) = &what.name {
+                    rest.extend(["--name".into(), name.as_str().into()]);
+                }
+                if let Some(index) = &what.index {
+                    rest.extend(["--index".into(), index.into()]);
+                }
+                let library = |library| OsString::from(format!("--pip={library}"));
+                rest.extend(what.pip.iter().map(library));
+                Ok(("extend", rest))
+            }
         }
     }
 }
@@ -160,17 +180,18 @@ impl Packages {
             .map(OsString::from)
             .to_vec();
         arguments.push(staging.path.clone().into());
-        if !matches!(what, Making::Host { .. })
-            && !what.is_base()
-            && let Some(base) = base
+        let below = self.below(what, base)?;
+        if let Some(Below {
+            flag, name, json, ..
+        }) = &below
         {
-            let file = staging.path.join("base.json");
-            std::fs::write(&file, base).at("write", &file)?;
-            let base = file;
-            arguments.extend(["--base".into(), base.into()]);
+            let file = staging.path.join(name);
+            std::fs::write(&file, json).at("write", &file)?;
+            arguments.extend([(*flag).into(), file.into()]);
         }
         arguments.extend(rest);
         let (out, err) = Child::run(what.subject(), &arguments, time).await?;
+        drop(below);
         let file = PathBuf::from(out.trim());
         // The child said where; nothing outside its directory is taken, whatever it says.
         if file.parent() != Some(&*staging.path) {
@@ -183,6 +204,30 @@ impl Packages {
             notes: notes.map(ToOwned::to_owned).collect(),
             staging,
         })
+    }
+
+    /// What the package will stand on, where the child has to know it.
+    fn below(&self, what: &Making, base: Option<&str>) -> Result<Option<Below>, PackagesError> {
+        let (flag, name, json, lease) = match what {
+            Making::Host { .. } => return Ok(None),
+            Making::Extension(extension) => {
+                let (lease, target) = self.target(extension)?;
+                let json = serde_json::to_string(&target);
+                let json = json.map_err(|error| PackagesError::Internal(error.to_string()))?;
+                ("--target", "target.json", json, Some(lease))
+            }
+            what if what.is_base() => return Ok(None),
+            _ => match base {
+                Some(base) => ("--base", "base.json", base.to_owned(), None),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Below {
+            flag,
+            name,
+            json,
+            _lease: lease,
+        }))
     }
 
     /// Installs what was made, with its base when that is not there; the answer is what was
@@ -198,7 +243,7 @@ impl Packages {
         std::fs::hard_link(&made.file, &again).at("link", &again)?;
         match self.install_file(made.file.clone(), true).await {
             Err(PackagesError::Resolve(reason))
-                if matches!(*reason, ResolveError::Missing { .. }) && !what.is_base() =>
+                if matches!(*reason, ResolveError::Missing { .. }) && what.has_base() =>
             {
                 let base = self.make(&what.base(), time).await?;
                 let below = self.install_file(base.file.clone(), false).await?;
@@ -227,6 +272,14 @@ pub(super) async fn offer(time: Duration) -> Result<String, PackagesError> {
     let arguments = ["make", "offer", "--limited"].map(OsString::from);
     let (out, _) = Child::run("the index of what can be made", &arguments, time).await?;
     Ok(out)
+}
+
+/// What a package will stand on: told to the child in a file, and kept while it works.
+struct Below {
+    flag: &'static str,
+    name: &'static str,
+    json: String,
+    _lease: Option<Lease>,
 }
 
 /// The child's process group, killed on drop with all that it started.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::ids::Language;
-
 use super::super::plan::PackageWord;
+use super::make::{Build, Extend, FromDebian, FromHost};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Package {
@@ -77,6 +76,21 @@ Examples:
   piston package build contrib/packages/lua
   piston package build my-recipe/ -o packages/")]
     Build(Build),
+    /// Add libraries to an installed language
+    #[command(after_help = "\
+A new package is made, which stands on the installed one and adds the libraries and all that they need.
+Programs of the language find them from then on: of several packages of one version, the one that has
+it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
+the language stays as it is, and the name is a language of its own.
+
+Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
+is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
+
+Examples:
+  piston package extend python --pip numpy
+  piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston run -l python-science prog.py")]
+    Extend(Extend),
     /// Remove dependencies that nothing needs any more
     Gc,
 }
@@ -101,52 +115,6 @@ pub(in crate::cli) struct Remove {
     /// Remove what depends on it as well
     #[arg(long)]
     pub(in crate::cli) cascade: bool,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct FromHost {
-    /// What to make: python, bash, gcc, base
-    #[arg(value_name = "NAME")]
-    pub(in crate::cli) name: Language,
-    /// Start from this program rather than the one on the daemon's PATH
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) program: Option<String>,
-    #[command(flatten)]
-    pub(in crate::cli) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct FromDebian {
-    /// A language, or Debian packages; the first gives the package its name and version
-    #[arg(value_name = "NAME", required = true)]
-    pub(in crate::cli) packages: Vec<String>,
-    /// Call the package this
-    #[arg(long)]
-    pub(in crate::cli) name: Option<Language>,
-    /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
-    #[arg(long, value_name = "COMMAND")]
-    pub(in crate::cli) run: Option<String>,
-    #[command(flatten)]
-    pub(in crate::cli) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct Build {
-    /// The recipe's folder, or its recipe.toml
-    #[arg(value_name = "DIR|FILE")]
-    pub(in crate::cli) recipe: PathBuf,
-    #[command(flatten)]
-    pub(in crate::cli) to: MakeTo,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct MakeTo {
-    /// Write the package file here (a file, or a directory) rather than installing it
-    #[arg(long, short, value_name = "FILE")]
-    pub(in crate::cli) output: Option<PathBuf>,
-    /// Install it (the default)
-    #[arg(long, conflicts_with = "output")]
-    pub(in crate::cli) install: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -29,6 +29,7 @@ pub(super) const FILES: &[(&str, &[u8])] = files![
     "editor/lang/commonlisp.js",
     "editor/lang/cpp.js",
     "editor/lang/csharp.js",
+    "editor/lang/d.js",
     "editor/lang/dart.js",
     "editor/lang/erlang.js",
     "editor/lang/fortran.js",
@@ -41,6 +42,7 @@ pub(super) const FILES: &[(&str, &[u8])] = files![
     "editor/lang/kotlin.js",
     "editor/lang/lua.js",
     "editor/lang/ocaml.js",
+    "editor/lang/octave.js",
     "editor/lang/pascal.js",
     "editor/lang/perl.js",
     "editor/lang/php.js",
@@ -76,6 +78,7 @@ pub(super) const FILES: &[(&str, &[u8])] = files![
     "style/theme.css",
     "style/views.css",
     "tabs.js",
+    "talk.js",
     "token.js",
     "views.js",
 ];

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::exposure::Quota;
-use crate::http::access::{Arrival, Gate};
-use crate::job::queue::Requester;
+use crate::http::access::Gate;
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/page"))
@@ -29,7 +28,7 @@ async fn ask(page: Page, method: Method, path: &str, headers: &[(HeaderName, &st
     for (name, value) in headers {
         request = request.header(name, *value);
     }
-    let mut request = request.body(()).expect("a request");
+    let request = request.body(()).expect("a request");
     let door = Door {
         role: piston_client::api::Role::Execute,
         tokens: TokenPolicy::Required,
@@ -37,12 +36,7 @@ async fn ask(page: Page, method: Method, path: &str, headers: &[(HeaderName, &st
         gate: Gate::Network,
         page,
     };
-    let connection = Connection::abandoned(Arrival {
-        door: std::sync::Arc::new(door),
-        from: Requester::Unknown,
-    });
-    request.extensions_mut().insert(connection);
-    reply(&request.into_parts().0).await
+    at(&door, &request.into_parts().0).await
 }
 
 async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
@@ -112,6 +106,54 @@ fn the_editor_is_what_its_bundle_was_made_as() {
         bundled.count() - 2,
         "all but LICENSES and VERSIONS have a digest"
     );
+}
+
+/// Relative luminance, and from it the contrast, as WCAG 2 has them.
+fn luminance(colour: &str) -> f64 {
+    let bytes = hex::decode(colour.trim_start_matches('#')).expect(colour);
+    let linear = |byte: &u8| match f64::from(*byte) / 255.0 {
+        value if value <= 0.040_45 => value / 12.92,
+        value => ((value + 0.055) / 1.055).powf(2.4),
+    };
+    let weights = [0.2126, 0.7152, 0.0722];
+    let parts = bytes.iter().map(linear).zip(weights);
+    parts.map(|(part, weight)| part * weight).sum()
+}
+
+fn contrast(text: &str, ground: &str) -> f64 {
+    let (text, ground) = (luminance(text), luminance(ground));
+    (text.max(ground) + 0.05) / (text.min(ground) + 0.05)
+}
+
+#[test]
+fn text_stands_out_from_its_ground_in_both_schemes() {
+    let theme = fs::read_to_string(folder().join("style/theme.css")).expect("a theme");
+    let (light, dark) = theme.split_once("@media").expect("two schemes");
+    let colours = |text: &str| -> BTreeMap<String, String> {
+        let line = |line: &str| {
+            let (name, value) = line.trim().strip_prefix("--")?.split_once(": #")?;
+            Some((name.to_owned(), value.trim_end_matches(';').to_owned()))
+        };
+        text.lines().filter_map(line).collect()
+    };
+    let mut scheme = colours(light);
+    for later in [BTreeMap::new(), colours(dark)] {
+        scheme.extend(later);
+        let words = ["text", "quiet", "faint", "good", "warn", "bad", "accent"];
+        let plain = words.map(|word| (word, &["paper", "raised", "ground"][..]));
+        let code = scheme.keys().filter(|name| name.starts_with("code-"));
+        let code = code.map(|name| (&**name, &["paper", "line-now", "selected", "matching"][..]));
+        let others = [
+            ("on-accent", &["accent", "accent-strong"][..]),
+            ("ground", &["text"]),
+        ];
+        for (text, grounds) in plain.into_iter().chain(code).chain(others) {
+            for ground in grounds {
+                let contrast = contrast(&scheme[text], &scheme[*ground]);
+                assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

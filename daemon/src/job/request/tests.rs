@@ -46,6 +46,7 @@ pub(crate) fn lease(languages: &[&str]) -> Lease {
             "gcc".parse().expect("a language"),
             "1.2.3".parse().expect("a version"),
         ),
+        extends: Vec::new(),
         view: "views/gcc/1.2.3".to_owned(),
         run: (!languages.is_empty()).then(|| Entry::Script("/run".to_owned())),
         compile: None,

@@ -22,7 +22,7 @@ mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use piston_client::ids::{Language, PackageRef, Version};
 
@@ -39,6 +39,7 @@ use super::host::{Host, semver};
 use super::package::{Description, Draft, Step, home, owned};
 use super::plan::Plan;
 use super::recipe::{Recipe, Run};
+use super::work::{Spool, Work};
 
 /// What packages name that is not needed to run programs: how Debian administers a system.
 const NEVER: [&str; 22] = [
@@ -87,7 +88,7 @@ impl Base {
 pub(super) fn make_base(out: &Path) -> Result<Made, MakeError> {
     let lists = Apt::default().read()?;
     let machine = Machine::of(&lists)?;
-    let work = Work::new(out)?;
+    let work = Work::new(out).map_err(DebianError::from)?;
     base::draft(&machine, &work)?.write(out)
 }
 
@@ -95,7 +96,7 @@ pub(super) fn make_base(out: &Path) -> Result<Made, MakeError> {
 pub(super) fn make(recipe: &Recipe, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
     let lists = Apt::default().read()?;
     let machine = Machine::of(&lists)?;
-    let work = Work::new(out)?;
+    let work = Work::new(out).map_err(DebianError::from)?;
     machine.draft(recipe, base, &work)?.write(out)
 }
 
@@ -235,7 +236,7 @@ impl<'a> Machine<'a> {
     /// Downloads and unpacks packages, and puts them together.
     fn plan(&self, packages: &Chosen<'_>, work: &Work) -> Result<(Plan, Vec<String>), MakeError> {
         let files = download::all(packages.values(), self.lists, &work.downloads)?;
-        let mut spool = deb::Spool::new(work.spool.clone());
+        let mut spool = Spool::new(work.spool.clone());
         let mut unpacked = Vec::new();
         for (name, file) in files {
             let contents = deb::unpack(&name, &file, &mut spool, &assemble::wanted)?;
@@ -281,9 +282,18 @@ fn compile_python(plan: &mut Plan, notes: &mut Vec<String>) -> Result<(), MakeEr
         .filter_map(|(path, _)| path.strip_prefix("/usr/lib/python3."))
         .filter_map(|rest| rest.strip_suffix("/os.py").map(ToOwned::to_owned))
         .collect();
-    let Some(minor) = libraries.first() else {
-        return Ok(());
-    };
+    match libraries.first() {
+        Some(minor) => bytecode_of(minor, plan, notes),
+        None => Ok(()),
+    }
+}
+
+/// The same for modules of Python `3.minor`, wherever they are planned.
+pub(super) fn bytecode_of(
+    minor: &str,
+    plan: &mut Plan,
+    notes: &mut Vec<String>,
+) -> Result<(), MakeError> {
     let needs = super::host::python::NEEDS;
     let name = format!("python3.{minor}");
     let Ok(interpreter) = Host::read().program(Some(Path::new(&name)), &needs) else {
@@ -296,33 +306,4 @@ fn compile_python(plan: &mut Plan, notes: &mut Vec<String>) -> Result<(), MakeEr
     let note = |module| format!("{module} does not compile: it has no .pyc");
     notes.extend(failed.into_iter().map(note));
     Ok(())
-}
-
-/// A directory for what is downloaded and unpacked; gone when this is dropped.
-struct Work {
-    directory: PathBuf,
-    downloads: PathBuf,
-    spool: PathBuf,
-}
-
-impl Work {
-    fn new(out: &Path) -> Result<Self, DebianError> {
-        let directory = out.join(format!(".piston-debian-{}", std::process::id()));
-        let (downloads, spool) = (directory.join("downloads"), directory.join("spool"));
-        for directory in [out, &directory, &downloads, &spool] {
-            fs::create_dir_all(directory).at("create", directory)?;
-        }
-        Ok(Self {
-            directory,
-            downloads,
-            spool,
-        })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // What can't be removed says nothing about what was made.
-        drop(fs::remove_dir_all(&self.directory));
-    }
 }

@@ -8,6 +8,7 @@ use super::super::archive::ArchiveError;
 use super::super::info::InfoError;
 use super::debian::DebianError;
 use super::elf::ElfError;
+use super::extend::ExtendError;
 
 /// Why a package can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,9 @@ pub enum MakeError {
     /// Debian's packages.
     #[error(transparent)]
     Debian(#[from] DebianError),
+    /// Adding libraries to a package.
+    #[error(transparent)]
+    Extend(#[from] ExtendError),
     /// The package file can't be written.
     #[error("cannot write {path}")]
     Write {

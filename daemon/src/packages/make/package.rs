@@ -52,6 +52,10 @@ pub(super) struct Description {
     pub(super) environment: String,
     /// Packages of a distribution that it was made of.
     pub(super) built_from: Option<BuiltFrom>,
+    /// Libraries that it adds to the package that it depends on: `name==version`.
+    pub(super) libraries: Vec<String>,
+    /// Keys of `pkg-info.json` that it has from there, unless it says them itself.
+    pub(super) inherited: Map<String, Value>,
 }
 
 /// How a stage is started.
@@ -108,6 +112,8 @@ impl Description {
             compile: None,
             environment: String::new(),
             built_from: None,
+            libraries: Vec::new(),
+            inherited: Map::new(),
         }
     }
 
@@ -126,12 +132,14 @@ impl Description {
 
     /// Its `pkg-info.json`.
     fn to_json(&self) -> Value {
-        let mut info = Map::new();
+        let mut info = self.inherited.clone();
         let mut set = |key: &str, value: Value| drop(info.insert(key.to_owned(), value));
         set("language", json!(self.package.language));
         set("version", json!(self.package.version));
         set("author", json!(AUTHOR));
-        set("build_platform", json!(self.platform));
+        if !self.platform.is_empty() {
+            set("build_platform", json!(self.platform));
+        }
         set("mount", json!("/"));
         set("dependencies", json!(self.dependencies));
         if !self.aliases.is_empty() {
@@ -149,6 +157,9 @@ impl Description {
         }
         if !self.limits.is_empty() {
             set("limit_overrides", json!(self.limits));
+        }
+        if !self.libraries.is_empty() {
+            set("libraries", json!(self.libraries));
         }
         for (key, step) in [("run", &self.run), ("compile", &self.compile)] {
             if let Some(Step::Command(argv)) = step {

@@ -6,11 +6,12 @@
 //! become is `assemble`'s.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use tar::EntryType;
 
+use super::super::work::Spool;
 use super::compressed;
 use super::error::DebianError;
 
@@ -55,32 +56,6 @@ pub(super) struct Contents {
     /// The script that dpkg would run after unpacking.
     pub(super) postinst: Option<String>,
     pub(super) entries: Vec<Entry>,
-}
-
-/// Where contents of files go: a directory of numbered files.
-#[derive(Debug)]
-pub(super) struct Spool {
-    directory: PathBuf,
-    files: u64,
-}
-
-impl Spool {
-    /// Files will be numbered from one; the directory has to be there, and empty.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            files: 0,
-        }
-    }
-
-    fn keep(&mut self, bytes: &mut impl Read) -> io::Result<PathBuf> {
-        self.files += 1;
-        let path = self.directory.join(self.files.to_string());
-        let mut file = BufWriter::new(File::create_new(&path)?);
-        io::copy(bytes, &mut file)?;
-        file.flush()?;
-        Ok(path)
-    }
 }
 
 /// Unpacks the package file `file` of the package `name`; of its tree what `wanted` takes.

@@ -1,0 +1,72 @@
+//! Flags of the commands that make packages.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::plan::PackageWord;
+use crate::ids::Language;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FromHost {
+    /// What to make: python, bash, gcc, base
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: Language,
+    /// Start from this program rather than the one on the daemon's PATH
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) program: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FromDebian {
+    /// A language, or Debian packages; the first gives the package its name and version
+    #[arg(value_name = "NAME", required = true)]
+    pub(in crate::cli) packages: Vec<String>,
+    /// Call the package this
+    #[arg(long)]
+    pub(in crate::cli) name: Option<Language>,
+    /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
+    #[arg(long, value_name = "COMMAND")]
+    pub(in crate::cli) run: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Build {
+    /// The recipe's folder, or its recipe.toml
+    #[arg(value_name = "DIR|FILE")]
+    pub(in crate::cli) recipe: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Extend {
+    /// Language or package, with a version or range or without
+    #[arg(value_name = "NAME[@RANGE]")]
+    pub(in crate::cli) package: PackageWord,
+    /// Python libraries, e.g. numpy 'pandas>=2,<3'
+    #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+    pub(in crate::cli) pip: Vec<String>,
+    /// Index that they come from
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) index: Option<String>,
+    /// Call the package this, and run it as a language of this name
+    #[arg(long)]
+    pub(in crate::cli) name: Option<Language>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MakeTo {
+    /// Write the package file here (a file, or a directory) rather than installing it
+    #[arg(long, short, value_name = "FILE")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// Install it (the default)
+    #[arg(long, conflicts_with = "output")]
+    pub(in crate::cli) install: bool,
+}

@@ -1,0 +1,62 @@
+//! What the child that extends a package is told of it: its metadata and the images of its view.
+//!
+//! Invariant: the package stays as it is while the child works, because of the lease. Of several
+//! that run a language the one is extended that runs it now, so that extending again adds to it.
+
+use piston_client::ids::{Language, PackageRef};
+
+use super::error::PackagesError;
+use super::make::{Target, TargetLayer};
+use super::version::VersionRange;
+use super::{Lease, Packages};
+
+/// Adding libraries to an installed package.
+#[derive(Debug, Clone)]
+pub struct Extension {
+    /// The language or package.
+    pub extends: String,
+    /// Which of its versions.
+    pub range: VersionRange,
+    /// What to call the result, and the language that it runs.
+    pub name: Option<Language>,
+    /// Python libraries, as requirements.
+    pub pip: Vec<String>,
+    /// The index that they come from.
+    pub index: Option<String>,
+}
+
+impl Packages {
+    /// The package that is extended, held, and what a maker needs to know of it.
+    pub(super) fn target(&self, what: &Extension) -> Result<(Lease, Target), PackagesError> {
+        let lease = match self.lease_runtime(&what.extends, &what.range) {
+            Ok((lease, _)) => lease,
+            Err(error) => match what.extends.parse() {
+                Ok(package) => self.lease(&package, &what.range)?,
+                Err(_) => return Err(error),
+            },
+        };
+        let package = &lease.installed.package;
+        let gone = |package: &PackageRef| PackagesError::Internal(format!("{package} is gone"));
+        let registry = &self.state.registry;
+        let slot = registry.get(package).ok_or_else(|| gone(package))?;
+        let layer = |package: &PackageRef| {
+            let slot = registry.get(package).ok_or_else(|| gone(package))?;
+            let [image, index, _] = self.state.data.files_of(&slot.record.image);
+            Ok(TargetLayer {
+                image,
+                index,
+                mount: slot.info.mount.clone(),
+            })
+        };
+        let layers: Result<Vec<_>, PackagesError> = slot.record.layers.iter().map(layer).collect();
+        let installed = &lease.installed;
+        let target = Target::new(
+            slot.record.info.as_bytes(),
+            installed.run.as_ref(),
+            installed.compile.as_ref(),
+            layers?,
+        );
+        let target = target.map_err(|error| PackagesError::CannotMake(error.to_string()))?;
+        Ok((lease, target))
+    }
+}

@@ -1,0 +1,240 @@
+//! Libraries added to an installed language: from an index of our own, and numpy from the real one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use piston_tests::{Daemon, Who, require};
+use serde_json::{Value, json};
+
+as_root_and_user!(
+    libraries_are_added_to_a_language_and_found_by_its_programs,
+    what_cannot_be_added_is_told_and_equal_inputs_give_equal_files,
+    a_hostile_wheel_is_refused_by_name_and_leaves_nothing,
+    numpy_works_on_the_python_of_the_recipe,
+);
+
+/// Writes the wheels and pages of an index: a folder, then for each wheel its file name, its
+/// metadata, and its files as name=text.
+const WRITE_INDEX: &str = r#"
+import base64, hashlib, json, os, re, sys, zipfile
+root, wheels = sys.argv[1], json.loads(sys.argv[2])
+pages = {}
+for file, requires, members in wheels:
+    name, version = file.split("-")[:2]
+    info = f"{name}-{version}.dist-info"
+    members = dict(members)
+    members[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
+        f"Requires-Dist: {one}\n" for one in requires)
+    members[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    record = "".join(f"{one},sha256={digest(text)},{len(text)}\n" for one, text in members.items())
+    members[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
+    path = os.path.join(root, file)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for one, text in members.items():
+            out.writestr(zipfile.ZipInfo(one), text)
+    sha256 = hashlib.sha256(open(path, "rb").read()).hexdigest()
+    project = re.sub(r"[-_.]+", "-", name).lower()
+    pages.setdefault(project, []).append(f'<a href="../{file}#sha256={sha256}">{file}</a><br/>')
+for project, links in pages.items():
+    os.makedirs(os.path.join(root, project))
+    with open(os.path.join(root, project, "index.html"), "w") as out:
+        out.write("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
+"#;
+
+/// A folder that is an index of these wheels.
+fn index(wheels: &Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let written = Command::new("python3")
+        .args(["-c", WRITE_INDEX])
+        .arg(folder.path())
+        .arg(wheels.to_string())
+        .status()
+        .expect("python3 is there (Debian: apt-get install python3)");
+    assert!(written.success());
+    folder
+}
+
+fn url(folder: &Path) -> String {
+    format!("file://{}", folder.display())
+}
+
+/// Runs a command of the CLI: whether it worked, and what it prints.
+fn cli(daemon: &Daemon, words: &[&str]) -> (bool, String) {
+    let output = daemon.cli(words, b"");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    (output.status.success(), printed)
+}
+
+fn works(daemon: &Daemon, words: &[&str]) -> String {
+    let (worked, printed) = cli(daemon, words);
+    assert!(worked, "{words:?}: {printed}\n{}", daemon.log());
+    printed
+}
+
+/// What a program prints in a package.
+fn prints(daemon: &Daemon, package: &str, code: &str) -> String {
+    let run = &daemon.execute(package, &json!({ "code": code }))["run"];
+    format!("{}{}", run["stdout"], run["stderr"])
+}
+
+/// An index with libraries that need each other.
+fn greetings() -> tempfile::TempDir {
+    index(&json!([
+        ["greet-1.0-py3-none-any.whl", ["wor.ds>=1,<2; python_version >= '3'"], {
+            "greet/__init__.py": "from words import word\ndef hello():\n    return 'hello ' + word\n",
+            "greet-1.0.dist-info/entry_points.txt": "[console_scripts]\ngreet = greet:hello\n",
+        }],
+        ["wor_ds-1.5-py3-none-any.whl", [], {"words.py": "word = 'world'\n"}],
+        ["wor_ds-2.0-py3-none-any.whl", [], {"words.py": "word = 'too new'\n"}],
+        ["more-1.0-py3-none-any.whl", ["greet"], {"more.py": "import greet\ntext = greet.hello() + '!'\n"}],
+        ["apart-1.0-py3-none-any.whl", [], {"apart.py": "x = 1\n"}],
+        ["built-1.0-cp21-cp21-manylinux2014_x86_64.whl", [], {"built.py": ""}],
+    ]))
+}
+
+const HELLO: &str = "import greet\nprint(greet.hello())";
+
+fn libraries_are_added_to_a_language_and_found_by_its_programs(who: Who) {
+    let index = greetings();
+    let from = url(index.path());
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-host", "python"]);
+    assert!(prints(&daemon, "python", HELLO).contains("ModuleNotFoundError"));
+    let extend = |words: &[&str]| {
+        let start = ["package", "extend", "python", "--index", &from, "--pip"];
+        works(&daemon, &[&start, words].concat())
+    };
+    let printed = extend(&["Greet"]);
+    assert!(
+        printed.contains("added greet==1.0, wor-ds==1.5") && printed.contains("python-greet-3"),
+        "{printed}"
+    );
+    // The language is the extended one for everybody: the package's own name, the CLI, v2.
+    assert!(prints(&daemon, "python", HELLO).contains("hello world"));
+    assert!(prints(&daemon, "python-greet", HELLO).contains("hello world"));
+    let program = index.path().join("hello.py");
+    fs::write(&program, HELLO).expect("written");
+    let printed = works(&daemon, &["run", &program.display().to_string()]);
+    assert_eq!(printed, "hello world\n");
+    let job = json!({"language": "py", "version": "*", "files": [{"content": HELLO}]});
+    let reply = daemon.send("POST", "/api/v2/execute", &job).json();
+    assert_eq!(reply["run"]["stdout"], "hello world\n", "{reply}");
+    let info = works(&daemon, &["package", "info", "python-greet"]);
+    assert!(info.contains("greet==1.0, wor-ds==1.5"), "{info}");
+
+    // Extending again adds to it, and does not bring what is there.
+    let printed = extend(&["more"]);
+    assert!(printed.contains("added more==1.0\n"), "{printed}");
+    let more = "import more\nprint(more.text)";
+    assert!(prints(&daemon, "python", more).contains("hello world!"));
+    // With a name it is a language of its own, and the other one stays as it is.
+    let printed = extend(&["apart", "--name", "python-apart"]);
+    assert!(printed.contains("python-apart-3"), "{printed}");
+    let apart = "import apart, more\nprint(apart.x)";
+    assert!(prints(&daemon, "python", apart).contains("ModuleNotFoundError"));
+    assert!(prints(&daemon, "python-apart", apart).contains('1'));
+
+    // A step back.
+    let (worked, printed) = cli(&daemon, &["package", "remove", "python"]);
+    assert!(!worked && printed.contains("python-greet"), "{printed}");
+    works(&daemon, &["package", "remove", "python-greet", "--cascade"]);
+    assert!(prints(&daemon, "python", HELLO).contains("ModuleNotFoundError"));
+}
+
+fn what_cannot_be_added_is_told_and_equal_inputs_give_equal_files(who: Who) {
+    let index = greetings();
+    let from = url(index.path());
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-host", "python"]);
+    let start = ["package", "extend", "python", "--index", &from];
+    works(&daemon, &[&start[..], &["--pip", "greet"]].concat());
+    for (library, reason) in [
+        ("greet", "has greet already"),
+        (
+            "wor.ds>=2",
+            "has wor-ds 1.5 already, and wor-ds>=2 is asked for",
+        ),
+        ("nothing", "has no nothing"),
+        ("more>=7", "more>=7 is asked for"),
+        ("built", "none of its wheels is for Python 3"),
+        ("a b", "`a b` is refused"),
+    ] {
+        let (worked, printed) = cli(&daemon, &[&start[..], &["--pip", library]].concat());
+        assert!(!worked && printed.contains(reason), "{library}: {printed}");
+    }
+    let files = ["one", "two"].map(|name| {
+        let file = daemon.data().with_file_name(format!("{name}.pkg.tar.gz"));
+        let to = [
+            "--name",
+            "x",
+            "--pip",
+            "more",
+            "-o",
+            &file.display().to_string(),
+        ]
+        .map(str::to_owned);
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        works(&daemon, &[&start[..], &to].concat());
+        fs::read(file).expect("a package file")
+    });
+    assert!(files[0] == files[1] && !files[0].is_empty());
+    let staging = fs::read_dir(daemon.data().join("staging")).expect("staging");
+    assert_eq!(staging.count(), 0);
+}
+
+fn a_hostile_wheel_is_refused_by_name_and_leaves_nothing(who: Who) {
+    let wheels = json!([
+        ["evil-1.0-py3-none-any.whl", [], {"../../../../etc/evil": "x"}],
+        ["swap-1.0-py3-none-any.whl", [], {"swap.py": ""}],
+        ["loop-1.0-py3-none-any.whl", ["loop>=2"], {"loop.py": ""}],
+    ]);
+    let index = index(&wheels);
+    // Another file than its page says.
+    let swapped = index.path().join("swap-1.0-py3-none-any.whl");
+    fs::write(&swapped, b"something else").expect("written");
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-host", "python"]);
+    for (library, words) in [
+        (
+            "evil",
+            ["evil-1.0-py3-none-any.whl", "../../../../etc/evil"],
+        ),
+        ("swap", ["swap-1.0-py3-none-any.whl", "sha256"]),
+        ("loop", ["loop 1.0 needs loop>=2", "loop"]),
+    ] {
+        let request = json!({"from": "extend", "extends": "python", "pip": [library],
+            "index": url(index.path())});
+        let reply = daemon.send("POST", "/api/v3/make", &request);
+        let detail = reply.json()["detail"].to_string();
+        assert!(
+            reply.status == 422 && words.iter().all(|word| detail.contains(word)),
+            "{library}: {detail}"
+        );
+    }
+    let packages = daemon.get("/api/v3/packages").json();
+    assert_eq!(packages.as_array().map(Vec::len), Some(2), "{packages}");
+    let staging = fs::read_dir(daemon.data().join("staging")).expect("staging");
+    assert_eq!(staging.count(), 0);
+}
+
+fn numpy_works_on_the_python_of_the_recipe(who: Who) {
+    if !require::apt_lists() || !require::python_index() {
+        return;
+    }
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-debian", "python"]);
+    let index = require::python_index_url();
+    let extend = [
+        "package", "extend", "python", "--index", &index, "--pip", "numpy",
+    ];
+    let printed = works(&daemon, &extend);
+    assert!(!printed.contains("does not have"), "{printed}");
+    let code = "import numpy\nprint(numpy.linalg.det(numpy.eye(3)), numpy.arange(4).sum())";
+    let printed = prints(&daemon, "python", code);
+    assert!(printed.contains("1.0 6"), "{printed}");
+}
