@@ -12,7 +12,7 @@ use nix::pty::{Winsize, openpty};
 /// Longest silence of a program, in milliseconds.
 const PATIENCE: u16 = 60_000;
 
-/// A program that runs on a terminal. Dropping it hangs up.
+/// A program that runs on a terminal. Dropping it hangs up, and ends what does not heed that.
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,
@@ -109,5 +109,13 @@ impl Terminal {
         let length = self.screen.read(&mut piece).unwrap_or(0);
         self.shown.extend_from_slice(&piece[..length]);
         length > 0
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // What has ended already needs nothing.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

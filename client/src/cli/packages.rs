@@ -131,7 +131,7 @@ async fn with_suggestion(client: &Client, error: anyhow::Error, name: &Language)
         Ok(error) => return error.into(),
         Err(error) => return error,
     };
-    let offers = runtime::offers(client).await;
+    let offers = runtime::offers(client).await.unwrap_or_default();
     let known = |offer: &AvailablePackage| offer.language == *name;
     if offers.iter().any(known) {
         // The version is what is wrong.
@@ -363,7 +363,7 @@ async fn offered(client: &Client, word: &PackageWord, screen: &Screen) -> Result
         Err(error) if !is_absence(&error) => return Err(error.into()),
         _ => {
             let failure = Failure::new(format!("no package {} is installed or offered", word.name));
-            let offers = runtime::offers(client).await;
+            let offers = runtime::offers(client).await.unwrap_or_default();
             let names = offers.iter().flat_map(runtime::offer_names);
             let failure = match nearest(word.name.as_str(), names) {
                 Some(meant) => failure.next(format!("did you mean `{meant}`?")),

@@ -138,13 +138,14 @@ pub(super) fn offer_names(offer: &AvailablePackage) -> impl Iterator<Item = &str
     std::iter::once(offer.language.as_str()).chain(aliases)
 }
 
-/// What repositories offer, as far as it is known soon.
-pub(super) async fn offers(client: &Client) -> Vec<AvailablePackage> {
+/// What repositories offer, as far as it is known soon; none where it is not ours to install.
+pub(super) async fn offers(client: &Client) -> Option<Vec<AvailablePackage>> {
     let query = AvailableQuery::default();
     match timeout(PATIENCE, client.available("all", &query)).await {
-        Ok(Ok(packages)) => packages,
+        Ok(Ok(packages)) => Some(packages),
+        Ok(Err(error)) if error.code() == Some(Code::Forbidden) => None,
         // It only betters an error's text, or makes an offer.
-        Ok(Err(_)) | Err(_) => Vec::new(),
+        Ok(Err(_)) | Err(_) => Some(Vec::new()),
     }
 }
 
@@ -156,9 +157,10 @@ async fn bring_language(
     screen: &Screen,
 ) -> Result<()> {
     let wanted = sought.wanted.names();
+    screen.progress(format!("looking for {} in repositories ...", wanted[0]));
     let offers = offers(client).await;
-    let failure = missing_language(&wanted, runtimes, &offers);
-    let Some(source) = source(&wanted, &offers) else {
+    let failure = missing_language(&wanted, runtimes, offers.as_deref());
+    let Some(source) = offers.and_then(|offers| source(&wanted, &offers)) else {
         return Err(failure.into());
     };
     bring(client, &source, sought, failure, screen).await
@@ -174,9 +176,8 @@ async fn bring_version(
 ) -> Result<()> {
     let offers = offers(client).await;
     let package = &candidates[0].0;
-    let offer = offers
-        .into_iter()
-        .find(|offer| offer.language == *package && !offer.installed);
+    let mut offers = offers.unwrap_or_default().into_iter();
+    let offer = offers.find(|offer| offer.language == *package && !offer.installed);
     let Some(offer) = offer else {
         return Err(missing
             .next("see what is installed with `piston package list`")
@@ -255,28 +256,36 @@ fn maker(wanted: &[&str]) -> Option<&'static str> {
 }
 
 /// The error of a language that nothing provides: the likeliest advice first.
-fn missing_language(wanted: &[&str], runtimes: &[Runtime], offers: &[AvailablePackage]) -> Failure {
+fn missing_language(
+    wanted: &[&str],
+    runtimes: &[Runtime],
+    offers: Option<&[AvailablePackage]>,
+) -> Failure {
     let name = wanted[0];
     let mut failure = Failure::new(format!("language `{name}` is not installed"));
-    let source = source(wanted, offers);
-    if source.is_none() {
-        let known = runtimes.iter().flat_map(names);
-        if let Some(meant) = nearest(name, known.chain(offers.iter().flat_map(offer_names))) {
-            failure = failure.next(format!("did you mean `{meant}`?"));
-        }
+    let known = runtimes.iter().flat_map(names);
+    let offered = offers.unwrap_or_default();
+    let meant = nearest(name, known.chain(offered.iter().flat_map(offer_names)));
+    let source = source(wanted, offered).filter(|_| offers.is_some());
+    if let (None, Some(meant)) = (&source, meant) {
+        failure = failure.next(format!("did you mean `{meant}`?"));
     }
     if let Some(Source::Repository { package, .. }) = &source {
         failure = failure.next(format!(
             "install it: `piston package install {package}`, or say -y"
         ));
     }
-    if let Some(maker) = maker(wanted) {
+    if let (Some(_), Some(maker)) = (offers, maker(wanted)) {
         failure = failure.next(format!(
             "make it of what this machine has: `piston package from-host {maker} --install`"
         ));
     }
-    if source.is_none() {
-        failure = failure.next("see what can be installed: `piston repo packages --sync`");
+    match (offers, source) {
+        (None, _) => failure = failure.next("ask whoever runs the daemon to install it"),
+        (Some(_), None) => {
+            failure = failure.next("see what can be installed: `piston repo packages --sync`");
+        }
+        (Some(_), Some(_)) => {}
     }
     let installed: BTreeSet<&str> = runtimes.iter().map(|r| r.language.as_str()).collect();
     if !installed.is_empty() {

@@ -135,6 +135,22 @@ fn a_language_that_is_missing_gets_advice() {
 }
 
 #[test]
+fn a_language_that_is_not_ours_to_install_is_asked_for() {
+    let (status, body) = problem(Code::Forbidden, "not for the role `execute`");
+    let daemon = Daemon::new(vec![
+        runtimes(),
+        ("GET /api/v3/repos/all/packages", status, body),
+    ]);
+    let output = daemon.piston_with(&["run", "-y", "bash", "-"], b"echo");
+    assert_eq!(output.status.code(), Some(125));
+    insta::assert_snapshot!(text(&output.stderr), @"
+    error: language `bash` is not installed
+     next: ask whoever runs the daemon to install it
+           installed are: c, python
+    ");
+}
+
+#[test]
 fn a_refused_job_is_our_failure_with_the_daemons_words() {
     let (status, body) = problem(Code::LimitTooHigh, "limits.run.wall_time_ms: at most 3000");
     let daemon = Daemon::new(vec![runtimes(), (EXECUTE, status, body)]);

@@ -60,7 +60,7 @@ fn offer(package: &str, aliases: &[&str]) -> AvailablePackage {
 #[test]
 fn a_missing_language_gets_the_likeliest_advice_first() {
     let text = |wanted: &[&str], runtimes: &[Runtime], offers: &[AvailablePackage]| {
-        let account = account(&missing_language(wanted, runtimes, offers).into());
+        let account = account(&missing_language(wanted, runtimes, Some(offers)).into());
         format!("{}\n{}", account.error, account.next.join("\n"))
     };
     insta::assert_snapshot!(text(&["pyhton"], &some(), &[]), @"
@@ -86,6 +86,15 @@ fn a_missing_language_gets_the_likeliest_advice_first() {
     insta::assert_snapshot!(text(&["cobol"], &[], &[]), @"
     language `cobol` is not installed
     see what can be installed: `piston repo packages --sync`
+    ");
+}
+
+#[test]
+fn who_may_not_install_is_told_whom_to_ask() {
+    let account = account(&missing_language(&["python"], &some()[..3], None).into());
+    insta::assert_snapshot!(account.next.join("\n"), @"
+    ask whoever runs the daemon to install it
+    installed are: c, c++
     ");
 }
 
