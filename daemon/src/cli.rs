@@ -156,7 +156,7 @@ enum MakeCommand {
         #[arg(
             long,
             value_name = "URL",
-            env = "PIP_INDEX_URL",
+            env = packages::INDEX_VARIABLE,
             hide_env_values = true,
             default_value = packages::make::DEFAULT_INDEX
         )]

@@ -24,6 +24,7 @@ use super::index::{Checksum, MAX_INDEX_BYTES};
 
 pub(crate) use resume::note_of;
 
+use location::shown;
 pub use location::{Location, LocationError};
 
 /// Most redirects that are followed.
@@ -257,7 +258,7 @@ impl Fetcher {
             let piece = piece.map_err(|error| transport(url, &error))?;
             bytes.extend_from_slice(&piece);
             if length(bytes.len()) > MAX_INDEX_BYTES {
-                return Err(too_long(url, MAX_INDEX_BYTES));
+                return Err(too_long(&shown(url), MAX_INDEX_BYTES));
             }
         }
         Ok(IndexReply::Changed {
@@ -310,7 +311,7 @@ impl Fetcher {
 
     async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, FetchError> {
         let client = self.client().map_err(|reason| FetchError::Transport {
-            from: url.to_string(),
+            from: shown(url),
             reason,
         })?;
         let sent = client.get(url.clone()).headers(headers).send().await;
@@ -337,7 +338,7 @@ fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
 fn success(url: &Url, response: Response, limit: u64) -> Result<Response, FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status {
-            from: url.to_string(),
+            from: shown(url),
             status: response.status().to_string(),
             code: response.status().as_u16(),
         });
@@ -346,7 +347,7 @@ fn success(url: &Url, response: Response, limit: u64) -> Result<Response, FetchE
         .content_length()
         .is_some_and(|length| length > limit)
     {
-        return Err(too_long(url, limit));
+        return Err(too_long(&shown(url), limit));
     }
     Ok(response)
 }
@@ -362,7 +363,7 @@ fn transport(url: &Url, error: &reqwest::Error) -> FetchError {
     } else {
         cause.to_string()
     };
-    let from = url.to_string();
+    let from = shown(url);
     if error.is_redirect() {
         FetchError::Redirect { from, reason }
     } else {

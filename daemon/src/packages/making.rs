@@ -28,6 +28,8 @@ use super::{Lease, Packages};
 
 /// What is kept of what the child says.
 const MAX_WORDS: u64 = 64 * 1024;
+/// The environment variable that names an index of Python libraries.
+pub const INDEX_VARIABLE: &str = "PIP_INDEX_URL";
 /// How the child begins a line about what it left out.
 const NOTE: &str = "note: ";
 /// The files that a recipe may consist of.
@@ -149,13 +151,19 @@ impl Making {
                 if let Some(name) = &what.name {
                     rest.extend(["--name".into(), name.as_str().into()]);
                 }
-                if let Some(index) = &what.index {
-                    rest.extend(["--index".into(), index.into()]);
-                }
                 let library = |library| OsString::from(format!("--pip={library}"));
                 rest.extend(what.pip.iter().map(library));
                 Ok(("extend", rest))
             }
+        }
+    }
+
+    /// What the child is told by its environment: an index may have a password in it, and everybody
+    /// on the host sees arguments.
+    fn variable(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Extension(what) => what.index.as_deref().map(|index| (INDEX_VARIABLE, index)),
+            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => None,
         }
     }
 }
@@ -190,7 +198,7 @@ impl Packages {
             arguments.extend([(*flag).into(), file.into()]);
         }
         arguments.extend(rest);
-        let (out, err) = Child::run(what.subject(), &arguments, time).await?;
+        let (out, err) = Child::run(what.subject(), &arguments, what.variable(), time).await?;
         drop(below);
         let file = PathBuf::from(out.trim());
         // The child said where; nothing outside its directory is taken, whatever it says.
@@ -270,7 +278,7 @@ impl Packages {
 /// The index of what the recipes would give today.
 pub(super) async fn offer(time: Duration) -> Result<String, PackagesError> {
     let arguments = ["make", "offer", "--limited"].map(OsString::from);
-    let (out, _) = Child::run("the index of what can be made", &arguments, time).await?;
+    let (out, _) = Child::run("the index of what can be made", &arguments, None, time).await?;
     Ok(out)
 }
 
@@ -290,12 +298,14 @@ impl Child {
     async fn run(
         subject: &str,
         arguments: &[OsString],
+        variable: Option<(&str, &str)>,
         time: Duration,
     ) -> Result<(String, String), PackagesError> {
         let internal = |error: std::io::Error| PackagesError::Internal(error.to_string());
         let mut command = Command::new("/proc/self/exe");
         command
             .args(arguments)
+            .envs(variable)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -121,11 +121,36 @@ impl LocationError {
     }
 }
 
+/// A URL for people: without the password that it may have.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() {
+        // Fails only for a URL that can't have one.
+        let _ = url.set_password(Some("***"));
+    }
+    url.to_string()
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Web(url) => url.fmt(f),
+            Self::Web(url) => shown(url).fmt(f),
             Self::File(path) => write!(f, "file://{}", path.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_used_and_not_shown() {
+        let location = Location::of_index("https://ann:secret@example.org/simple").unwrap();
+        assert_eq!(location.to_string(), "https://ann:***@example.org/simple");
+        let Location::Web(url) = location else {
+            panic!("not of the web")
+        };
+        assert_eq!(url.password(), Some("secret"));
     }
 }

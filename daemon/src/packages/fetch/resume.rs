@@ -15,6 +15,7 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode, Url};
 
+use super::location::shown;
 use super::sink::Sink;
 use super::{FetchError, Fetcher, Wanted, transport};
 use crate::packages::files;
@@ -191,7 +192,7 @@ impl Fetcher {
             }
             status => {
                 return Err(FetchError::Status {
-                    from: url.to_string(),
+                    from: shown(url),
                     status: status.to_string(),
                     code: status.as_u16(),
                 });
@@ -199,7 +200,7 @@ impl Fetcher {
         };
         let limit = sink.limit();
         if total.is_some_and(|total| total > limit) {
-            return Err(super::too_long(url, limit));
+            return Err(super::too_long(&shown(url), limit));
         }
         note.take(&response);
         let pieces = response.bytes_stream();
@@ -231,7 +232,7 @@ fn range_of(response: &Response) -> Option<(u64, Option<u64>)> {
 
 fn broken(url: &Url, reason: &str) -> FetchError {
     FetchError::Transport {
-        from: url.to_string(),
+        from: shown(url),
         reason: reason.to_owned(),
     }
 }

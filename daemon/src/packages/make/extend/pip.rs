@@ -148,8 +148,13 @@ impl<'a> Shelf<'a> {
         environment: &'a Environment,
         downloads: Downloads,
     ) -> Result<Self, ExtendError> {
-        let shown = index.trim().trim_end_matches('/').to_owned();
-        let index = Location::of_index(&format!("{shown}/")).map_err(FetchError::from)?;
+        let text = index.trim().trim_end_matches('/');
+        let index = Location::of_index(&format!("{text}/")).map_err(FetchError::from)?;
+        let shown = match Location::of_index(text) {
+            // Without its password.
+            Ok(Location::Web(url)) => Location::Web(url).to_string(),
+            _ => text.to_owned(),
+        };
         let index = match index {
             // Of a folder its pages are asked for, not a list of them.
             Location::File(path) if path.is_dir() => Location::File(path.join("index.html")),
