@@ -157,7 +157,8 @@ fn processes_and_threads(who: Who) {
                 "fork bomb of sessions",
                 "python",
                 programs::SESSION_BOMB,
-                Status(&["TO"]),
+                // As many as are allowed have about as much memory as is.
+                Status(&["TO", "ML"]),
             ),
             attack("thread bomb", "gcc", programs::THREAD_BOMB, Status(&["TO"])),
             attack(
