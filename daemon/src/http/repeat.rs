@@ -64,12 +64,12 @@ enum Reply {
 
 impl Reply {
     fn of(json: Bytes, id: Option<&JobId>) -> Option<Self> {
-        match id {
-            None => Some(Self::Whole(json)),
-            Some(id) => json
-                .starts_with(&head(id))
-                .then(|| Self::BehindId(json.slice(head(id).len()..))),
-        }
+        let Some(id) = id else {
+            return Some(Self::Whole(json));
+        };
+        let head = head(id);
+        json.starts_with(&head)
+            .then(|| Self::BehindId(json.slice(head.len()..)))
     }
 
     fn kept(&self) -> &Bytes {
