@@ -3,6 +3,8 @@
 //! Invariants: an upper layer's file hides a lower one's, directories merge; symlinks are followed
 //! inside of the tree only, and not for ever; what is read into memory is bounded. Knows nothing of
 //! packages.
+//!
+//! What this does not do: whiteouts, which no maker writes; a file that one hides is seen here.
 
 use std::collections::{BTreeSet, VecDeque};
 
