@@ -185,6 +185,9 @@ impl TransportError {
             Self::Token => Some(
                 "set $PISTON_TOKEN to the one line that `piston token create` printed".to_owned(),
             ),
+            Self::Write(source) if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on that disk, or write to another".to_owned())
+            }
             Self::Read { .. } | Self::Write(_) => None,
         }
     }

@@ -1,7 +1,7 @@
 //! The command line: flags as given, and which part of the daemon each command calls.
 //!
 //! Prints for people; what it prints is no interface but for `--json`. Errors go to standard error
-//! as one line with their causes, exit code 1; wrong usage is 2 (clap's).
+//! as one line with their causes, exit code 1, or [`packages::NO_SPACE`]; wrong usage is 2 (clap's).
 
 mod check;
 
@@ -234,9 +234,19 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint_line(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            if is_full(&error) {
+                packages::NO_SPACE.into()
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
+}
+
+/// Whether a disk that is full is what an error comes of.
+fn is_full(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    causes.any(|cause: &std::io::Error| cause.kind() == std::io::ErrorKind::StorageFull)
 }
 
 fn serve(flags: ServeFlags) -> anyhow::Result<()> {

@@ -296,6 +296,44 @@ fn a_judge_says_what_is_wrong_with_each_case() {
 }
 
 #[test]
+fn a_full_disk_is_told_with_what_to_do() {
+    if !Who::Root.possible() {
+        return;
+    }
+    let daemon = Daemon::start(Who::Root);
+    let small = |folder: &std::path::Path| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+        assert!(command.arg(folder).status().expect("mount").success());
+    };
+    let gone = |folder: &std::path::Path| {
+        let done = Command::new("umount").arg("-l").arg(folder).status();
+        assert!(done.expect("umount").success());
+    };
+    // Where the daemon makes packages, and where they are to be written.
+    let staging = daemon.data().join("staging");
+    small(&staging);
+    let made = daemon.cli(&["package", "from-host", "bash"], b"");
+    gone(&staging);
+    let here = daemon.folder().join("here");
+    std::fs::create_dir(&here).expect("a folder");
+    small(&here);
+    let path = here.to_string_lossy();
+    let written = daemon.cli(&["package", "from-host", "python", "-o", &path], b"");
+    let left = std::fs::read_dir(&here).expect("the folder").count();
+    gone(&here);
+    for output in [made, written] {
+        let text = err(&output);
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        assert!(
+            text.contains("No space left on device") && text.contains("\n next: make room on "),
+            "{text}"
+        );
+    }
+    assert_eq!(left, 0, "half a package is none");
+}
+
+#[test]
 fn a_missing_daemon_is_named_with_the_way_to_start_one() {
     let output = Command::new(binary("piston"))
         .args(["--host", "unix:///nowhere/piston.sock", "status"])

@@ -200,6 +200,9 @@ pub enum PackagesError {
     /// A package can't be made, in the maker's words.
     #[error("{0}")]
     CannotMake(String),
+    /// A disk is full where it is made, in the maker's words.
+    #[error("{0}")]
+    NoSpaceToMake(String),
     /// There is no space for it.
     #[error("{} are needed in {path}, {} are free: remove packages or make space", Bytes(*.needed), Bytes(*.free))]
     NoSpace {
@@ -260,9 +263,9 @@ impl PackagesError {
             }
             Self::CannotMake(_) => Code::CannotMake,
             Self::Archive(_) | Self::Refused { .. } => Code::InvalidPackage,
-            Self::NoSpace { .. } | Self::Store(StoreError::Write { no_space: true, .. }) => {
-                Code::NoSpace
-            }
+            Self::NoSpace { .. }
+            | Self::NoSpaceToMake(_)
+            | Self::Store(StoreError::Write { no_space: true, .. }) => Code::NoSpace,
             Self::Store(_) | Self::Unpublished { .. } | Self::Internal(_) => Code::Internal,
         }
     }
