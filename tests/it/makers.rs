@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use piston_tests::{Daemon, Who, require};
+use piston_tests::{Daemon, Who, packages, require};
 use serde_json::{Value, json};
 
 as_root_and_user!(
@@ -30,6 +30,16 @@ fn cli(daemon: &Daemon, words: &[&str], input: &[u8]) -> String {
         daemon.log()
     );
     out
+}
+
+#[test]
+fn a_python_of_the_host_has_the_libraries_that_compiled_modules_expect() {
+    let daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["python"]);
+    let code = "import ctypes; [ctypes.CDLL(f'lib{name}') for name in \
+                ('gcc_s.so.1', 'stdc++.so.6', 'z.so.1', 'expat.so.1')]; print('there')";
+    let ran = daemon.execute("python", &json!({ "code": code }));
+    assert_eq!(ran["run"]["stdout"], "there\n", "{ran}");
 }
 
 fn a_recipe_is_built_with_its_base_and_runs_its_test_program(who: Who) {
