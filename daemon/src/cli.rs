@@ -150,7 +150,7 @@ enum MakeCommand {
         #[arg(long, value_name = "FILE")]
         base: Vec<PathBuf>,
         /// Python libraries, e.g. numpy 'pandas>=2,<3'.
-        #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+        #[arg(long, value_name = "LIBRARY", num_args = 1.., required_unless_present = "npm")]
         pip: Vec<String>,
         /// Index that they come from.
         #[arg(
@@ -161,6 +161,18 @@ enum MakeCommand {
             default_value = packages::make::DEFAULT_INDEX
         )]
         index: String,
+        /// JavaScript libraries, e.g. lodash '@types/node@^18'.
+        #[arg(long, value_name = "LIBRARY", num_args = 1..)]
+        npm: Vec<String>,
+        /// Registry that they come from.
+        #[arg(
+            long,
+            value_name = "URL",
+            env = "npm_config_registry",
+            hide_env_values = true,
+            default_value = packages::make::DEFAULT_REGISTRY
+        )]
+        registry: String,
         /// What to call the result, and the language that it runs; else it runs the languages of
         /// the package that it extends.
         #[arg(long)]
@@ -312,6 +324,8 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             base: below,
             pip,
             index,
+            npm,
+            registry,
             name,
             target,
             out,
@@ -327,6 +341,8 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
                 name,
                 pip,
                 index,
+                npm,
+                registry,
             };
             packages::make::extend(&what, folder)
         }),

@@ -13,6 +13,8 @@ as_root_and_user!(
     what_cannot_be_added_is_told_and_equal_inputs_give_equal_files,
     a_hostile_wheel_is_refused_by_name_and_leaves_nothing,
     numpy_works_on_the_python_of_the_recipe,
+    javascript_libraries_are_found_by_programs_in_any_directory,
+    lodash_works_on_the_javascript_of_the_recipe,
 );
 
 /// Writes the wheels and pages of an index: a folder, then for each wheel its file name, its
@@ -44,14 +46,48 @@ for project, links in pages.items():
         out.write("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
 "#;
 
+/// Writes the packages of a registry: a folder, then for each its name, version, metadata, and its
+/// files as name=text.
+const WRITE_REGISTRY: &str = r#"
+import base64, hashlib, io, json, os, sys, tarfile
+root, packages = sys.argv[1], json.loads(sys.argv[2])
+pages = {}
+for number, (name, version, metadata, members) in enumerate(packages):
+    own = dict(metadata, name=name, version=version)
+    path = os.path.join(root, f"{number}.tgz")
+    with tarfile.open(path, "w:gz") as out:
+        for one, text in {**members, "package/package.json": json.dumps(own)}.items():
+            entry = tarfile.TarInfo(one)
+            entry.size = len(text)
+            out.addfile(entry, io.BytesIO(text.encode()))
+    sha512 = base64.b64encode(hashlib.sha512(open(path, "rb").read()).digest()).decode()
+    dist = {"tarball": "file://" + path, "integrity": f"sha512-{sha512}"}
+    page = pages.setdefault(name, {"dist-tags": {}, "versions": {}})
+    page["dist-tags"]["latest"] = version
+    page["versions"][version] = dict(own, dist=dist)
+for name, page in pages.items():
+    os.makedirs(os.path.join(root, name))
+    with open(os.path.join(root, name, "index.json"), "w") as out:
+        json.dump(page, out)
+"#;
+
 /// A folder that is an index of these wheels.
 fn index(wheels: &Value) -> tempfile::TempDir {
+    written(WRITE_INDEX, wheels)
+}
+
+/// A folder that is a registry of these packages.
+fn registry(packages: &Value) -> tempfile::TempDir {
+    written(WRITE_REGISTRY, packages)
+}
+
+fn written(script: &str, things: &Value) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a directory");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
     let written = Command::new("python3")
-        .args(["-c", WRITE_INDEX])
+        .args(["-c", script])
         .arg(folder.path())
-        .arg(wheels.to_string())
+        .arg(things.to_string())
         .status()
         .expect("python3 is there (Debian: apt-get install python3)");
     assert!(written.success());
@@ -237,4 +273,81 @@ fn numpy_works_on_the_python_of_the_recipe(who: Who) {
     let code = "import numpy\nprint(numpy.linalg.det(numpy.eye(3)), numpy.arange(4).sum())";
     let printed = prints(&daemon, "python", code);
     assert!(printed.contains("1.0 6"), "{printed}");
+}
+
+fn javascript_libraries_are_found_by_programs_in_any_directory(who: Who) {
+    if !require::apt_lists() {
+        return;
+    }
+    let registry = registry(&json!([
+        ["greet", "1.0.0", {"dependencies": {"@x/word": "^1", "other": "*"}, "main": "main.js",
+            "scripts": {"postinstall": "touch /tmp/evil"}},
+            {"package/main.js": "module.exports = () => 'hello ' + require('@x/word') + require('other');"}],
+        ["other", "1.0.0", {"dependencies": {"@x/word": "2"}},
+            {"package/index.js": "module.exports = ', ' + require('@x/word');"}],
+        ["@x/word", "1.0.0", {}, {"package/index.js": "module.exports = 'one';"}],
+        ["@x/word", "2.0.0", {}, {"package/index.js": "module.exports = 'two';"}],
+        ["evil", "1.0.0", {}, {"package/../../../etc/evil": "x"}],
+        ["newer", "1.0.0", {"engines": {"node": ">=999"}}, {}],
+    ]));
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-debian", "javascript"]);
+    let from = url(registry.path());
+    let start = [
+        "package",
+        "extend",
+        "javascript",
+        "--registry",
+        &from,
+        "--npm",
+    ];
+    let printed = works(&daemon, &[&start[..], &["greet"]].concat());
+    assert!(
+        printed.contains("added @x/word@1.0.0, @x/word@2.0.0, greet@1.0.0, other@1.0.0")
+            && printed.contains("greet 1.0.0 wants to run a script"),
+        "{printed}"
+    );
+    let code = "console.log(require('greet')(), process.cwd())";
+    let printed = prints(&daemon, "javascript", code);
+    assert!(printed.contains("hello one, two"), "{printed}");
+    for (library, reason) in [
+        ("greet", "has greet already"),
+        (
+            "@x/word@2",
+            "@x/word@2 is asked for, and @x/word 1.0.0 is there",
+        ),
+        ("nothing", "has no nothing"),
+        ("evil", "etc/evil"),
+        ("newer", "another Node"),
+        ("a@git+https://example.org/a.git", "names a place"),
+    ] {
+        let (worked, printed) = cli(&daemon, &[&start[..], &[library]].concat());
+        assert!(!worked && printed.contains(reason), "{library}: {printed}");
+    }
+    let (worked, printed) = cli(
+        &daemon,
+        &["package", "extend", "javascript", "--pip", "numpy"],
+    );
+    assert!(
+        !worked && printed.contains("no Python 3 in it"),
+        "{printed}"
+    );
+}
+
+fn lodash_works_on_the_javascript_of_the_recipe(who: Who) {
+    if !require::apt_lists() || !require::javascript_registry() {
+        return;
+    }
+    let daemon = Daemon::start(who);
+    works(&daemon, &["package", "from-debian", "javascript"]);
+    let registry = require::javascript_registry_url();
+    let extend = ["package", "extend", "javascript", "--registry", &registry];
+    works(
+        &daemon,
+        &[&extend[..], &["--npm", "lodash", "express@4"]].concat(),
+    );
+    let code =
+        "const _ = require('lodash');\nconsole.log(_.sum([1, 2, 3]), typeof require('express'))";
+    let printed = prints(&daemon, "javascript", code);
+    assert!(printed.contains("6 function"), "{printed}");
 }

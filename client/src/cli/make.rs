@@ -63,13 +63,17 @@ pub(super) async fn build(client: &Client, flags: Build, screen: &Screen) -> Res
 /// Makes a package that adds libraries to another one.
 pub(super) async fn extend(client: &Client, flags: Extend, screen: &Screen) -> Result<()> {
     let PackageWord { name, range } = flags.package;
-    screen.progress(format!("adding {} to {name} ...", flags.pip.join(", ")));
+    let libraries = [flags.pip.as_slice(), &flags.npm].concat().join(", ");
+    screen.progress(format!("adding {libraries} to {name} ..."));
     let file = flags.name.as_ref().unwrap_or(&name).to_string();
     let request = MakeRequest {
         name: flags.name,
         version: range,
+        pip: flags.pip,
         index: flags.index,
-        ..MakeRequest::extend(name.to_string(), flags.pip)
+        npm: flags.npm,
+        registry: flags.registry,
+        ..MakeRequest::extend(name.to_string())
     };
     make(client, request, &file, flags.to, screen).await
 }

@@ -31,8 +31,10 @@ pub(super) async fn make(
     let install = request.install;
     let mut what = making(request)?;
     if let Making::Extension(extension) = &mut what {
-        let configured = || app.config().python_index.clone();
-        extension.index = extension.index.take().or_else(configured);
+        let config = app.config();
+        let (index, registry) = (&config.python_index, &config.javascript_registry);
+        extension.index = extension.index.take().or_else(|| index.clone());
+        extension.registry = extension.registry.take().or_else(|| registry.clone());
     }
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
@@ -78,11 +80,13 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         version,
         pip,
         index,
+        npm,
+        registry,
         install: _,
     } = request;
     let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 9] = [
+    let fields: [(&str, bool, &[MakeKind]); 11] = [
         ("name", name.is_some(), &[Host, Debian, Extend]),
         ("program", program.is_some(), &[Host]),
         ("packages", !packages.is_empty(), &[Debian]),
@@ -92,6 +96,8 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         ("version", version.is_some(), &[Extend]),
         ("pip", !pip.is_empty(), &[Extend]),
         ("index", index.is_some(), &[Extend]),
+        ("npm", !npm.is_empty(), &[Extend]),
+        ("registry", registry.is_some(), &[Extend]),
     ];
     let unfit = |(_, given, kinds): &&(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
     if let Some((field, ..)) = fields.iter().find(unfit) {
@@ -115,8 +121,8 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
             let Some(extends) = extends else {
                 return wrong("`extends` is missing: the language to extend, e.g. `python`");
             };
-            if !(1..=MOST_PACKAGES).contains(&pip.len()) {
-                return wrong("`pip` names no library, or too many");
+            if !(1..=MOST_PACKAGES).contains(&(pip.len() + npm.len())) {
+                return wrong("`pip` and `npm` name no library, or too many");
             }
             let range = version.as_deref().unwrap_or("*").parse();
             let range = range.map_err(|error: InvalidRange| {
@@ -128,6 +134,8 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
                 name,
                 pip,
                 index,
+                npm,
+                registry,
             }))
         }
         (Recipe, _) => {
@@ -286,6 +294,10 @@ mod tests {
                 "packages",
             ),
             (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
+            (
+                json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
+                "npm",
+            ),
         ];
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");

@@ -23,6 +23,10 @@ pub struct Extension {
     pub pip: Vec<String>,
     /// The index that they come from.
     pub index: Option<String>,
+    /// JavaScript libraries, with the versions that will do.
+    pub npm: Vec<String>,
+    /// The registry that they come from.
+    pub registry: Option<String>,
 }
 
 impl Packages {

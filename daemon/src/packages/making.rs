@@ -152,6 +152,11 @@ impl Making {
                 if let Some(index) = &what.index {
                     rest.extend(["--index".into(), index.into()]);
                 }
+                if let Some(registry) = &what.registry {
+                    rest.extend(["--registry".into(), registry.into()]);
+                }
+                let library = |library| OsString::from(format!("--npm={library}"));
+                rest.extend(what.npm.iter().map(library));
                 let library = |library| OsString::from(format!("--pip={library}"));
                 rest.extend(what.pip.iter().map(library));
                 Ok(("extend", rest))

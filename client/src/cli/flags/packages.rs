@@ -86,10 +86,13 @@ the language stays as it is, and the name is a language of its own.
 
 Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
 is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
+JavaScript libraries come from npm's registry, checked by their sha512, into /node_modules, where
+`require` and `import` of every program find them; scripts that run at installation are not run.
 
 Examples:
   piston package extend python --pip numpy
   piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston package extend javascript --npm lodash express@4
   piston run python-science prog.py")]
     Extend(Extend),
     /// Remove dependencies that nothing needs any more
@@ -160,11 +163,17 @@ pub(in crate::cli) struct Extend {
     #[arg(value_name = "NAME[@RANGE]")]
     pub(in crate::cli) package: PackageWord,
     /// Python libraries, e.g. numpy 'pandas>=2,<3'
-    #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+    #[arg(long, value_name = "LIBRARY", num_args = 1.., required_unless_present = "npm")]
     pub(in crate::cli) pip: Vec<String>,
     /// Index that they come from
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) index: Option<String>,
+    /// JavaScript libraries, e.g. lodash '@types/node@^18'
+    #[arg(long, value_name = "LIBRARY", num_args = 1..)]
+    pub(in crate::cli) npm: Vec<String>,
+    /// Registry that they come from
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) registry: Option<String>,
     /// Call the package this, and run it as a language of this name
     #[arg(long)]
     pub(in crate::cli) name: Option<Language>,

@@ -58,6 +58,11 @@ impl Location {
         }
     }
 
+    /// The same for a folder, whose files are to be joined to it.
+    pub fn of_folder(text: &str) -> Result<Self, LocationError> {
+        Self::of_index(&format!("{}/", text.trim().trim_end_matches('/')))
+    }
+
     fn file(path: PathBuf) -> Self {
         if path.is_dir() {
             Self::File(path.join(INDEX_NAME))

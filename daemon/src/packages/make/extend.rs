@@ -2,13 +2,15 @@
 //!
 //! The way: `target` (the package that is extended, as the daemon has it or as files) -> `tree` (the
 //! merged files of its view, read without mounting) -> `python` (where its interpreter looks) ->
-//! `pip` (libraries of an index) -> a draft: the libraries, and the metadata of the extended package
-//! under a name of its own. It runs what the other one runs, the same way. Needs no root and no
-//! tool, and runs nothing of a library.
+//! `pip` (libraries of an index), or `npm` (of a registry) -> a draft: the libraries, and the metadata
+//! of the extended package under a name of its own. It runs what the other one runs, the same way.
+//! Needs no root and no tool, and runs nothing of a library.
 
 mod download;
+mod entry;
 mod error;
 mod missing;
+mod npm;
 mod pip;
 mod python;
 mod target;
@@ -21,6 +23,7 @@ use piston_client::ids::{Language, PackageRef};
 use serde_json::{Map, Value, json};
 
 pub use self::error::ExtendError;
+pub use self::npm::DEFAULT_REGISTRY;
 pub use self::pip::DEFAULT_INDEX;
 use self::python::Python;
 pub use self::target::{Target, TargetLayer};
@@ -52,6 +55,19 @@ pub struct Extend {
     pub pip: Vec<String>,
     /// The index that they come from, e.g. [`DEFAULT_INDEX`].
     pub index: String,
+    /// JavaScript libraries: `lodash`, `lodash@4`.
+    pub npm: Vec<String>,
+    /// The registry that they come from, e.g. [`DEFAULT_REGISTRY`].
+    pub registry: String,
+}
+
+/// What was added.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// Each library with its version, as its own tools write it.
+    pub(super) libraries: Vec<String>,
+    /// What is worth telling.
+    pub(super) notes: Vec<String>,
 }
 
 /// Where the extended package is described.
@@ -80,31 +96,41 @@ pub(super) fn make(what: &Extend, out: &Path) -> Result<Made, MakeError> {
 
 fn draft(what: &Extend, target: &Target, work: &Work) -> Result<Draft, MakeError> {
     let info = target.package_info()?;
-    let asked = pip::names(&what.pip)?;
+    let asked = [pip::names(&what.pip)?, npm::names(&what.npm)?].concat();
     let package = PackageRef::new(
         named(&info, what.name.as_ref(), &asked)?,
         info.package.version.clone(),
     );
     let tree = Tree::open(&target.layers).map_err(ExtendError::from)?;
-    let python = Python::find(&info, target.run.as_deref(), &tree)?;
     let mut plan = Plan::default();
-    let added = pip::add(&what.pip, &what.index, &python, &mut plan, work)?;
-    if added.libraries.is_empty() {
+    let (mut libraries, mut notes) = (Vec::new(), Vec::new());
+    if !what.pip.is_empty() {
+        let python = Python::find(&info, target.run.as_deref(), &tree)?;
+        let added = pip::add(&what.pip, &what.index, &python, &mut plan, work)?;
+        libraries.extend(added.libraries);
+        notes.extend(added.notes);
+        bytecode_of(&python.minor.to_string(), &mut plan, &mut notes)?;
+    }
+    if !what.npm.is_empty() {
+        let below = (&info, &tree);
+        let added = npm::add(&what.npm, &what.registry, below, &mut plan, work)?;
+        libraries.extend(added.libraries);
+        notes.extend(added.notes);
+    }
+    if libraries.is_empty() {
         return Err(MakeError::Extend(ExtendError::Target {
             package: info.package.to_string(),
             reason: format!("it has {} already", asked.join(", ")),
         }));
     }
-    let mut notes = vec![format!("added {}", added.libraries.join(", "))];
-    notes.extend(added.notes);
+    notes.insert(0, format!("added {}", libraries.join(", ")));
     notes.extend(missing::notes(&plan, &tree));
-    bytecode_of(&python.minor.to_string(), &mut plan, &mut notes)?;
     plan.directory(&home(package.language.as_str(), &package.version));
     let mut description = Description::of(package);
     description.inherited = inherited(target, &info, what.name.as_ref(), &description.package)?;
     description.dependencies =
         BTreeMap::from([(info.package.language.to_string(), info.package.version)]);
-    description.libraries = added.libraries;
+    description.libraries = libraries;
     Ok(Draft {
         description,
         plan,

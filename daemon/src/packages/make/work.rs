@@ -35,6 +35,15 @@ impl Work {
     }
 }
 
+impl Work {
+    /// A folder of its own in it.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf, PathError> {
+        let folder = self.directory.join(name);
+        fs::create_dir_all(&folder).at("create", &folder)?;
+        Ok(folder)
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // What can't be removed says nothing about what was made.

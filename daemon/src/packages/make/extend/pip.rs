@@ -31,23 +31,16 @@ use super::super::super::fetch::{FetchError, Location};
 use super::super::super::index::Checksum;
 use super::super::plan::Plan;
 use super::super::work::{Spool, Work};
-use super::ExtendError;
 use super::download::Downloads;
 use super::python::Python;
+use super::{Added, ExtendError};
 
 /// The index that is asked when nobody names another.
 pub const DEFAULT_INDEX: &str = "https://pypi.org/simple";
+/// The form of its pages that is asked for.
+const HTML: &str = "text/html";
 /// Longest metadata that comes alone.
 const MAX_METADATA_BYTES: u64 = 32 << 20;
-
-/// What was added.
-#[derive(Debug, Default)]
-pub(super) struct Added {
-    /// `name==version` of each library.
-    pub(super) libraries: Vec<String>,
-    /// What is worth telling.
-    pub(super) notes: Vec<String>,
-}
 
 /// The names of the libraries that are asked for, in their normal form.
 pub(super) fn names(wanted: &[String]) -> Result<Vec<String>, ExtendError> {
@@ -79,10 +72,10 @@ pub(super) fn add(
         index,
         python,
         &environment,
-        Downloads::new(&work.downloads)?,
+        Downloads::new(&work.folder("pip-downloads")?)?,
     )?;
     let chosen = resolve::resolve(&wanted, &environment, &installed, &mut shelf)?;
-    let mut layout = Layout::new(python, plan, Spool::new(work.spool.clone()));
+    let mut layout = Layout::new(python, plan, Spool::new(work.folder("pip")?));
     let mut libraries = Vec::new();
     for (project, version) in &chosen {
         shelf.wheel(project, version)?.unpack(&mut layout)?;
@@ -149,14 +142,8 @@ impl<'a> Shelf<'a> {
         downloads: Downloads,
     ) -> Result<Self, ExtendError> {
         let shown = index.trim().trim_end_matches('/').to_owned();
-        let index = Location::of_index(&format!("{shown}/")).map_err(FetchError::from)?;
-        let index = match index {
-            // Of a folder its pages are asked for, not a list of them.
-            Location::File(path) if path.is_dir() => Location::File(path.join("index.html")),
-            other => other,
-        };
         Ok(Self {
-            index,
+            index: Location::of_folder(&shown).map_err(FetchError::from)?,
             shown,
             tags: Tags {
                 minor: python.minor,
@@ -182,7 +169,7 @@ impl<'a> Shelf<'a> {
                 Location::File(_) => format!("{project}/index.html"),
             };
             let at = self.index.join(&name).map_err(FetchError::from)?;
-            let Some((html, at)) = self.downloads.page(&at)? else {
+            let Some((html, at)) = self.downloads.page(&at, HTML)? else {
                 return Err(ExtendError::Unknown {
                     index: self.shown.clone(),
                     project: project.to_string(),
