@@ -25,7 +25,9 @@ use piston_client::ids::{Language, PackageRef};
 pub use self::debian::{Base, DebianError};
 pub use self::elf::ElfError;
 pub use self::error::MakeError;
-pub use self::extend::{DEFAULT_INDEX, Extend, ExtendError, Target, TargetFrom, TargetLayer};
+pub use self::extend::{
+    DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
+};
 use self::host::{Host, base, bash, gcc, python};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
