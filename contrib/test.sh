@@ -69,7 +69,7 @@ if cargo nextest --version >/dev/null 2>&1; then
         "${as_root_of_its_own[@]}" cargo nextest run --locked --workspace -E "$own" "$@"
     fi
 else
-    others=(--lib --bins --test cli --test wire --test sandbox --test it)
+    others=(--lib --bins --examples --test cli --test wire --test sandbox --test it)
     if [ "$(id -u)" != 0 ]; then
         set -- "${as_root_of_its_own[@]}"
     else

@@ -23,6 +23,7 @@ mod cache_disk;
 mod cli;
 mod contract;
 mod docs;
+mod examples;
 mod execute;
 mod exposure;
 mod extend;
