@@ -262,9 +262,7 @@ impl Packages {
             let newest = found.max_by(|a, b| {
                 let key =
                     |slot: &Slot| (slot.published.is_ok(), slot.record.package.version.clone());
-                // What extends another one of its version stands on it, and so has more layers.
-                let layers = |slot: &Slot| slot.record.layers.len();
-                key(a).cmp(&key(b)).then_with(|| layers(a).cmp(&layers(b)))
+                key(a).cmp(&key(b)).then_with(|| a.reach().cmp(&b.reach()))
             });
             newest.cloned()
         };

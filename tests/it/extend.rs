@@ -198,6 +198,22 @@ fn libraries_are_added_to_a_language_and_found_by_its_programs(who: Who) {
     let job = json!({"language": "py", "version": "*", "files": [{"content": HELLO}]});
     let reply = daemon.send("POST", "/api/v2/execute", &job).json();
     assert_eq!(reply["run"]["stdout"], "hello world\n", "{reply}");
+    // And it is listed once, as what a job for it gets; the other one has its own name.
+    for path in ["/api/v3/runtimes", "/api/v2/runtimes"] {
+        let listed = daemon.get(path).json();
+        let listed = listed.as_array().expect("a list");
+        let languages = listed.iter().map(|one| &one["language"]);
+        let mut languages: Vec<&str> = languages.filter_map(Value::as_str).collect();
+        languages.sort_unstable();
+        assert_eq!(languages, ["python", "python-greet"], "{path}: {listed:?}");
+        let package = |one: &Value| one.get("package").or(one.get("runtime")).cloned();
+        assert!(
+            listed
+                .iter()
+                .all(|one| package(one) == Some(json!("python-greet"))),
+            "{listed:?}"
+        );
+    }
     let info = works(&daemon, &["package", "info", "python-greet"]);
     assert!(info.contains("greet==1.0, wor-ds==1.5"), "{info}");
 
