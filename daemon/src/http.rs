@@ -3,7 +3,7 @@
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number and end),
 //! `pace` (their time), `hangup` (whether somebody is still there), `cors` (pages of other origins),
 //! `edge` (around every request: id, span, panic boundary, how errors look), `access` (who it is,
-//! what it may do), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
+//! what it may do), `forwarded` (what proxies say of it), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
 //! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
 //! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
 //! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic:
@@ -22,6 +22,7 @@ mod connection;
 mod cors;
 pub mod edge;
 pub mod execute;
+mod forwarded;
 mod hangup;
 mod inplace;
 pub mod jobs;

@@ -39,6 +39,7 @@ mod makers;
 mod packages;
 mod page;
 mod proxy;
+mod published;
 mod python;
 mod queue;
 mod recovery;
