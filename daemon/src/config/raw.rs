@@ -136,6 +136,7 @@ pub(crate) struct RawPackages {
     pub(crate) recompress: Option<Vec<String>>,
     pub(crate) builtin: Option<bool>,
     pub(crate) python_index: Option<String>,
+    pub(crate) javascript_registry: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -39,6 +39,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         limits,
         make_timeout,
         python_index: raw.packages.python_index,
+        javascript_registry: raw.packages.javascript_registry,
         builtin: if raw.packages.builtin.unwrap_or(true) {
             Builtin::Offered(make_timeout)
         } else {

@@ -1,9 +1,10 @@
-//! `POST /make`: a package from what the host has, from Debian's packages, by a recipe, or on top of
-//! another one.
+//! `POST /make` and `POST /make/files`: a package from what the host has, from Debian's packages, by a
+//! recipe, or on top of another one.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,14 +12,17 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use piston_client::api::{Code, InstallReply, MakeKind, MakeReply, MakeRequest};
+use piston_client::api::{
+    Code, InstallReply, MakeFilesParameters, MakeKind, MakeReply, MakeRequest,
+};
 use tokio::io::AsyncReadExt as _;
 
 use super::app::App;
-use super::body::Json;
+use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::{Extension, InvalidRange, MadeFile, Making, RECIPE_FILES};
+use crate::packages::make::Folder;
+use crate::packages::{Extension, InvalidRange, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -31,9 +35,42 @@ pub(super) async fn make(
     let install = request.install;
     let mut what = making(request)?;
     if let Making::Extension(extension) = &mut what {
-        let configured = || app.config().python_index.clone();
-        extension.index = extension.index.take().or_else(configured);
+        let config = app.config();
+        let (index, registry) = (&config.python_index, &config.javascript_registry);
+        extension.index = extension.index.take().or_else(|| index.clone());
+        extension.registry = extension.registry.take().or_else(|| registry.clone());
     }
+    answer(&app, what, install).await
+}
+
+/// Makes a package that adds the files of a tar to another one; installs or returns it.
+pub(super) async fn files(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<MakeFilesParameters>,
+    Upload(body): Upload,
+) -> Result<Answer, Error> {
+    let MakeFilesParameters {
+        extends,
+        version,
+        name,
+        at,
+        install,
+    } = asked;
+    let range = range(version.as_deref())?;
+    let staging = app.engine().await?.packages.staging()?;
+    let archive = staging.path.join("files.tar");
+    body::store(body, &archive, &app).await?;
+    let what = Making::Extension(Extension {
+        name,
+        files: Some(Folder { archive, at }),
+        ..Extension::of(extends, range)
+    });
+    let answer = answer(&app, what, install).await;
+    drop(staging);
+    answer
+}
+
+async fn answer(app: &App, what: Making, install: bool) -> Result<Answer, Error> {
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
     let made = packages.make(&what, time).await?;
@@ -44,6 +81,13 @@ pub(super) async fn make(
     let work = async move { packages.install_made(made, &what, time).await };
     let made = summary(&app.detached(work).await?, notes);
     Ok(Answer::Installed(Json(made)))
+}
+
+fn range(version: Option<&str>) -> Result<VersionRange, Error> {
+    let range = version.unwrap_or("*").parse();
+    range.map_err(|error: InvalidRange| {
+        Error::new(Code::InvalidField, format!("`version`: {error}"))
+    })
 }
 
 /// What was made.
@@ -78,11 +122,13 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         version,
         pip,
         index,
+        npm,
+        registry,
         install: _,
     } = request;
     let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 9] = [
+    let fields: [(&str, bool, &[MakeKind]); 11] = [
         ("name", name.is_some(), &[Host, Debian, Extend]),
         ("program", program.is_some(), &[Host]),
         ("packages", !packages.is_empty(), &[Debian]),
@@ -92,6 +138,8 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         ("version", version.is_some(), &[Extend]),
         ("pip", !pip.is_empty(), &[Extend]),
         ("index", index.is_some(), &[Extend]),
+        ("npm", !npm.is_empty(), &[Extend]),
+        ("registry", registry.is_some(), &[Extend]),
     ];
     let unfit = |(_, given, kinds): &&(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
     if let Some((field, ..)) = fields.iter().find(unfit) {
@@ -115,37 +163,36 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
             let Some(extends) = extends else {
                 return wrong("`extends` is missing: the language to extend, e.g. `python`");
             };
-            if !(1..=MOST_PACKAGES).contains(&pip.len()) {
-                return wrong("`pip` names no library, or too many");
+            if !(1..=MOST_PACKAGES).contains(&(pip.len() + npm.len())) {
+                return wrong("`pip` and `npm` name no library, or too many");
             }
-            let range = version.as_deref().unwrap_or("*").parse();
-            let range = range.map_err(|error: InvalidRange| {
-                Error::new(Code::InvalidField, format!("`version`: {error}"))
-            })?;
+            let range = range(version.as_deref())?;
             Ok(Making::Extension(Extension {
-                extends,
-                range,
                 name,
                 pip,
                 index,
+                npm,
+                registry,
+                ..Extension::of(extends, range)
             }))
         }
-        (Recipe, _) => {
-            let odd = files
-                .keys()
-                .find(|name| !RECIPE_FILES.contains(&name.as_str()));
-            match odd {
-                Some(name) => wrong(&format!(
-                    "`files` holds `{name}`; a recipe consists of {}",
-                    RECIPE_FILES.join(", ")
-                )),
-                None if !files.contains_key(RECIPE_FILES[0]) => {
-                    wrong("`files` holds no `recipe.toml`")
-                }
-                None => Ok(Making::Recipe(files)),
-            }
-        }
+        (Recipe, _) => recipe(files),
     }
+}
+
+fn recipe(files: BTreeMap<String, String>) -> Result<Making, Error> {
+    let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
+    let odd = |name: &&String| !RECIPE_FILES.contains(&name.as_str());
+    if let Some(name) = files.keys().find(odd) {
+        let known = RECIPE_FILES.join(", ");
+        return wrong(&format!(
+            "`files` holds `{name}`; a recipe consists of {known}"
+        ));
+    }
+    if !files.contains_key(RECIPE_FILES[0]) {
+        return wrong("`files` holds no `recipe.toml`");
+    }
+    Ok(Making::Recipe(files))
 }
 
 /// What was installed, dependencies first; the last one was asked for.
@@ -286,6 +333,10 @@ mod tests {
                 "packages",
             ),
             (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
+            (
+                json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
+                "npm",
+            ),
         ];
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");

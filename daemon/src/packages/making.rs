@@ -22,7 +22,7 @@ use super::data::Staging;
 use super::error::PackagesError;
 use super::extending::Extension;
 use super::files::AtPath as _;
-use super::make::{Base, DEBIAN_BASE};
+use super::make::{Base, DEBIAN_BASE, Folder};
 use super::resolve::ResolveError;
 use super::{Lease, Packages};
 
@@ -32,6 +32,8 @@ const MAX_WORDS: u64 = 64 * 1024;
 pub const NO_SPACE: u8 = 3;
 /// The environment variable that names an index of Python libraries.
 pub const INDEX_VARIABLE: &str = "PIP_INDEX_URL";
+/// The one that names a registry of JavaScript libraries.
+pub const REGISTRY_VARIABLE: &str = "npm_config_registry";
 /// How the child begins a line about what it left out.
 const NOTE: &str = "note: ";
 /// The files that a recipe may consist of.
@@ -153,19 +155,31 @@ impl Making {
                 if let Some(name) = &what.name {
                     rest.extend(["--name".into(), name.as_str().into()]);
                 }
+                let library = |library| OsString::from(format!("--npm={library}"));
+                rest.extend(what.npm.iter().map(library));
                 let library = |library| OsString::from(format!("--pip={library}"));
                 rest.extend(what.pip.iter().map(library));
+                if let Some(Folder { archive, at }) = &what.files {
+                    rest.extend(["--files".into(), archive.into()]);
+                    rest.extend(at.iter().map(|at| OsString::from(format!("--at={at}"))));
+                }
                 Ok(("extend", rest))
             }
         }
     }
 
-    /// What the child is told by its environment: an index may have a password in it, and everybody
-    /// on the host sees arguments.
-    fn variable(&self) -> Option<(&'static str, &str)> {
+    /// What the child is told by its environment: an address may have a password in it, and
+    /// everybody on the host sees arguments.
+    fn variables(&self) -> Vec<(&'static str, &str)> {
         match self {
-            Self::Extension(what) => what.index.as_deref().map(|index| (INDEX_VARIABLE, index)),
-            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => None,
+            Self::Extension(what) => [
+                (INDEX_VARIABLE, what.index.as_deref()),
+                (REGISTRY_VARIABLE, what.registry.as_deref()),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
+            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
         }
     }
 }
@@ -200,7 +214,7 @@ impl Packages {
             arguments.extend([(*flag).into(), file.into()]);
         }
         arguments.extend(rest);
-        let (out, err) = Child::run(what.subject(), &arguments, what.variable(), time).await?;
+        let (out, err) = Child::run(what.subject(), &arguments, &what.variables(), time).await?;
         drop(below);
         let file = PathBuf::from(out.trim());
         // The child said where; nothing outside its directory is taken, whatever it says.
@@ -280,7 +294,7 @@ impl Packages {
 /// The index of what the recipes would give today.
 pub(super) async fn offer(time: Duration) -> Result<String, PackagesError> {
     let arguments = ["make", "offer", "--limited"].map(OsString::from);
-    let (out, _) = Child::run("the index of what can be made", &arguments, None, time).await?;
+    let (out, _) = Child::run("the index of what can be made", &arguments, &[], time).await?;
     Ok(out)
 }
 
@@ -300,14 +314,14 @@ impl Child {
     async fn run(
         subject: &str,
         arguments: &[OsString],
-        variable: Option<(&str, &str)>,
+        variables: &[(&str, &str)],
         time: Duration,
     ) -> Result<(String, String), PackagesError> {
         let internal = |error: std::io::Error| PackagesError::Internal(error.to_string());
         let mut command = Command::new("/proc/self/exe");
         command
             .args(arguments)
-            .envs(variable)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

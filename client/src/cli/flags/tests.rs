@@ -220,7 +220,7 @@ fn the_help_of_package_is_this() {
       from-host    Make a package of what the daemon's own machine has
       from-debian  Make a package of what Debian has packaged
       build        Make what a recipe describes
-      extend       Add libraries to an installed language
+      extend       Add libraries or files to an installed language
       gc           Remove dependencies that nothing needs any more
       help         Print this message or the help of the given subcommand(s)
 
