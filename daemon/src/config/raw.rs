@@ -126,6 +126,7 @@ pub(crate) struct RawPackages {
     pub(crate) recompress: Option<Vec<String>>,
     pub(crate) builtin: Option<bool>,
     pub(crate) python_index: Option<String>,
+    pub(crate) registry_auth: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

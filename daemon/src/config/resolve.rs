@@ -39,6 +39,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         limits,
         make_timeout,
         python_index: raw.packages.python_index,
+        registry_auth: registry_auth(raw.packages.registry_auth)?,
         builtin: if raw.packages.builtin.unwrap_or(true) {
             Builtin::Offered(make_timeout)
         } else {
@@ -48,6 +49,13 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         repositories: repositories(raw.repositories)?,
         home: host.home,
     })
+}
+
+/// The child that reads it may stand elsewhere.
+fn registry_auth(file: Option<PathBuf>) -> Result<Option<PathBuf>, BadValue> {
+    let key = ["packages", "registry_auth"];
+    let file = file.map(|file| absolute(&key, Some(file), Path::new("/")));
+    file.transpose()
 }
 
 /// Images that are zstd already would gain nothing.

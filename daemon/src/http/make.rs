@@ -1,9 +1,10 @@
-//! `POST /make`: a package from what the host has, from Debian's packages, by a recipe, or on top of
-//! another one.
+//! `POST /make`: a package from what the host has, from Debian's packages, by a recipe, from an image,
+//! or on top of another one.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use super::app::App;
 use super::body::Json;
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::{Extension, InvalidRange, MadeFile, Making, RECIPE_FILES};
+use crate::packages::make::{Credentials, FromOci};
+use crate::packages::{Extension, MadeFile, Making, RECIPE_FILES};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -33,6 +35,9 @@ pub(super) async fn make(
     if let Making::Extension(extension) = &mut what {
         let configured = || app.config().python_index.clone();
         extension.index = extension.index.take().or_else(configured);
+    }
+    if let Making::Oci(image) = &mut what {
+        image.auth_file.clone_from(&app.config().registry_auth);
     }
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
@@ -66,86 +71,143 @@ impl IntoResponse for Answer {
 
 /// What a request asks for; a field that means nothing to its kind is refused.
 fn making(request: MakeRequest) -> Result<Making, Error> {
-    use MakeKind::{Debian, Extend, Host, Recipe};
-    let MakeRequest {
-        from,
-        name,
-        program,
-        packages,
-        run,
-        files,
-        extends,
-        version,
-        pip,
-        index,
-        install: _,
-    } = request;
-    let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
-    // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 9] = [
-        ("name", name.is_some(), &[Host, Debian, Extend]),
-        ("program", program.is_some(), &[Host]),
-        ("packages", !packages.is_empty(), &[Debian]),
-        ("run", run.is_some(), &[Debian]),
-        ("files", !files.is_empty(), &[Recipe]),
-        ("extends", extends.is_some(), &[Extend]),
-        ("version", version.is_some(), &[Extend]),
-        ("pip", !pip.is_empty(), &[Extend]),
-        ("index", index.is_some(), &[Extend]),
-    ];
-    let unfit = |(_, given, kinds): &&(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
-    if let Some((field, ..)) = fields.iter().find(unfit) {
+    if let Some(field) = unfit(&request) {
         return wrong(&format!(
             "`{field}` means nothing to a package made like this"
         ));
     }
-    match (from, name) {
-        (Host, Some(name)) => Ok(Making::Host { name, program }),
-        (Host, None) => wrong("`name` is missing: what to make, e.g. `python`"),
-        (Debian, name) => match packages.len() {
-            0 => wrong("`packages` is empty: name a language or Debian packages"),
-            1..=MOST_PACKAGES => Ok(Making::Debian {
-                packages,
-                name,
-                run,
-            }),
-            _ => wrong("`packages` names too many"),
-        },
-        (Extend, name) => {
-            let Some(extends) = extends else {
-                return wrong("`extends` is missing: the language to extend, e.g. `python`");
-            };
-            if !(1..=MOST_PACKAGES).contains(&pip.len()) {
-                return wrong("`pip` names no library, or too many");
-            }
-            let range = version.as_deref().unwrap_or("*").parse();
-            let range = range.map_err(|error: InvalidRange| {
-                Error::new(Code::InvalidField, format!("`version`: {error}"))
-            })?;
-            Ok(Making::Extension(Extension {
-                extends,
-                range,
-                name,
-                pip,
-                index,
-            }))
-        }
-        (Recipe, _) => {
-            let odd = files
-                .keys()
-                .find(|name| !RECIPE_FILES.contains(&name.as_str()));
-            match odd {
-                Some(name) => wrong(&format!(
-                    "`files` holds `{name}`; a recipe consists of {}",
-                    RECIPE_FILES.join(", ")
-                )),
-                None if !files.contains_key(RECIPE_FILES[0]) => {
-                    wrong("`files` holds no `recipe.toml`")
-                }
-                None => Ok(Making::Recipe(files)),
-            }
-        }
+    match request.from {
+        MakeKind::Host => host(request),
+        MakeKind::Debian => debian(request),
+        MakeKind::Recipe => recipe(request.files),
+        MakeKind::Oci => image(request),
+        MakeKind::Extend => extension(request),
     }
+}
+
+/// A field that is given and means nothing to the kind.
+fn unfit(request: &MakeRequest) -> Option<&'static str> {
+    use MakeKind::{Debian, Extend, Host, Oci, Recipe};
+    // Each field with whether it is given, and the kinds that it means something to.
+    let fields: [(&str, bool, &[MakeKind]); 14] = [
+        ("name", request.name.is_some(), &[Host, Debian, Extend, Oci]),
+        ("program", request.program.is_some(), &[Host]),
+        ("packages", !request.packages.is_empty(), &[Debian]),
+        ("run", request.run.is_some(), &[Debian, Oci]),
+        ("files", !request.files.is_empty(), &[Recipe]),
+        ("extends", request.extends.is_some(), &[Extend]),
+        ("version", request.version.is_some(), &[Extend, Oci]),
+        ("pip", !request.pip.is_empty(), &[Extend]),
+        ("index", request.index.is_some(), &[Extend]),
+        ("image", request.image.is_some(), &[Oci]),
+        ("compile", request.compile.is_some(), &[Oci]),
+        ("aliases", !request.aliases.is_empty(), &[Oci]),
+        ("username", request.username.is_some(), &[Oci]),
+        ("password", request.password.is_some(), &[Oci]),
+    ];
+    let from = request.from;
+    let is_unfit = |(_, given, kinds): &(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
+    fields.into_iter().find(is_unfit).map(|(field, ..)| field)
+}
+
+fn wrong<T>(text: &str) -> Result<T, Error> {
+    Err(Error::new(Code::InvalidField, text))
+}
+
+fn host(request: MakeRequest) -> Result<Making, Error> {
+    let Some(name) = request.name else {
+        return wrong("`name` is missing: what to make, e.g. `python`");
+    };
+    let program = request.program;
+    Ok(Making::Host { name, program })
+}
+
+fn debian(request: MakeRequest) -> Result<Making, Error> {
+    match request.packages.len() {
+        0 => wrong("`packages` is empty: name a language or Debian packages"),
+        1..=MOST_PACKAGES => Ok(Making::Debian {
+            packages: request.packages,
+            name: request.name,
+            run: request.run,
+        }),
+        _ => wrong("`packages` names too many"),
+    }
+}
+
+fn extension(request: MakeRequest) -> Result<Making, Error> {
+    let Some(extends) = request.extends else {
+        return wrong("`extends` is missing: the language to extend, e.g. `python`");
+    };
+    if !(1..=MOST_PACKAGES).contains(&request.pip.len()) {
+        return wrong("`pip` names no library, or too many");
+    }
+    Ok(Making::Extension(Extension {
+        extends,
+        range: parsed("version", request.version.as_deref().unwrap_or("*").parse())?,
+        name: request.name,
+        pip: request.pip,
+        index: request.index,
+    }))
+}
+
+fn image(request: MakeRequest) -> Result<Making, Error> {
+    let version = request.version.map(|text| text.parse());
+    Ok(Making::Oci(Box::new(FromOci {
+        image: parsed(
+            "image",
+            request.image.as_deref().unwrap_or_default().parse(),
+        )?,
+        credentials: credentials(request.username, request.password)?,
+        auth_file: None,
+        name: request.name,
+        version: parsed("version", version.transpose())?,
+        run: request.run.as_deref().map(words),
+        compile: request.compile.as_deref().map(words),
+        aliases: request.aliases,
+    })))
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A recipe by its files.
+fn recipe(files: BTreeMap<String, String>) -> Result<Making, Error> {
+    let odd = files
+        .keys()
+        .find(|name| !RECIPE_FILES.contains(&name.as_str()));
+    match odd {
+        Some(name) => wrong(&format!(
+            "`files` holds `{name}`; a recipe consists of {}",
+            RECIPE_FILES.join(", ")
+        )),
+        None if !files.contains_key(RECIPE_FILES[0]) => wrong("`files` holds no `recipe.toml`"),
+        None => Ok(Making::Recipe(files)),
+    }
+}
+
+fn parsed<T, E: std::fmt::Display>(field: &str, parsed: Result<T, E>) -> Result<T, Error> {
+    parsed.map_err(|error| Error::new(Code::InvalidField, format!("`{field}`: {error}")))
+}
+
+/// A user and a password; neither is of use without the other.
+fn credentials(
+    username: Option<String>,
+    password: Option<String>,
+) -> Result<Option<Credentials>, Error> {
+    match (username, password) {
+        (None, None) => Ok(None),
+        (Some(user), Some(password)) if !password.contains('\0') => {
+            Ok(Some(Credentials { user, password }))
+        }
+        (None, Some(_)) => Err(missing("username")),
+        _ => Err(missing("password")),
+    }
+}
+
+fn missing(field: &str) -> Error {
+    let text = format!("`{field}` is missing, or holds what none may");
+    Error::new(Code::InvalidField, text)
 }
 
 /// What was installed, dependencies first; the last one was asked for.
@@ -238,6 +300,11 @@ mod tests {
             matches!(&extension, Ok(Making::Extension(what)) if what.pip == ["numpy>=2"]),
             "{extension:?}"
         );
+        let oci = parsed(json!({"from": "oci", "image": "python:3.12", "name": "py",
+            "version": "3.12.4", "run": "python3 {main}", "compile": "python3 -m compileall {files}",
+            "aliases": ["python3"], "username": "ann", "password": "secret"}));
+        assert!(matches!(oci, Ok(Making::Oci(_))), "{oci:?}");
+        assert!(!format!("{oci:?}").contains("secret"));
     }
 
     #[test]
@@ -286,6 +353,24 @@ mod tests {
                 "packages",
             ),
             (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
+            (json!({"from": "oci"}), "image"),
+            (json!({"from": "oci", "image": "Python"}), "image"),
+            (
+                json!({"from": "oci", "image": "a", "version": "1"}),
+                "version",
+            ),
+            (
+                json!({"from": "oci", "image": "a", "username": "b"}),
+                "password",
+            ),
+            (
+                json!({"from": "oci", "image": "a", "password": "b"}),
+                "username",
+            ),
+            (
+                json!({"from": "debian", "packages": ["a"], "image": "b"}),
+                "image",
+            ),
         ];
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");
