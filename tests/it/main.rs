@@ -36,6 +36,7 @@ mod interactive;
 mod isolation;
 mod limits;
 mod makers;
+mod oci;
 mod packages;
 mod page;
 mod proxy;

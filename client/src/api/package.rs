@@ -186,6 +186,7 @@ pub struct MakeRequest {
     /// [`MakeKind::Debian`]: what to call the package, instead of what the first of `packages` is called.
     /// [`MakeKind::Extend`]: what to call the package and the language that it runs, instead of after
     /// what is added, running the languages of the package that is extended.
+    /// [`MakeKind::Oci`]: what to call the package, instead of what the image is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Language>,
     /// [`MakeKind::Host`]: program to start from instead of the one on the daemon's `PATH`, e.g.
@@ -196,7 +197,9 @@ pub struct MakeRequest {
     /// packages, or `base`, which all of them depend on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
-    /// [`MakeKind::Debian`]: how the package runs a program, e.g. `/usr/bin/lua5.4 {main} {args}`.
+    /// [`MakeKind::Debian`], [`MakeKind::Oci`]: how the package runs a program, e.g. `/usr/bin/lua5.4
+    /// {main} {args}`. Of an image a program may stand without its path; without `run` its own command
+    /// is given the program's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
     /// [`MakeKind::Recipe`]: the recipe's files by name: `recipe.toml`, and the scripts `run` and
@@ -207,6 +210,7 @@ pub struct MakeRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<String>,
     /// [`MakeKind::Extend`]: its version or a range of them; the newest when there is none.
+    /// [`MakeKind::Oci`]: the version of the package, instead of what the image says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// [`MakeKind::Extend`]: Python libraries as requirements, e.g. `numpy` or `pandas>=2,<3`.
@@ -222,6 +226,23 @@ pub struct MakeRequest {
     /// [`MakeKind::Extend`]: URL of the registry that they come from, instead of the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// [`MakeKind::Oci`]: the image: its name at a registry (`python:3.12`, `ghcr.io/owner/name`,
+    /// `localhost:5000/name@sha256:...`), or the absolute path of an image layout or of an archive
+    /// (`docker save`) on the daemon's machine, followed by `:NAME` where that holds several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// [`MakeKind::Oci`]: how the package compiles, e.g. `gcc {files}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile: Option<String>,
+    /// [`MakeKind::Oci`]: other names of the language.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// [`MakeKind::Oci`]: user of the registry, instead of those in the daemon's file of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// [`MakeKind::Oci`]: that user's password, or a token in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
     /// Install what was made (the default), or reply with the package file itself
     /// (`application/gzip`), without what it depends on.
     #[serde(default = "yes")]
@@ -262,6 +283,14 @@ impl MakeRequest {
         }
     }
 
+    /// Makes and installs a package of an image.
+    pub fn oci(image: String) -> Self {
+        Self {
+            image: Some(image),
+            ..Self::of(MakeKind::Oci)
+        }
+    }
+
     fn of(from: MakeKind) -> Self {
         Self {
             from,
@@ -276,6 +305,11 @@ impl MakeRequest {
             index: None,
             npm: Vec::new(),
             registry: None,
+            image: None,
+            compile: None,
+            aliases: Vec::new(),
+            username: None,
+            password: None,
             install: true,
         }
     }
@@ -298,6 +332,8 @@ pub enum MakeKind {
     Recipe,
     /// An installed package, to which libraries are added.
     Extend,
+    /// An image as container engines run them.
+    Oci,
 }
 
 /// Reply of `POST /make`, which installs what it made.

@@ -1,4 +1,5 @@
-//! `piston package from-host`, `from-debian`, `build`, `extend`: packages that the daemon makes.
+//! `piston package from-host`, `from-debian`, `from-oci`, `build`, `extend`: packages that the daemon
+//! makes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::api::{MakeFilesParameters, MakeReply, MakeRequest};
 use crate::{Client, Error, MadeFile};
 
 use super::failure::Failure;
-use super::flags::{Build, Extend, FromDebian, FromHost, MakeTo};
+use super::flags::{Build, Extend, FromDebian, FromHost, FromOci, MakeTo};
 use super::folder;
 use super::packages::joined;
 use super::plan::PackageWord;
@@ -21,6 +22,8 @@ use super::render::Screen;
 /// The recipe in its folder, and the scripts that may stand beside it.
 const RECIPE: &str = "recipe.toml";
 const SCRIPTS: [&str; 2] = ["run", "compile"];
+/// The environment variable that holds a registry's password.
+const PASSWORD_VARIABLE: &str = "PISTON_REGISTRY_PASSWORD";
 
 /// Makes a package of what the daemon's machine has.
 pub(super) async fn from_host(client: &Client, flags: FromHost, screen: &Screen) -> Result<()> {
@@ -54,6 +57,51 @@ pub(super) async fn from_debian(client: &Client, flags: FromDebian, screen: &Scr
         screen,
     )
     .await
+}
+
+/// Makes a package of an image.
+pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -> Result<()> {
+    let password = match &flags.username {
+        Some(_) => Some(password(flags.password_stdin)?),
+        None => None,
+    };
+    let path = Path::new(&flags.image);
+    let is_path = flags.image.starts_with(['/', '.']) || path.exists();
+    let image = if is_path {
+        // As the daemon has to see it, which stands elsewhere.
+        std::path::absolute(path)?.to_string_lossy().into_owned()
+    } else {
+        flags.image
+    };
+    // What is not sent is not shown either: somebody may have written a password into it.
+    screen.progress("making a package of the image ...".to_owned());
+    let file = flags.name.as_ref().map(ToString::to_string);
+    let request = MakeRequest {
+        name: flags.name,
+        version: flags.version.map(|version| version.to_string()),
+        run: flags.run,
+        compile: flags.compile,
+        aliases: flags.aliases,
+        username: flags.username,
+        password,
+        ..MakeRequest::oci(image)
+    };
+    let file = file.unwrap_or_else(|| "image".to_owned());
+    make(client, request.into(), &file, flags.to, screen).await
+}
+
+/// The password of a registry's user: never an argument, which everybody on the machine sees.
+fn password(stdin: bool) -> Result<String> {
+    if stdin {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    std::env::var(PASSWORD_VARIABLE).map_err(|_| {
+        Failure::new("the registry's password is missing")
+            .next(format!("set {PASSWORD_VARIABLE}, or give --password-stdin"))
+            .into()
+    })
 }
 
 /// Makes what a recipe describes.

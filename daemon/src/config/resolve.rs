@@ -40,6 +40,7 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         make_timeout,
         python_index: raw.packages.python_index,
         javascript_registry: raw.packages.javascript_registry,
+        registry_auth: registry_auth(raw.packages.registry_auth)?,
         builtin: if raw.packages.builtin.unwrap_or(true) {
             Builtin::Offered(make_timeout)
         } else {
@@ -49,6 +50,13 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         repositories: repositories(raw.repositories)?,
         home: host.home,
     })
+}
+
+/// The child that reads it may stand elsewhere.
+fn registry_auth(file: Option<PathBuf>) -> Result<Option<PathBuf>, BadValue> {
+    let key = ["packages", "registry_auth"];
+    let file = file.map(|file| absolute(&key, Some(file), Path::new("/")));
+    file.transpose()
 }
 
 /// Images that are zstd already would gain nothing.

@@ -63,6 +63,7 @@ fn the_default_file_says_what_the_built_in_defaults_are() {
     all.python_index.clone_from(&built_in.python_index);
     all.javascript_registry
         .clone_from(&built_in.javascript_registry);
+    all.registry_auth.clone_from(&built_in.registry_auth);
     assert_eq!(all, built_in);
 }
 

@@ -1,5 +1,5 @@
 //! `POST /make` and `POST /make/files`: a package from what the host has, from Debian's packages, by a
-//! recipe, or on top of another one.
+//! recipe, from an image, or on top of another one.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
@@ -21,8 +21,8 @@ use super::app::App;
 use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::make::Folder;
-use crate::packages::{Extension, InvalidRange, MadeFile, Making, RECIPE_FILES, VersionRange};
+use crate::packages::make::{Credentials, Folder, FromOci};
+use crate::packages::{Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -39,6 +39,9 @@ pub(super) async fn make(
         let (index, registry) = (&config.python_index, &config.javascript_registry);
         extension.index = extension.index.take().or_else(|| index.clone());
         extension.registry = extension.registry.take().or_else(|| registry.clone());
+    }
+    if let Making::Oci(image) = &mut what {
+        image.auth_file.clone_from(&app.config().registry_auth);
     }
     answer(&app, what, install).await
 }
@@ -84,10 +87,7 @@ async fn answer(app: &App, what: Making, install: bool) -> Result<Answer, Error>
 }
 
 fn range(version: Option<&str>) -> Result<VersionRange, Error> {
-    let range = version.unwrap_or("*").parse();
-    range.map_err(|error: InvalidRange| {
-        Error::new(Code::InvalidField, format!("`version`: {error}"))
-    })
+    parsed("version", version.unwrap_or("*").parse())
 }
 
 /// What was made.
@@ -110,89 +110,146 @@ impl IntoResponse for Answer {
 
 /// What a request asks for; a field that means nothing to its kind is refused.
 fn making(request: MakeRequest) -> Result<Making, Error> {
-    use MakeKind::{Debian, Extend, Host, Recipe};
-    let MakeRequest {
-        from,
-        name,
-        program,
-        packages,
-        run,
-        files,
-        extends,
-        version,
-        pip,
-        index,
-        npm,
-        registry,
-        install: _,
-    } = request;
-    let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
-    // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 11] = [
-        ("name", name.is_some(), &[Host, Debian, Extend]),
-        ("program", program.is_some(), &[Host]),
-        ("packages", !packages.is_empty(), &[Debian]),
-        ("run", run.is_some(), &[Debian]),
-        ("files", !files.is_empty(), &[Recipe]),
-        ("extends", extends.is_some(), &[Extend]),
-        ("version", version.is_some(), &[Extend]),
-        ("pip", !pip.is_empty(), &[Extend]),
-        ("index", index.is_some(), &[Extend]),
-        ("npm", !npm.is_empty(), &[Extend]),
-        ("registry", registry.is_some(), &[Extend]),
-    ];
-    let unfit = |(_, given, kinds): &&(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
-    if let Some((field, ..)) = fields.iter().find(unfit) {
+    if let Some(field) = unfit(&request) {
         return wrong(&format!(
             "`{field}` means nothing to a package made like this"
         ));
     }
-    match (from, name) {
-        (Host, Some(name)) => Ok(Making::Host { name, program }),
-        (Host, None) => wrong("`name` is missing: what to make, e.g. `python`"),
-        (Debian, name) => match packages.len() {
-            0 => wrong("`packages` is empty: name a language or Debian packages"),
-            1..=MOST_PACKAGES => Ok(Making::Debian {
-                packages,
-                name,
-                run,
-            }),
-            _ => wrong("`packages` names too many"),
-        },
-        (Extend, name) => {
-            let Some(extends) = extends else {
-                return wrong("`extends` is missing: the language to extend, e.g. `python`");
-            };
-            if !(1..=MOST_PACKAGES).contains(&(pip.len() + npm.len())) {
-                return wrong("`pip` and `npm` name no library, or too many");
-            }
-            let range = range(version.as_deref())?;
-            Ok(Making::Extension(Extension {
-                name,
-                pip,
-                index,
-                npm,
-                registry,
-                ..Extension::of(extends, range)
-            }))
-        }
-        (Recipe, _) => recipe(files),
+    match request.from {
+        MakeKind::Host => host(request),
+        MakeKind::Debian => debian(request),
+        MakeKind::Recipe => recipe(request.files),
+        MakeKind::Oci => image(request),
+        MakeKind::Extend => extension(request),
     }
 }
 
+/// A field that is given and means nothing to the kind.
+fn unfit(request: &MakeRequest) -> Option<&'static str> {
+    use MakeKind::{Debian, Extend, Host, Oci, Recipe};
+    // Each field with whether it is given, and the kinds that it means something to.
+    let fields: [(&str, bool, &[MakeKind]); 16] = [
+        ("name", request.name.is_some(), &[Host, Debian, Extend, Oci]),
+        ("program", request.program.is_some(), &[Host]),
+        ("packages", !request.packages.is_empty(), &[Debian]),
+        ("run", request.run.is_some(), &[Debian, Oci]),
+        ("files", !request.files.is_empty(), &[Recipe]),
+        ("extends", request.extends.is_some(), &[Extend]),
+        ("version", request.version.is_some(), &[Extend, Oci]),
+        ("pip", !request.pip.is_empty(), &[Extend]),
+        ("index", request.index.is_some(), &[Extend]),
+        ("npm", !request.npm.is_empty(), &[Extend]),
+        ("registry", request.registry.is_some(), &[Extend]),
+        ("image", request.image.is_some(), &[Oci]),
+        ("compile", request.compile.is_some(), &[Oci]),
+        ("aliases", !request.aliases.is_empty(), &[Oci]),
+        ("username", request.username.is_some(), &[Oci]),
+        ("password", request.password.is_some(), &[Oci]),
+    ];
+    let from = request.from;
+    let is_unfit = |(_, given, kinds): &(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
+    fields.into_iter().find(is_unfit).map(|(field, ..)| field)
+}
+
+fn wrong<T>(text: &str) -> Result<T, Error> {
+    Err(Error::new(Code::InvalidField, text))
+}
+
+fn host(request: MakeRequest) -> Result<Making, Error> {
+    let Some(name) = request.name else {
+        return wrong("`name` is missing: what to make, e.g. `python`");
+    };
+    let program = request.program;
+    Ok(Making::Host { name, program })
+}
+
+fn debian(request: MakeRequest) -> Result<Making, Error> {
+    match request.packages.len() {
+        0 => wrong("`packages` is empty: name a language or Debian packages"),
+        1..=MOST_PACKAGES => Ok(Making::Debian {
+            packages: request.packages,
+            name: request.name,
+            run: request.run,
+        }),
+        _ => wrong("`packages` names too many"),
+    }
+}
+
+fn extension(request: MakeRequest) -> Result<Making, Error> {
+    let Some(extends) = request.extends else {
+        return wrong("`extends` is missing: the language to extend, e.g. `python`");
+    };
+    if !(1..=MOST_PACKAGES).contains(&(request.pip.len() + request.npm.len())) {
+        return wrong("`pip` and `npm` name no library, or too many");
+    }
+    Ok(Making::Extension(Extension {
+        name: request.name,
+        pip: request.pip,
+        index: request.index,
+        npm: request.npm,
+        registry: request.registry,
+        ..Extension::of(extends, range(request.version.as_deref())?)
+    }))
+}
+
+fn image(request: MakeRequest) -> Result<Making, Error> {
+    let version = request.version.map(|text| text.parse());
+    Ok(Making::Oci(Box::new(FromOci {
+        image: parsed(
+            "image",
+            request.image.as_deref().unwrap_or_default().parse(),
+        )?,
+        credentials: credentials(request.username, request.password)?,
+        auth_file: None,
+        name: request.name,
+        version: parsed("version", version.transpose())?,
+        run: request.run.as_deref().map(words),
+        compile: request.compile.as_deref().map(words),
+        aliases: request.aliases,
+    })))
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A recipe by its files.
 fn recipe(files: BTreeMap<String, String>) -> Result<Making, Error> {
-    let wrong = |text: &str| Err(Error::new(Code::InvalidField, text));
-    let odd = |name: &&String| !RECIPE_FILES.contains(&name.as_str());
-    if let Some(name) = files.keys().find(odd) {
-        let known = RECIPE_FILES.join(", ");
-        return wrong(&format!(
-            "`files` holds `{name}`; a recipe consists of {known}"
-        ));
+    let odd = files
+        .keys()
+        .find(|name| !RECIPE_FILES.contains(&name.as_str()));
+    match odd {
+        Some(name) => wrong(&format!(
+            "`files` holds `{name}`; a recipe consists of {}",
+            RECIPE_FILES.join(", ")
+        )),
+        None if !files.contains_key(RECIPE_FILES[0]) => wrong("`files` holds no `recipe.toml`"),
+        None => Ok(Making::Recipe(files)),
     }
-    if !files.contains_key(RECIPE_FILES[0]) {
-        return wrong("`files` holds no `recipe.toml`");
+}
+
+fn parsed<T, E: std::fmt::Display>(field: &str, parsed: Result<T, E>) -> Result<T, Error> {
+    parsed.map_err(|error| Error::new(Code::InvalidField, format!("`{field}`: {error}")))
+}
+
+/// A user and a password; neither is of use without the other.
+fn credentials(
+    username: Option<String>,
+    password: Option<String>,
+) -> Result<Option<Credentials>, Error> {
+    match (username, password) {
+        (None, None) => Ok(None),
+        (Some(user), Some(password)) if !password.contains('\0') => {
+            Ok(Some(Credentials { user, password }))
+        }
+        (None, Some(_)) => Err(missing("username")),
+        _ => Err(missing("password")),
     }
-    Ok(Making::Recipe(files))
+}
+
+fn missing(field: &str) -> Error {
+    let text = format!("`{field}` is missing, or holds what none may");
+    Error::new(Code::InvalidField, text)
 }
 
 /// What was installed, dependencies first; the last one was asked for.
@@ -285,6 +342,11 @@ mod tests {
             matches!(&extension, Ok(Making::Extension(what)) if what.pip == ["numpy>=2"]),
             "{extension:?}"
         );
+        let oci = parsed(json!({"from": "oci", "image": "python:3.12", "name": "py",
+            "version": "3.12.4", "run": "python3 {main}", "compile": "python3 -m compileall {files}",
+            "aliases": ["python3"], "username": "ann", "password": "secret"}));
+        assert!(matches!(oci, Ok(Making::Oci(_))), "{oci:?}");
+        assert!(!format!("{oci:?}").contains("secret"));
     }
 
     #[test]
@@ -336,6 +398,24 @@ mod tests {
             (
                 json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
                 "npm",
+            ),
+            (json!({"from": "oci"}), "image"),
+            (json!({"from": "oci", "image": "Python"}), "image"),
+            (
+                json!({"from": "oci", "image": "a", "version": "1"}),
+                "version",
+            ),
+            (
+                json!({"from": "oci", "image": "a", "username": "b"}),
+                "password",
+            ),
+            (
+                json!({"from": "oci", "image": "a", "password": "b"}),
+                "username",
+            ),
+            (
+                json!({"from": "debian", "packages": ["a"], "image": "b"}),
+                "image",
             ),
         ];
         for (request, expected) in rows {

@@ -5,6 +5,7 @@
 //! a package file is hashed while it is written, and is only returned when its checksum is right.
 //! Package files go on where they were cut off (`resume`). Does not read what it downloads.
 
+mod ask;
 mod location;
 mod resume;
 mod sink;
@@ -24,6 +25,7 @@ use tokio::io::AsyncReadExt as _;
 use super::files::{self, AtPath as _, PathError};
 use super::index::{Checksum, MAX_INDEX_BYTES};
 
+pub(crate) use ask::Authorization;
 pub(crate) use resume::note_of;
 
 use location::shown;
@@ -185,6 +187,8 @@ pub(crate) struct Wanted<'a> {
 pub(crate) struct Fetcher {
     client: OnceLock<Result<Client, String>>,
     patience: Patience,
+    /// Said with each request.
+    authorization: Option<Authorization>,
 }
 
 impl Fetcher {
@@ -193,6 +197,7 @@ impl Fetcher {
         Self {
             client: OnceLock::new(),
             patience,
+            authorization: None,
         }
     }
 
@@ -336,7 +341,10 @@ impl Fetcher {
         outcome
     }
 
-    async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, FetchError> {
+    async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, FetchError> {
+        if let Some(authorization) = &self.authorization {
+            authorization.add_to(&mut headers);
+        }
         let client = self.client().map_err(|reason| FetchError::Transport {
             from: shown(url),
             reason,

@@ -1,21 +1,25 @@
 //! Makers: package files from what the machine has, or can get.
 //!
 //! [`from_host`] takes a language from the host's own programs, [`from_debian`] and [`from_recipe`]
-//! download what Debian has packaged, [`extend()`] adds libraries to a package; without root and
-//! without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
+//! download what Debian has packaged, [`from_oci`] takes an image of a registry or a file,
+//! [`extend()`] adds libraries to a package; without root and without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
 //! image, which is all that most tests look at), then the draft is written by `package`. A language
 //! package holds only what the `base` package of the same host lacks; its view merges the two.
 //! Installing what was made, and running this in a limited child, are the caller's.
 
+mod compressed;
 mod debian;
 mod elf;
 mod error;
 mod extend;
 mod host;
+mod merge;
+mod oci;
 mod offer;
 mod package;
 mod plan;
 mod recipe;
+mod unpack;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +33,7 @@ pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
 use self::host::{Host, base, bash, gcc, interpreter, python};
+pub use self::oci::{Credentials, FromOci, ImageSource, OciError, ReferenceError};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
 use self::recipe::Recipe;
@@ -130,6 +135,12 @@ pub fn recipe_of(language: &str) -> Option<Language> {
 /// directory `out`.
 pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
     debian::make(&Recipe::read(path)?, base, out)
+}
+
+/// Makes a package of an image into the directory `out`: of all its layers, as programs in it see
+/// them.
+pub fn from_oci(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
+    oci::make(what, out)
 }
 
 /// Makes a package that adds libraries to another one, which it depends on, into the directory

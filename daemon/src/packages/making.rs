@@ -22,7 +22,7 @@ use super::data::Staging;
 use super::error::PackagesError;
 use super::extending::Extension;
 use super::files::AtPath as _;
-use super::make::{Base, DEBIAN_BASE, Folder};
+use super::make::{Base, DEBIAN_BASE, Folder, FromOci};
 use super::resolve::ResolveError;
 use super::{Lease, Packages};
 
@@ -34,6 +34,8 @@ pub const NO_SPACE: u8 = 3;
 pub const INDEX_VARIABLE: &str = "PIP_INDEX_URL";
 /// The one that names a registry of JavaScript libraries.
 pub const REGISTRY_VARIABLE: &str = "npm_config_registry";
+/// The environment variable that holds a registry's password.
+pub const REGISTRY_PASSWORD_VARIABLE: &str = "PISTON_REGISTRY_PASSWORD";
 /// How the child begins a line about what it left out.
 const NOTE: &str = "note: ";
 /// The files that a recipe may consist of.
@@ -60,6 +62,8 @@ pub enum Making {
     },
     /// A recipe: its files by name, of [`RECIPE_FILES`].
     Recipe(BTreeMap<String, String>),
+    /// An image of a registry, or of this machine.
+    Oci(Box<FromOci>),
     /// Libraries on top of an installed package.
     Extension(Extension),
 }
@@ -95,22 +99,23 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
             Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
-            Self::Recipe(_) | Self::Extension(_) => false,
+            Self::Recipe(_) | Self::Oci(_) | Self::Extension(_) => false,
         }
     }
 
     /// Whether what is missing when it is installed can be its base.
     fn has_base(&self) -> bool {
-        !self.is_base() && !matches!(self, Self::Extension(_))
+        !self.is_base() && !matches!(self, Self::Extension(_) | Self::Oci(_))
     }
 
     /// What it is called in a message.
-    fn subject(&self) -> &str {
+    fn subject(&self) -> String {
         match self {
-            Self::Host { name, .. } => name.as_str(),
-            Self::Debian { packages, .. } => packages.first().map_or("nothing", String::as_str),
-            Self::Recipe(_) => "the recipe",
-            Self::Extension(what) => &what.extends,
+            Self::Host { name, .. } => name.to_string(),
+            Self::Debian { packages, .. } => packages.first().cloned().unwrap_or_default(),
+            Self::Recipe(_) => "the recipe".to_owned(),
+            Self::Oci(what) => what.image.to_string(),
+            Self::Extension(what) => what.extends.clone(),
         }
     }
 
@@ -151,6 +156,7 @@ impl Making {
                 }
                 Ok(("recipe", vec!["--".into(), folder.into()]))
             }
+            Self::Oci(what) => Ok(("oci", oci_arguments(what))),
             Self::Extension(what) => {
                 if let Some(name) = &what.name {
                     rest.extend(["--name".into(), name.as_str().into()]);
@@ -179,9 +185,43 @@ impl Making {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
             .collect(),
+            Self::Oci(what) => {
+                let credentials = what.credentials.iter();
+                credentials
+                    .map(|one| (REGISTRY_PASSWORD_VARIABLE, one.password.as_str()))
+                    .collect()
+            }
             Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
         }
     }
+}
+
+/// Everything about an image but the password.
+fn oci_arguments(what: &FromOci) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    let mut add = |flag: &str, value: &str| all.push(format!("{flag}={value}").into());
+    if let Some(name) = &what.name {
+        add("--name", name.as_str());
+    }
+    if let Some(version) = &what.version {
+        add("--version", &version.to_string());
+    }
+    for (flag, argv) in [("--run", &what.run), ("--compile", &what.compile)] {
+        if let Some(argv) = argv {
+            add(flag, &argv.join(" "));
+        }
+    }
+    for alias in &what.aliases {
+        add("--alias", alias);
+    }
+    if let Some(credentials) = &what.credentials {
+        add("--username", &credentials.user);
+    }
+    if let Some(file) = &what.auth_file {
+        all.extend(["--auth-file".into(), file.into()]);
+    }
+    all.extend(["--".into(), what.image.to_string().into()]);
+    all
 }
 
 impl Packages {
@@ -214,7 +254,7 @@ impl Packages {
             arguments.extend([(*flag).into(), file.into()]);
         }
         arguments.extend(rest);
-        let (out, err) = Child::run(what.subject(), &arguments, &what.variables(), time).await?;
+        let (out, err) = Child::run(&what.subject(), &arguments, &what.variables(), time).await?;
         drop(below);
         let file = PathBuf::from(out.trim());
         // The child said where; nothing outside its directory is taken, whatever it says.
@@ -233,7 +273,7 @@ impl Packages {
     /// What the package will stand on, where the child has to know it.
     fn below(&self, what: &Making, base: Option<&str>) -> Result<Option<Below>, PackagesError> {
         let (flag, name, json, lease) = match what {
-            Making::Host { .. } => return Ok(None),
+            Making::Host { .. } | Making::Oci(_) => return Ok(None),
             Making::Extension(extension) => {
                 let (lease, target) = self.target(extension)?;
                 let json = serde_json::to_string(&target);

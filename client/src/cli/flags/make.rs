@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::plan::PackageWord;
-use crate::ids::Language;
+use crate::ids::{Language, Version};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromHost {
@@ -30,6 +30,40 @@ pub(in crate::cli) struct FromDebian {
     /// How it runs a program, e.g. '/usr/bin/lua5.4 {main} {args}'
     #[arg(long, value_name = "COMMAND")]
     pub(in crate::cli) run: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FromOci {
+    /// Name at a registry, or path of an image layout or of an archive of `docker save` on the daemon's
+    /// machine, followed by `:NAME` where it holds several
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: String,
+    /// Call the package this [default: as the image]
+    #[arg(long)]
+    pub(in crate::cli) name: Option<Language>,
+    /// Its version [default: as the image says]
+    #[arg(long)]
+    pub(in crate::cli) version: Option<Version>,
+    /// How it runs a program, e.g. 'python3 {main} {args}' [default: the image's own command]
+    #[arg(long, value_name = "COMMAND")]
+    pub(in crate::cli) run: Option<String>,
+    /// How it compiles, e.g. 'gcc {files}'
+    #[arg(long, value_name = "COMMAND")]
+    pub(in crate::cli) compile: Option<String>,
+    /// Another name of the language. May be given more than once
+    #[arg(long = "alias", value_name = "NAME")]
+    pub(in crate::cli) aliases: Vec<String>,
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "User of the registry; the password is taken from $PISTON_REGISTRY_PASSWORD"
+    )]
+    pub(in crate::cli) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(in crate::cli) password_stdin: bool,
     #[command(flatten)]
     pub(in crate::cli) to: MakeTo,
 }

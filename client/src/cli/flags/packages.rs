@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::super::plan::PackageWord;
-use super::make::{Build, Extend, FromDebian, FromHost};
+use super::make::{Build, Extend, FromDebian, FromHost, FromOci};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Package {
@@ -67,6 +67,23 @@ Examples:
   piston package from-debian gawk --run '/usr/bin/gawk -f {main} {args}'
   piston package from-debian base -o packages/")]
     FromDebian(FromDebian),
+    /// Make a package of a container image
+    #[command(after_help = "\
+The layers of the image, of this machine's architecture, become one package that depends on nothing.
+Every part is checked by its sha256 and unpacked without root; nothing of the image is run for it. The
+image's variables and its command are the package's, unless --run says how it runs programs.
+
+Images come from a registry (names without one are Docker Hub's, those of localhost are asked for by
+http), from a folder with an image layout, or from a file that `docker save`, `podman save` or
+`skopeo copy` wrote. A registry that asks who asks gets --username with $PISTON_REGISTRY_PASSWORD, or what
+`registry_auth` in the daemon's configuration has for it.
+
+Examples:
+  piston package from-oci python:3.12-slim
+  piston package from-oci node:22-slim --name javascript --run 'node {main} {args}' --alias js
+  piston package from-oci localhost:5000/team/judge:1.4 --username ann
+  docker save gcc:14 -o gcc.tar && piston package from-oci ./gcc.tar --compile 'gcc {files}' --run '/piston/job/a.out'")]
+    FromOci(FromOci),
     /// Make what a recipe describes
     #[command(after_help = "\
 A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.

@@ -219,6 +219,7 @@ fn the_help_of_package_is_this() {
       upload       Install a package file
       from-host    Make a package of what the daemon's own machine has
       from-debian  Make a package of what Debian has packaged
+      from-oci     Make a package of a container image
       build        Make what a recipe describes
       extend       Add libraries or files to an installed language
       gc           Remove dependencies that nothing needs any more
@@ -271,6 +272,7 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["package", "remove"],
         &["package", "from-host"],
         &["package", "from-debian"],
+        &["package", "from-oci"],
         &["package", "build"],
         &["package", "extend"],
         &["repo", "add"],

@@ -80,6 +80,14 @@ impl Location {
         }
     }
 
+    /// The same with further parameters of a query; a file has none.
+    pub(crate) fn with_query(mut self, parameters: &[(&str, &str)]) -> Self {
+        if let Self::Web(url) = &mut self {
+            url.query_pairs_mut().extend_pairs(parameters);
+        }
+        self
+    }
+
     /// The place of a file whose name is longer by an ending.
     pub(super) fn with_ending(&self, ending: &str) -> Self {
         match self {

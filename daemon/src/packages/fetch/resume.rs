@@ -28,7 +28,7 @@ const MOST_RESTARTS: u32 = 2;
 const MAX_NOTE_BYTES: u64 = 16 << 10;
 
 /// Faults in a row.
-struct Faults {
+pub(super) struct Faults {
     left: u32,
     /// The most bytes that were there.
     most: u64,
@@ -37,7 +37,7 @@ struct Faults {
 }
 
 impl Faults {
-    fn new(pause: Duration) -> Self {
+    pub(super) fn new(pause: Duration) -> Self {
         Self {
             left: MOST_FAULTS,
             most: 0,
@@ -47,7 +47,7 @@ impl Faults {
     }
 
     /// Waits before the next attempt; false when there should be none.
-    async fn again(&mut self, written: u64) -> bool {
+    pub(super) async fn again(&mut self, written: u64) -> bool {
         if written > self.most {
             *self = Self {
                 most: written,

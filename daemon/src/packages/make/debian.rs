@@ -8,7 +8,6 @@
 
 mod assemble;
 mod base;
-mod compressed;
 mod control;
 mod deb;
 mod download;

@@ -9,6 +9,7 @@ use super::super::info::InfoError;
 use super::debian::DebianError;
 use super::elf::ElfError;
 use super::extend::ExtendError;
+use super::oci::OciError;
 
 /// Why a package can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,9 @@ pub enum MakeError {
     /// Adding libraries to a package.
     #[error(transparent)]
     Extend(#[from] ExtendError),
+    /// Taking an image apart.
+    #[error(transparent)]
+    Oci(#[from] OciError),
     /// The package file can't be written.
     #[error("cannot write {path}")]
     Write {

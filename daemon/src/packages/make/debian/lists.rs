@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::super::fetch::Location;
 use super::super::super::files::{self, AtPath as _, Hashing};
-use super::compressed;
+use super::super::compressed;
 use super::control::{Stanza, stanzas};
 use super::error::DebianError;
 use super::sources::{self, Source};

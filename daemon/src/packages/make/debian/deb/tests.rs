@@ -190,19 +190,3 @@ fn what_is_no_package_file_is_refused() {
     endless[size..size + 10].copy_from_slice(b"9999999999");
     read(&endless).expect_err("a size beyond the file");
 }
-
-#[test]
-fn a_path_is_cleaned_or_refused() {
-    for (path, expected) in [
-        ("./", ""),
-        ("./usr//bin/./x/", "/usr/bin/x"),
-        ("usr", "/usr"),
-        ("./..a/b..", "/..a/b.."),
-    ] {
-        assert_eq!(normal(path.as_bytes()).as_deref(), Ok(expected), "{path}");
-    }
-    let long = "n".repeat(256);
-    for path in ["..", "a/..", "/a", "a\0b", &long] {
-        normal(path.as_bytes()).expect_err(path);
-    }
-}

@@ -1,4 +1,4 @@
-//! Streams packed in one of the ways that Debian uses: gzip, xz, zstd, lz4, or not at all.
+//! Streams packed in one of the ways that archives are: gzip, xz, zstd, lz4, or not at all.
 //!
 //! Invariant: a decoder takes a bounded amount of memory whatever the stream says of itself. How
 //! much comes out is the reader's to bound.
@@ -30,6 +30,14 @@ const ENDINGS: [(&str, Kind); 5] = [
     (".zst", Kind::Zstd),
 ];
 
+/// Every packer with the bytes that its streams begin with.
+const MAGIC: [(&[u8], Kind); 4] = [
+    (&[0x1f, 0x8b], Kind::Gzip),
+    (&[0x28, 0xb5, 0x2f, 0xfd], Kind::Zstd),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], Kind::Xz),
+    (&[0x04, 0x22, 0x4d, 0x18], Kind::Lz4),
+];
+
 /// The file of that name that is there, with whatever ending.
 pub(super) fn find(path: &Path) -> Option<(PathBuf, Kind)> {
     ENDINGS.into_iter().find_map(|(ending, kind)| {
@@ -46,6 +54,14 @@ impl Kind {
         let ending = name.strip_prefix(stem)?;
         let known = ENDINGS.into_iter().find(|(known, _)| *known == ending);
         known.map(|(_, kind)| kind)
+    }
+
+    /// What a stream is packed with, by its first bytes; plain where they are of no packer.
+    pub(super) fn of_magic(first: &[u8]) -> Self {
+        MAGIC
+            .into_iter()
+            .find(|(magic, _)| first.starts_with(magic))
+            .map_or(Self::Plain, |(_, kind)| kind)
     }
 
     /// Unpacks.
@@ -84,6 +100,19 @@ mod tests {
             ("control.tar.xz", None),
         ] {
             assert_eq!(Kind::of(name, "data.tar"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kind_is_in_the_first_bytes() {
+        let packed = zstd::stream::encode_all(&b"x"[..], 1).expect("packed");
+        assert_eq!(Kind::of_magic(&packed), Kind::Zstd);
+        let mut packed = flate2::read::GzEncoder::new(&b"x"[..], flate2::Compression::fast());
+        let mut first = [0; 4];
+        packed.read_exact(&mut first).expect("packed");
+        assert_eq!(Kind::of_magic(&first), Kind::Gzip);
+        for plain in [&b""[..], b"\x1f", b"./usr"] {
+            assert_eq!(Kind::of_magic(plain), Kind::Plain);
         }
     }
 

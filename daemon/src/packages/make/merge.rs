@@ -1,0 +1,429 @@
+//! Trees of archives laid over each other: what a program sees of an image's layers.
+//!
+//! Invariants: a path leads through no link of the tree, because the links on its way were followed
+//! when it was laid there, inside of the tree only and not for ever; every parent of an entry is a
+//! directory. A whiteout hides what lower layers have, and nothing of its own layer. Reads no
+//! file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::plan::Plan;
+use super::unpack::{Entry, Kind, MAX_NAME_BYTES};
+
+/// Links that one path may run through, as in the kernel.
+const MOST_LINKS: u32 = 40;
+/// How the name of an entry begins that hides the one of the same name below.
+const WHITEOUT: &str = ".wh.";
+/// The entry that hides everything that lower layers have in its directory.
+const OPAQUE: &str = ".wh..wh..opq";
+/// How names begin that are the business of the file system that layers are made with.
+const BOOKKEEPING: &str = ".wh..wh.";
+
+/// Why a layer is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct MergeError {
+    /// Which entry, shortened.
+    pub(super) entry: String,
+    /// What is wrong with it.
+    pub(super) reason: &'static str,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Directory,
+    File {
+        content: PathBuf,
+        executable: bool,
+        mtime: u32,
+    },
+    Symlink(String),
+}
+
+/// What to do about a directory that is missing on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It is made.
+    Make,
+    /// There is nothing there.
+    Stop,
+}
+
+/// The tree so far, by path; the root itself is not in it.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Merged {
+    /// Lays a layer over the tree: its whiteouts first, because they hide nothing of its own.
+    pub(super) fn lay(&mut self, layer: &[Entry]) -> Result<(), MergeError> {
+        let refused = |path: &str, reason| MergeError {
+            entry: path.chars().take(80).collect(),
+            reason,
+        };
+        let (whiteouts, entries): (Vec<&Entry>, Vec<&Entry>) =
+            layer.iter().partition(|entry| is_whiteout(&entry.path));
+        for Entry { path, .. } in whiteouts {
+            self.hide(path).map_err(|reason| refused(path, reason))?;
+        }
+        for Entry { path, kind } in entries {
+            self.place(path, kind)
+                .map_err(|reason| refused(path, reason))?;
+        }
+        Ok(())
+    }
+
+    /// Does what a whiteout says; nothing where it is none.
+    fn hide(&mut self, path: &str) -> Result<(), &'static str> {
+        let (directory, name) = split(path);
+        let is_bookkeeping = |name: &str| name.starts_with(BOOKKEEPING);
+        let opaque = name == OPAQUE;
+        if directory.split('/').any(is_bookkeeping) || (is_bookkeeping(name) && !opaque) {
+            return Ok(());
+        }
+        let Some(hidden) = name.strip_prefix(WHITEOUT) else {
+            return Ok(());
+        };
+        if matches!(hidden, "" | "." | "..") {
+            return Err("hides nothing that has a name");
+        }
+        let Some(directory) = self.followed(directory, Missing::Stop)? else {
+            return Ok(());
+        };
+        if opaque {
+            self.empty(&directory);
+        } else {
+            self.remove(&format!("{directory}/{hidden}"));
+        }
+        Ok(())
+    }
+
+    /// Puts an entry where its path leads.
+    fn place(&mut self, path: &str, kind: &Kind) -> Result<(), &'static str> {
+        let (directory, name) = split(path);
+        let directory = self.followed(directory, Missing::Make)?;
+        let at = format!("{}/{name}", directory.unwrap_or_default());
+        let node = match kind {
+            Kind::Directory if self.nodes.get(&at) == Some(&Node::Directory) => return Ok(()),
+            Kind::Directory => Node::Directory,
+            Kind::File {
+                content,
+                executable,
+                mtime,
+            } => Node::File {
+                content: content.clone(),
+                executable: *executable,
+                mtime: *mtime,
+            },
+            Kind::Symlink(target) => Node::Symlink(target.clone()),
+            Kind::Hardlink(to) => self.linked(to)?,
+        };
+        self.remove(&at);
+        self.nodes.insert(at, node);
+        Ok(())
+    }
+
+    /// What a hard link is another name of.
+    fn linked(&mut self, to: &str) -> Result<Node, &'static str> {
+        let (directory, name) = split(to);
+        let directory = self.followed(directory, Missing::Stop)?;
+        let at = directory.map(|directory| format!("{directory}/{name}"));
+        match at.and_then(|at| self.nodes.get(&at)) {
+            Some(Node::Directory) => Err("is a link to a directory"),
+            Some(node) => Ok(node.clone()),
+            None => Err("is a link to a file that is not there"),
+        }
+    }
+
+    /// Where a directory is, its links followed; the root is the empty path.
+    fn followed(
+        &mut self,
+        directory: &str,
+        missing: Missing,
+    ) -> Result<Option<String>, &'static str> {
+        let mut left = MOST_LINKS;
+        let mut pending = names(directory);
+        let mut at = String::new();
+        while let Some(name) = pending.pop() {
+            if name == ".." {
+                at.truncate(at.rfind('/').unwrap_or(0));
+                continue;
+            }
+            if name.len() > MAX_NAME_BYTES {
+                return Err("runs through a link to a name that is too long");
+            }
+            let here = format!("{at}/{name}");
+            match self.nodes.get(&here) {
+                Some(Node::Directory) => at = here,
+                Some(Node::Symlink(target)) => {
+                    left = left.checked_sub(1).ok_or("runs through too many links")?;
+                    if target.starts_with('/') {
+                        at.clear();
+                    }
+                    pending.extend(names(target));
+                }
+                Some(Node::File { .. }) | None if missing == Missing::Stop => return Ok(None),
+                Some(Node::File { .. }) | None => {
+                    self.nodes.insert(here.clone(), Node::Directory);
+                    at = here;
+                }
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Takes out what is at a path, with all below it.
+    fn remove(&mut self, path: &str) {
+        if self.nodes.remove(path) == Some(Node::Directory) {
+            self.empty(path);
+        }
+    }
+
+    /// Takes out what is in a directory.
+    fn empty(&mut self, directory: &str) {
+        let inside = format!("{directory}/");
+        let below = self.nodes.range(inside.clone()..).map(|(path, _)| path);
+        let below = below.take_while(|path| path.starts_with(&inside));
+        for path in below.cloned().collect::<Vec<_>>() {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// Whether a path leads to a file, all links on its way followed.
+    pub(super) fn has_file(&mut self, path: &str) -> bool {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let (directory, name) = split(&path);
+            let Ok(Some(directory)) = self.followed(directory, Missing::Stop) else {
+                return false;
+            };
+            match self.nodes.get(&format!("{directory}/{name}")) {
+                Some(Node::File { .. }) => return true,
+                Some(Node::Symlink(target)) if target.starts_with('/') => path = target.clone(),
+                Some(Node::Symlink(target)) => path = format!("{directory}/{target}"),
+                Some(Node::Directory) | None => return false,
+            }
+        }
+        false
+    }
+
+    /// What goes into an image, each path below `top`; the root is the empty one.
+    pub(super) fn into_plan(self, top: &str) -> Plan {
+        let mut plan = Plan::default();
+        for (path, node) in self.nodes {
+            let path = format!("{top}{path}");
+            match node {
+                Node::Directory => plan.directory(&path),
+                Node::Symlink(target) => plan.symlink(&path, &target),
+                Node::File {
+                    content,
+                    executable,
+                    mtime,
+                } => plan.host_file(&path, content, executable, mtime),
+            }
+        }
+        plan
+    }
+}
+
+fn is_whiteout(path: &str) -> bool {
+    let bookkeeping = path.split('/').any(|name| name.starts_with(BOOKKEEPING));
+    bookkeeping || split(path).1.starts_with(WHITEOUT)
+}
+
+/// A path's directory and its name.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The named components of a path, last first.
+fn names(path: &str) -> Vec<String> {
+    path.split('/')
+        .rev()
+        .filter(|name| !matches!(*name, "" | "."))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::make::plan::{Content, Item};
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        Entry {
+            path: path.to_owned(),
+            kind,
+        }
+    }
+
+    fn file(path: &str, from: &str) -> Entry {
+        entry(
+            path,
+            Kind::File {
+                content: PathBuf::from(from),
+                executable: false,
+                mtime: 1,
+            },
+        )
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        entry(path, Kind::Symlink(target.to_owned()))
+    }
+
+    fn directory(path: &str) -> Entry {
+        entry(path, Kind::Directory)
+    }
+
+    fn merged(layers: &[&[Entry]]) -> Result<Merged, MergeError> {
+        let mut merged = Merged::default();
+        for layer in layers {
+            merged.lay(layer)?;
+        }
+        Ok(merged)
+    }
+
+    fn shown(layers: &[&[Entry]]) -> Vec<String> {
+        let plan = merged(layers).expect("a tree").into_plan("");
+        let show = |(path, item): (&str, &Item)| match item {
+            Item::Directory => format!("{path}/"),
+            Item::Symlink(target) => format!("{path} -> {target}"),
+            Item::File {
+                content: Content::Host(from),
+                ..
+            } => format!("{path} = {}", from.display()),
+            Item::File { .. } => path.to_owned(),
+        };
+        plan.items().map(show).collect()
+    }
+
+    #[test]
+    fn an_upper_layer_wins_and_directories_merge() {
+        let lower = [file("/a/x", "1"), file("/a/y", "2"), directory("/b/c")];
+        let upper = [file("/a/x", "3"), file("/b", "4"), file("/a/y/z", "5")];
+        assert_eq!(
+            shown(&[&lower, &upper]),
+            ["/a/", "/a/x = 3", "/a/y/", "/a/y/z = 5", "/b = 4"]
+        );
+    }
+
+    #[test]
+    fn a_whiteout_hides_what_is_below_and_nothing_of_its_own_layer() {
+        let lower = [file("/a/x", "1"), file("/a/y", "2"), file("/d/e/f", "3")];
+        let upper = [
+            file("/a/x", "4"),
+            file("/a/.wh.x", "w"),
+            file("/a/.wh.y", "w"),
+            file("/.wh.d", "w"),
+            file("/a/.wh.never", "w"),
+            file("/nowhere/.wh.x", "w"),
+        ];
+        assert_eq!(shown(&[&lower, &upper]), ["/a/", "/a/x = 4"]);
+    }
+
+    #[test]
+    fn an_opaque_directory_keeps_only_its_own_layers_entries_in_whatever_order() {
+        let lower = [file("/a/x", "1"), file("/a/b/y", "2"), file("/ab", "3")];
+        let opaque = file("/a/.wh..wh..opq", "w");
+        for upper in [
+            [file("/a/new", "4"), opaque.clone()],
+            [opaque, file("/a/new", "4")],
+        ] {
+            assert_eq!(shown(&[&lower, &upper]), ["/a/", "/a/new = 4", "/ab = 3"]);
+        }
+        let all = [file("/.wh..wh..opq", "w")];
+        assert!(shown(&[&lower, &all]).is_empty());
+    }
+
+    #[test]
+    fn the_bookkeeping_of_a_file_system_is_no_part_of_the_tree() {
+        let layer = [
+            file("/.wh..wh.plnk/17", "1"),
+            file("/.wh..wh.aufs", "2"),
+            file("/a", "3"),
+        ];
+        assert_eq!(shown(&[&layer]), ["/a = 3"]);
+    }
+
+    #[test]
+    fn a_path_through_a_link_of_a_lower_layer_lands_where_that_leads() {
+        let lower = [
+            directory("/usr/lib"),
+            link("/lib", "usr/lib"),
+            link("/abs", "/usr/share"),
+            link("/up", "../../../.."),
+        ];
+        let upper = [
+            file("/lib/x", "1"),
+            file("/abs/y", "2"),
+            file("/up/etc/z", "3"),
+            file("/lib/.wh.old", "w"),
+        ];
+        let tree = shown(&[&lower, &upper]);
+        for line in ["/usr/lib/x = 1", "/usr/share/y = 2", "/etc/z = 3"] {
+            assert!(tree.iter().any(|one| one == line), "{line}: {tree:?}");
+        }
+        assert!(tree.iter().any(|one| one == "/lib -> usr/lib"), "{tree:?}");
+        // A layer that says that it is a directory means it.
+        let replaced = [directory("/lib"), file("/lib/x", "1")];
+        let tree = shown(&[&lower, &replaced]);
+        assert!(tree.iter().any(|one| one == "/lib/x = 1"), "{tree:?}");
+    }
+
+    #[test]
+    fn a_hard_link_is_the_file_of_whichever_layer() {
+        let lower = [file("/bin/a", "1"), link("/bin/l", "a")];
+        let hard = |to: &str| entry("/bin/b", Kind::Hardlink(to.to_owned()));
+        let tree = shown(&[&lower, &[hard("/bin/a")]]);
+        assert_eq!(tree[2], "/bin/b = 1");
+        let tree = shown(&[&lower, &[hard("/bin/l")]]);
+        assert_eq!(tree[2], "/bin/b -> a");
+        for (to, reason) in [("/bin", "directory"), ("/etc/shadow", "not there")] {
+            let error = merged(&[&lower, &[hard(to)]]).expect_err(to);
+            assert!(error.reason.contains(reason), "{error:?}");
+            assert_eq!(error.entry, "/bin/b");
+        }
+    }
+
+    #[test]
+    fn rings_of_links_and_whiteouts_of_nothing_are_refused() {
+        let ring = [link("/a", "b"), link("/b", "a")];
+        for (entry, reason) in [
+            (file("/a/x", "1"), "too many links"),
+            (file("/.wh..", "w"), "hides nothing"),
+            (file("/.wh.", "w"), "hides nothing"),
+            (file("/.wh...", "w"), "hides nothing"),
+        ] {
+            let error = merged(&[&ring, std::slice::from_ref(&entry)]);
+            let error = error.expect_err(&entry.path);
+            assert!(error.reason.contains(reason), "{error:?}");
+        }
+        let long = [link("/a", &"n".repeat(300)), file("/a/x", "1")];
+        merged(&[&long]).expect_err("no directory has such a name");
+    }
+
+    #[test]
+    fn a_program_is_found_through_links() {
+        let layer = [
+            file("/usr/bin/python3.12", "1"),
+            link("/usr/bin/python3", "python3.12"),
+            link("/bin", "usr/bin"),
+            link("/usr/bin/loop", "loop"),
+            link("/usr/bin/gone", "/nowhere"),
+        ];
+        let mut tree = merged(&[&layer]).expect("a tree");
+        for (path, there) in [
+            ("/bin/python3", true),
+            ("/usr/bin/python3.12", true),
+            ("/usr/bin", false),
+            ("/usr/bin/loop", false),
+            ("/usr/bin/gone", false),
+            ("/etc/x/y", false),
+        ] {
+            assert_eq!(tree.has_file(path), there, "{path}");
+        }
+    }
+}

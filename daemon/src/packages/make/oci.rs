@@ -1,0 +1,143 @@
+//! Packages of images: layouts of the OCI, archives of `docker save`, images of registries.
+//!
+//! The way: `reference` (what was named) -> `image` (found in a folder, an `archive` or a `registry`,
+//! the one for this machine, described by its `manifest`) -> each layer, checked, unpacked, and laid
+//! over those below (`merge`) -> `describe` (name, version, command, environment) -> a draft. The whole
+//! image is one package that depends on nothing. Needs no root and no tool, runs nothing of an image,
+//! and believes nothing that is not hashed.
+
+mod archive;
+mod challenge;
+mod credentials;
+mod describe;
+mod error;
+mod image;
+mod manifest;
+mod reference;
+mod registry;
+
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+
+use piston_client::ids::{Language, Version};
+
+pub use self::credentials::Credentials;
+pub use self::error::OciError;
+use self::error::reason_of;
+use self::image::Image;
+pub use self::reference::{ImageSource, ReferenceError};
+use super::super::files::{AtPath as _, Hashing};
+use super::Made;
+use super::compressed;
+use super::error::MakeError;
+use super::merge::Merged;
+use super::package::{Draft, home};
+use super::unpack::{Budget, LeftOut, Manner, Unpacker};
+use super::work::{Spool, Work};
+
+/// What to make of an image.
+#[derive(Debug, Clone)]
+pub struct FromOci {
+    /// Where it is.
+    pub image: ImageSource,
+    /// Who asks its registry.
+    pub credentials: Option<Credentials>,
+    /// Where credentials are looked for when none are given: a file of `docker login`.
+    pub auth_file: Option<PathBuf>,
+    /// What to call the package, instead of what the image is called.
+    pub name: Option<Language>,
+    /// Its version, instead of what the image says.
+    pub version: Option<Version>,
+    /// Argv that runs a program, instead of the image's command. A program without a path is looked
+    /// for as the image does.
+    pub run: Option<Vec<String>>,
+    /// Argv that compiles.
+    pub compile: Option<Vec<String>>,
+    /// Other names of the language.
+    pub aliases: Vec<String>,
+}
+
+/// Makes the package into the directory `out`.
+pub(super) fn make(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
+    let work = Work::new(out).map_err(OciError::from)?;
+    draft(what, &work)?.write(out)
+}
+
+fn draft(what: &FromOci, work: &Work) -> Result<Draft, MakeError> {
+    let mut image = Image::find(what, work)?;
+    let (mut tree, left_out) = tree(&mut image, work, Budget::default())?;
+    let (description, described) = describe::describe(what, &image, &mut tree)?;
+    let mut notes = vec![format!("made of {}, sha256:{}", image.shown, image.digest)];
+    notes.extend(described);
+    notes.extend(notes_of(left_out));
+    let package = &description.package;
+    let mut plan = tree.into_plan("");
+    plan.directory(&home(package.language.as_str(), &package.version));
+    Ok(Draft {
+        description,
+        plan,
+        notes,
+    })
+}
+
+/// The layers of an image, one over the other.
+fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, LeftOut), OciError> {
+    let mut spool = Spool::new(work.spool.clone());
+    let mut tree = Merged::default();
+    let mut left_out = LeftOut::default();
+    for number in 0..image.layers.len() {
+        let section = image.layer(number)?;
+        let label = image.label(number);
+        let refused = |reason: String| OciError::Layer {
+            image: image.shown.clone(),
+            layer: label.clone(),
+            reason,
+        };
+        let mut packed = section.open()?;
+        let first = packed.fill_buf().at("read", &section.file)?;
+        let unpacked = compressed::Kind::of_magic(first).reader(packed);
+        let mut hashing =
+            Hashing::new(unpacked.map_err(|error| refused(format!("can't be unpacked: {error}")))?);
+        let mut unpacker = Unpacker {
+            spool: &mut spool,
+            budget: &mut budget,
+            manner: Manner::Any,
+            wanted: &|_| true,
+        };
+        let (entries, more) = unpacker
+            .tree(&mut hashing)
+            .map_err(|error| refused(reason_of(error)))?;
+        let (digest, _) = hashing.finish();
+        if image.config.layers.get(number) != Some(&digest) {
+            let text = format!("is sha256:{digest} unpacked, not what the configuration says");
+            return Err(refused(text));
+        }
+        tree.lay(&entries)
+            .map_err(|error| refused(format!("holds `{}`, which {}", error.entry, error.reason)))?;
+        left_out.special += more.special;
+        left_out.names += more.names;
+        image.done(&section)?;
+    }
+    Ok((tree, left_out))
+}
+
+/// What is not in the package, a sentence each.
+fn notes_of(left_out: LeftOut) -> Vec<String> {
+    let mut notes = Vec::new();
+    if left_out.special > 0 {
+        let count = left_out.special;
+        notes.push(format!(
+            "{count} devices and pipes of the image are left out"
+        ));
+    }
+    if left_out.names > 0 {
+        let count = left_out.names;
+        notes.push(format!(
+            "{count} entries with names that are no text are left out"
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;
