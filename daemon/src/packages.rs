@@ -58,7 +58,10 @@ pub use files::PathError;
 pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
-pub use making::{INDEX_VARIABLE, MadeFile, Making, RECIPE_FILES, REGISTRY_PASSWORD_VARIABLE};
+pub use making::{
+    DEFAULT_BASE, INDEX_VARIABLE, MadeFile, Making, PISTON_V2_VARIABLE, RECIPE_FILES,
+    REGISTRY_PASSWORD_VARIABLE,
+};
 pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;
 pub use repair::{LeftOut, Rebuilt, Repair, repair};

@@ -38,6 +38,7 @@ mod makers;
 mod oci;
 mod packages;
 mod page;
+mod piston_v2;
 mod proxy;
 mod python;
 mod queue;

@@ -19,8 +19,8 @@ use super::app::App;
 use super::body::Json;
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::make::{Credentials, FromOci};
-use crate::packages::{Extension, MadeFile, Making, RECIPE_FILES};
+use crate::packages::make::{Credentials, FromOci, FromPistonV2};
+use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -81,22 +81,31 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         MakeKind::Debian => debian(request),
         MakeKind::Recipe => recipe(request.files),
         MakeKind::Oci => image(request),
+        MakeKind::PistonV2 => piston_v2(request),
         MakeKind::Extend => extension(request),
     }
 }
 
 /// A field that is given and means nothing to the kind.
 fn unfit(request: &MakeRequest) -> Option<&'static str> {
-    use MakeKind::{Debian, Extend, Host, Oci, Recipe};
+    use MakeKind::{Debian, Extend, Host, Oci, PistonV2, Recipe};
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 14] = [
-        ("name", request.name.is_some(), &[Host, Debian, Extend, Oci]),
+    let fields: [(&str, bool, &[MakeKind]); 16] = [
+        (
+            "name",
+            request.name.is_some(),
+            &[Host, Debian, Extend, Oci, PistonV2],
+        ),
         ("program", request.program.is_some(), &[Host]),
         ("packages", !request.packages.is_empty(), &[Debian]),
         ("run", request.run.is_some(), &[Debian, Oci]),
         ("files", !request.files.is_empty(), &[Recipe]),
         ("extends", request.extends.is_some(), &[Extend]),
-        ("version", request.version.is_some(), &[Extend, Oci]),
+        (
+            "version",
+            request.version.is_some(),
+            &[Extend, Oci, PistonV2],
+        ),
         ("pip", !request.pip.is_empty(), &[Extend]),
         ("index", request.index.is_some(), &[Extend]),
         ("image", request.image.is_some(), &[Oci]),
@@ -104,6 +113,8 @@ fn unfit(request: &MakeRequest) -> Option<&'static str> {
         ("aliases", !request.aliases.is_empty(), &[Oci]),
         ("username", request.username.is_some(), &[Oci]),
         ("password", request.password.is_some(), &[Oci]),
+        ("source", request.source.is_some(), &[PistonV2]),
+        ("base", request.base.is_some(), &[PistonV2]),
     ];
     let from = request.from;
     let is_unfit = |(_, given, kinds): &(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
@@ -165,6 +176,20 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
     })))
+}
+
+fn piston_v2(request: MakeRequest) -> Result<Making, Error> {
+    let source = request.source.unwrap_or_default();
+    if !(source.starts_with('/') || source.contains("://")) || source.contains('\0') {
+        return wrong("`source` is missing: an absolute path, or the URL of an index");
+    }
+    let range: VersionRange = parsed("version", request.version.as_deref().unwrap_or("*").parse())?;
+    let base = request.base.map_or_else(|| DEFAULT_BASE.parse(), Ok);
+    Ok(Making::PistonV2(FromPistonV2 {
+        source,
+        wanted: request.name.map(|name| (name, range)),
+        base: parsed("base", base)?,
+    }))
 }
 
 fn words(command: &str) -> Vec<String> {
@@ -353,6 +378,13 @@ mod tests {
                 "packages",
             ),
             (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
+            (json!({"from": "piston_v2"}), "source"),
+            (json!({"from": "piston_v2", "source": "x.tar.gz"}), "source"),
+            (
+                json!({"from": "piston_v2", "source": "/x", "version": "latest"}),
+                "version",
+            ),
+            (json!({"from": "host", "name": "a", "base": "b"}), "base"),
             (json!({"from": "oci"}), "image"),
             (json!({"from": "oci", "image": "Python"}), "image"),
             (
