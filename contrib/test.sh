@@ -12,7 +12,8 @@ say() { printf '\n== %s\n' "$*"; }
 needs=(
     mksquashfs:squashfs-tools tar2sqfs:squashfs-tools-ng fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
     newuidmap:uidmap /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl strace:strace gpg:gnupg
-    chromium:chromium nginx:nginx-light openssl:openssl haproxy:haproxy caddy:caddy docker-registry:docker-registry
+    pip3:python3-pip node:nodejs npm:npm chromium:chromium nginx:nginx-light openssl:openssl haproxy:haproxy caddy:caddy
+    docker-registry:docker-registry
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
@@ -69,7 +70,7 @@ if cargo nextest --version >/dev/null 2>&1; then
         "${as_root_of_its_own[@]}" cargo nextest run --locked --workspace -E "$own" "$@"
     fi
 else
-    others=(--lib --bins --test cli --test wire --test sandbox --test it)
+    others=(--lib --bins --examples --test cli --test wire --test sandbox --test it)
     if [ "$(id -u)" != 0 ]; then
         set -- "${as_root_of_its_own[@]}"
     else

@@ -30,11 +30,14 @@ mod suggest;
 mod tokens;
 mod watch;
 
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::{Client, Host, Secret, Settings};
+use crate::{Authorities, Client, Host, Secret, Settings};
 
 use exit::Exit;
 use failure::Failure;
@@ -61,13 +64,45 @@ pub fn main() -> ExitCode {
 
 /// Help and version go out as they are; for a mistake clap shows how it is meant.
 fn usage(error: &clap::Error) -> Exit {
-    // A closed terminal is no reason to fail harder.
-    let _printed = error.print();
-    if error.use_stderr() {
-        Exit::Failed
-    } else {
-        Exit::Done
+    let screen = Screen::of_this_process(json_is_wanted(env::args_os()));
+    let shown = match (error.use_stderr(), screen.wants_json()) {
+        (true, true) => {
+            screen.failure(&misuse(&error.to_string()).into());
+            return Exit::Failed;
+        }
+        (true, false) => {
+            // Nobody is left to be told that standard error is closed.
+            let _closed = error.print();
+            return Exit::Failed;
+        }
+        (false, _) => error.print().map_err(failure::of_stdout),
+    };
+    match shown.map_err(anyhow::Error::from) {
+        Err(error) if !failure::is_broken_pipe(&error) => {
+            screen.failure(&error);
+            Exit::Failed
+        }
+        _ => Exit::Done,
     }
+}
+
+/// Whether the words of a command line, wrong as they are, ask for JSON.
+fn json_is_wanted(words: impl Iterator<Item = OsString>) -> bool {
+    let mut ours = words.take_while(|word| word != "--");
+    ours.any(|word| word == "--json")
+}
+
+/// What clap says in its paragraphs, for programs.
+fn misuse(text: &str) -> Failure {
+    let mut paragraphs = text.split("\n\n").map(|paragraph| {
+        let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+        lines.join(" ")
+    });
+    let what = paragraphs.next().unwrap_or_default();
+    let failure = Failure::new(what.trim_start_matches("error: "));
+    paragraphs
+        .filter(|paragraph| !paragraph.is_empty())
+        .fold(failure, Failure::next)
 }
 
 fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
@@ -79,7 +114,7 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             Prepared::Job(Job::Run(plan.into()))
         }
         Command::Judge(flags) => Prepared::Job(Job::Judge(judge::Trial::new(flags)?.into())),
-        Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags),
+        Command::Repo(flags::Repo::Index(flags)) => return repos::index(&flags, cli.json),
         Command::Check => {
             let json = cli.json.then(|| "--json".into());
             return local::become_pistond(std::iter::once("check".into()).chain(json));
@@ -94,12 +129,13 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             Failure::new(error).next("set $PISTON_HOST to such an address, or unset it")
         })?,
     };
-    let token = std::env::var("PISTON_TOKEN").ok();
+    let token = env::var("PISTON_TOKEN").ok();
     let settings = Settings {
         token: token
             .filter(|token| !token.is_empty())
             .as_deref()
             .map(Secret::new),
+        authorities: trusted(cli.cacert, chosen.as_ref())?,
         ..Settings::default()
     };
     let executor = tokio::runtime::Builder::new_current_thread()
@@ -113,6 +149,27 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             Prepared::Other(command) => dispatch(&session.client(), command, screen).await,
         }
     })
+}
+
+/// Who vouches for the certificate of an https address, where that was said.
+fn trusted(named: Option<PathBuf>, host: Option<&Host>) -> Result<Option<Authorities>, Failure> {
+    let encrypted = host.is_some_and(Host::is_encrypted);
+    if named.is_some() && !encrypted {
+        return Err(Failure::new(
+            "--cacert is about certificates, which only https:// addresses have",
+        )
+        .next("write `--host https://...`, or leave --cacert out"));
+    }
+    let set = || env::var_os("PISTON_CACERT").filter(|path| encrypted && !path.is_empty());
+    let Some(file) = named.or_else(|| set().map(PathBuf::from)) else {
+        return Ok(None);
+    };
+    let authorities = Authorities::from_file(&file).map_err(|error| {
+        Failure::new("can't tell whom to trust (--cacert, $PISTON_CACERT)")
+            .because(error)
+            .next("name a file of certificates, each from -----BEGIN CERTIFICATE----- on")
+    })?;
+    Ok(Some(authorities))
 }
 
 /// The daemon that commands talk with.
@@ -191,5 +248,25 @@ async fn dispatch(
         | Command::Check
         | Command::Completions { .. }
         | Command::Man { .. } => unreachable!("prepared apart"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_before_the_programs_own_arguments() {
+        let asked = |line: &str| json_is_wanted(line.split(' ').map(OsString::from));
+        assert!(asked("piston run --bogus --json x.py"));
+        assert!(!asked("piston run --bogus x.py -- --json"));
+    }
+
+    #[test]
+    fn a_mistake_is_told_programs_by_its_paragraphs() {
+        let failure = misuse("error: the arguments are missing:\n  <FILE>\n\nUsage: x\n\n");
+        assert_eq!(failure.to_string(), "the arguments are missing: <FILE>");
+        let account = failure::account(&failure.into());
+        assert_eq!(account.next, ["Usage: x"]);
     }
 }

@@ -22,6 +22,8 @@ use serde::de::DeserializeOwned;
 use crate::api::{BASE_PATH, Info, Problem, VersionInfo};
 use crate::error::{DecodeError, Error, excerpt};
 use crate::host::Host;
+#[cfg(feature = "tls")]
+use crate::http::tls::Authorities;
 use crate::http::{Body, Connection, Method, Reply, Request, Wait};
 use crate::units::Bytes;
 
@@ -52,6 +54,10 @@ pub struct Settings {
     pub max_reply: Bytes,
     /// What is said to listeners that ask for a token.
     pub token: Option<Secret>,
+    /// Who vouches for the certificates of `https://` addresses, where that is not who the system
+    /// trusts.
+    #[cfg(feature = "tls")]
+    pub authorities: Option<Authorities>,
 }
 
 /// A token's secret, which no `Debug` shows.
@@ -83,6 +89,8 @@ impl Default for Settings {
             work_timeout: Duration::from_hours(1),
             max_reply: Bytes::mib(64),
             token: None,
+            #[cfg(feature = "tls")]
+            authorities: None,
         }
     }
 }

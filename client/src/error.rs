@@ -6,13 +6,11 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api::{Code, Problem};
-use crate::host::Host;
-#[cfg(feature = "tls")]
-use crate::host::Scheme;
+use crate::host::{Host, HttpAddress, Scheme};
 use crate::units::{Bytes, Millis};
 
 /// Why an operation has no result.
@@ -37,6 +35,8 @@ pub enum TransportError {
     Unreachable {
         /// Where it should be.
         host: Host,
+        /// What is in the way.
+        obstacle: Obstacle,
         /// Why not.
         #[source]
         source: io::Error,
@@ -83,6 +83,24 @@ pub enum TransportError {
     Write(#[source] io::Error),
 }
 
+/// What keeps a connection from coming about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The system makes none; the source's kind says why.
+    Connection,
+    /// The host's name has no address.
+    Name,
+    /// What listens there speaks no TLS.
+    Plain,
+    /// Nobody who is trusted vouches for its certificate.
+    Authority,
+    /// Its certificate is for other names.
+    OtherName,
+    /// Something else is wrong with its certificate or its TLS.
+    Tls,
+}
+
 /// A reply that is not what the operation replies.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} sent a reply (HTTP {status}) that is not Piston's: {reason}{}", quoted(.excerpt))]
@@ -101,6 +119,18 @@ impl DecodeError {
     /// The HTTP status of the reply.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    fn remedy(&self) -> String {
+        let text = "make sure that the address is a Piston daemon's, and of about this version";
+        match &self.host {
+            // What a proxy says to a client that speaks no TLS.
+            Host::Http(address) if self.status == 400 && address.scheme() == Scheme::Http => {
+                let (authority, prefix) = (address.authority(), address.prefix());
+                format!("{text}; where TLS is spoken write https://{authority}{prefix}")
+            }
+            _ => text.to_owned(),
+        }
     }
 }
 
@@ -129,10 +159,7 @@ impl Error {
         match self {
             Self::Transport(error) => error.remedy(),
             Self::Fault(problem) => fault_remedy(problem),
-            Self::Decode(_) => Some(
-                "make sure that the address is a Piston daemon's, and of about this version"
-                    .to_owned(),
-            ),
+            Self::Decode(error) => Some(error.remedy()),
         }
     }
 }
@@ -141,7 +168,11 @@ impl TransportError {
     /// What the caller can do next, where that can be said.
     pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::Unreachable { host, source } => Some(unreachable_remedy(host, source)),
+            Self::Unreachable {
+                host,
+                obstacle,
+                source,
+            } => Some(unreachable_remedy(host, *obstacle, source)),
             Self::Broken { .. } => Some(
                 "the daemon was stopped or crashed: look at its log, then try again".to_owned(),
             ),
@@ -154,41 +185,81 @@ impl TransportError {
             Self::Token => Some(
                 "set $PISTON_TOKEN to the one line that `piston token create` printed".to_owned(),
             ),
+            Self::Write(source) if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on that disk, or write to another".to_owned())
+            }
             Self::Read { .. } | Self::Write(_) => None,
         }
     }
 }
 
-fn unreachable_remedy(host: &Host, source: &io::Error) -> String {
-    const ELSEWHERE: &str = "or name another daemon with --host or $PISTON_HOST";
-    match (host, source.kind()) {
-        (Host::Unix(_), io::ErrorKind::NotFound) => {
-            format!("start a daemon with `pistond serve`, {ELSEWHERE}")
-        }
-        (Host::Unix(_), io::ErrorKind::ConnectionRefused) => format!(
-            "the socket is left from a daemon that is gone: start one with `pistond serve`, \
-             {ELSEWHERE}"
+/// Where else a daemon may be.
+const ELSEWHERE: &str = "or name another daemon with --host or $PISTON_HOST";
+
+fn unreachable_remedy(host: &Host, obstacle: Obstacle, source: &io::Error) -> String {
+    match host {
+        Host::Unix(socket) => socket_remedy(socket, source),
+        Host::Http(address) => network_remedy(address, obstacle, source),
+    }
+}
+
+fn socket_remedy(socket: &Path, source: &io::Error) -> String {
+    let serve = || {
+        let usual = Host::default_sockets().iter().any(|usual| usual == socket);
+        let option = format!(" --socket {}", socket.display());
+        format!("`pistond serve{}`", if usual { "" } else { &option })
+    };
+    match source.kind() {
+        io::ErrorKind::NotFound => format!("start a daemon with {}, {ELSEWHERE}", serve()),
+        io::ErrorKind::ConnectionRefused => format!(
+            "the socket is left from a daemon that is gone: start one with {}, {ELSEWHERE}",
+            serve()
         ),
-        (Host::Unix(_), io::ErrorKind::PermissionDenied) => {
+        io::ErrorKind::PermissionDenied => {
             "join the socket's group (`piston` unless configured otherwise), e.g. \
              `sudo usermod -aG piston $USER` and a new login, or start a daemon of your own with \
              `pistond serve`"
                 .to_owned()
         }
-        #[cfg(feature = "tls")]
-        (Host::Http(address), io::ErrorKind::InvalidData) if address.scheme() == Scheme::Https => {
-            "have the certificate's authority trusted: name its file (PEM) in $SSL_CERT_FILE"
-                .to_owned()
+        _ => format!("look at the daemon's log, {ELSEWHERE}"),
+    }
+}
+
+fn network_remedy(address: &HttpAddress, obstacle: Obstacle, source: &io::Error) -> String {
+    let (authority, prefix) = (address.authority(), address.prefix());
+    match (obstacle, source.kind()) {
+        (Obstacle::Name, _) => {
+            format!("check the host's name, and that this machine can look names up, {ELSEWHERE}")
         }
-        #[cfg(feature = "tls")]
-        (Host::Http(address), _) if address.scheme() == Scheme::Https => {
-            format!("start the proxy there, and the daemon behind it, {ELSEWHERE}")
+        (Obstacle::Plain, _) => {
+            format!("no TLS is spoken there: write http://{authority}{prefix}")
         }
-        (Host::Http(address), _) => format!(
-            "start a daemon there with `pistond serve --listen {}`, {ELSEWHERE}",
-            address.authority()
+        (Obstacle::Authority, _) => "name the file (PEM) of the authority that vouches for it \
+                                     with --cacert or $PISTON_CACERT"
+            .to_owned(),
+        (Obstacle::OtherName, _) => {
+            "call the host as its certificate does, or have one made for this name".to_owned()
+        }
+        (Obstacle::Tls, _) => "have its certificate looked at: it has to be in date, and to be \
+                               issued by an authority, not one itself"
+            .to_owned(),
+        (Obstacle::Connection, io::ErrorKind::ConnectionRefused)
+            if address.scheme() == Scheme::Http =>
+        {
+            format!(
+                "nothing listens there: check the port, and that its daemon was told to listen \
+                 (`pistond serve --listen ADDRESS:PORT`, or `listen` in its piston.toml), \
+                 {ELSEWHERE}"
+            )
+        }
+        (Obstacle::Connection, io::ErrorKind::ConnectionRefused) => format!(
+            "nothing listens there: check the port, and that the proxy runs which speaks TLS for \
+             the daemon, {ELSEWHERE}"
         ),
-        (Host::Unix(_), _) => format!("look at the daemon's log, {ELSEWHERE}"),
+        (Obstacle::Connection, _) => format!(
+            "check the address, and that nothing on the way (a firewall, a proxy) ends the \
+             connection, {ELSEWHERE}"
+        ),
     }
 }
 
@@ -230,7 +301,8 @@ fn fault_remedy(problem: &Problem) -> Option<String> {
             "sync the repository and try again; if it stays, tell who runs the repository"
         }
         Code::NotFound | Code::MethodNotAllowed | Code::Unknown => {
-            "compare the versions of client and daemon with `piston status`"
+            "check what follows the host's name in the address, then compare the versions of \
+             client and daemon with `piston status`"
         }
         Code::Internal => return Some(internal_remedy(problem)),
         _ => return None,
@@ -273,37 +345,64 @@ fn quoted(excerpt: &str) -> String {
 mod tests {
     use super::*;
 
-    fn unreachable(host: &str, kind: io::ErrorKind) -> TransportError {
-        let host = host.parse().expect("an address");
-        TransportError::Unreachable {
-            host,
+    fn remedy(host: &str, obstacle: Obstacle, kind: io::ErrorKind) -> String {
+        let error = TransportError::Unreachable {
+            host: host.parse().expect("an address"),
+            obstacle,
             source: kind.into(),
-        }
+        };
+        error.remedy().expect("a remedy")
     }
 
     #[test]
-    fn a_daemon_that_is_not_there_can_be_started() {
+    fn what_is_advised_where_no_daemon_is_reached_helps_there() {
+        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
         let check = |host, kind, text: &str| {
-            let remedy = unreachable(host, kind).remedy().expect("a remedy");
+            let remedy = remedy(host, Obstacle::Connection, kind);
             assert!(remedy.contains(text), "{remedy}");
         };
-        check("unix:///s", io::ErrorKind::NotFound, "`pistond serve`");
-        check(
-            "unix:///s",
-            io::ErrorKind::ConnectionRefused,
-            "left from a daemon that is gone",
-        );
-        check(
-            "unix:///s",
-            io::ErrorKind::PermissionDenied,
-            "usermod -aG piston",
-        );
+        let usual = Host::default_sockets().remove(0).display().to_string();
+        check(&usual, NotFound, "`pistond serve`");
+        check("/s", NotFound, "`pistond serve --socket /s`");
+        check("/s", ConnectionRefused, "left from a daemon that is gone");
+        check("/s", PermissionDenied, "usermod -aG piston");
+        check("http://h:2", ConnectionRefused, "told to listen");
+        check("http://h:2", TimedOut, "a firewall");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn what_is_wrong_with_a_name_or_with_tls_has_advice_of_its_own() {
+        let check = |obstacle, kind, text: &str| {
+            let remedy = remedy("https://h:2/p", obstacle, kind);
+            assert!(remedy.contains(text), "{remedy}");
+            assert!(!remedy.contains("pistond serve"), "{remedy}");
+        };
         let refused = io::ErrorKind::ConnectionRefused;
-        check(
-            "http://localhost:2000",
-            refused,
-            "pistond serve --listen localhost:2000",
-        );
+        check(Obstacle::Connection, refused, "the proxy runs");
+        let other = io::ErrorKind::Other;
+        check(Obstacle::Name, other, "the host's name");
+        check(Obstacle::Plain, other, "write http://h:2/p");
+        check(Obstacle::Authority, other, "--cacert");
+        check(Obstacle::OtherName, other, "made for this name");
+        check(Obstacle::Tls, other, "in date");
+    }
+
+    #[test]
+    fn a_proxy_that_wants_tls_is_told_apart_from_a_stranger() {
+        let decoded = |host: &str, status| {
+            let error = DecodeError {
+                host: host.parse().expect("an address"),
+                status,
+                reason: String::new(),
+                excerpt: String::new(),
+            };
+            Error::from(error).remedy().expect("a remedy")
+        };
+        assert!(decoded("http://h:2/p", 400).contains("write https://h:2/p"));
+        for (host, status) in [("http://h:2", 200), ("/s", 400)] {
+            assert!(!decoded(host, status).contains("https"), "{host}");
+        }
     }
 
     #[test]

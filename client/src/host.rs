@@ -108,6 +108,12 @@ impl Host {
         })
     }
 
+    /// Whether TLS is spoken with the daemon.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Http(address) if address.scheme == Scheme::Https)
+    }
+
     /// The socket's path, unless the daemon is reached over TCP.
     pub fn socket(&self) -> Option<&Path> {
         match self {

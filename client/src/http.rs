@@ -10,7 +10,7 @@
 mod lines;
 mod socket;
 #[cfg(feature = "tls")]
-mod tls;
+pub(crate) mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -36,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Settings;
-use crate::error::TransportError;
+use crate::error::{Obstacle, TransportError};
 use crate::host::{Host, Scheme};
 
 pub(crate) use lines::{Lines, Streamed};
@@ -149,7 +149,10 @@ impl Connection {
                 match address.scheme() {
                     Scheme::Http => Transport::Tcp(builder.build(connector)),
                     #[cfg(feature = "tls")]
-                    Scheme::Https => Transport::Tls(builder.build(tls::connector(connector))),
+                    Scheme::Https => {
+                        let trusted = settings.authorities.as_ref();
+                        Transport::Tls(builder.build(tls::connector(connector, trusted)))
+                    }
                 }
             }
         };
@@ -296,6 +299,7 @@ impl Connection {
                     .parse()
                     .map_err(|error| TransportError::Unreachable {
                         host: self.host.clone(),
+                        obstacle: Obstacle::Connection,
                         source: io::Error::new(io::ErrorKind::InvalidInput, error),
                     })
             }
@@ -381,12 +385,13 @@ impl Connection {
         if !error.is_connect() {
             return self.broken(error);
         }
-        let source = match find::<io::Error>(&error) {
-            Some(source) => copy(innermost(source)),
-            None => io::Error::other(error),
+        let (obstacle, source) = match find::<io::Error>(&error).map(innermost) {
+            Some(source) => (obstacle(source), copy(source)),
+            None => (Obstacle::Connection, io::Error::other(error)),
         };
         TransportError::Unreachable {
             host: self.host.clone(),
+            obstacle,
             source,
         }
     }
@@ -439,6 +444,22 @@ struct Unread {
 fn queue_full(error: &PoolError) -> bool {
     let source = find::<io::Error>(error);
     error.is_connect() && source.is_some_and(|source| source.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// How the standard library begins the text of a name that has no address: such an error has no
+/// kind and no number of its own.
+const NO_ADDRESS: &str = "failed to lookup address information";
+
+/// What a connection failed of.
+fn obstacle(error: &io::Error) -> Obstacle {
+    #[cfg(feature = "tls")]
+    if let Some(obstacle) = tls::obstacle(error) {
+        return obstacle;
+    }
+    if error.to_string().starts_with(NO_ADDRESS) {
+        return Obstacle::Name;
+    }
+    Obstacle::Connection
 }
 
 /// What an error was before somebody wrapped it: TLS says of which kind it is in there.

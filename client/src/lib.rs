@@ -32,6 +32,8 @@ pub use client::{
 #[cfg(feature = "http")]
 pub use content::InvalidContent;
 #[cfg(feature = "http")]
-pub use error::{DecodeError, Error, TransportError};
+pub use error::{DecodeError, Error, Obstacle, TransportError};
 #[cfg(feature = "http")]
 pub use host::{Host, HttpAddress, InvalidHost};
+#[cfg(feature = "tls")]
+pub use http::tls::{Authorities, InvalidAuthorities};

@@ -1,7 +1,7 @@
 //! The command line: flags as given, and which part of the daemon each command calls.
 //!
 //! Prints for people; what it prints is no interface but for `--json`. Errors go to standard error
-//! as one line with their causes, exit code 1; wrong usage is 2 (clap's).
+//! as one line with their causes, exit code 1, or [`packages::NO_SPACE`]; wrong usage is 2 (clap's).
 
 mod check;
 mod images;
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use piston_client::ids::Language;
+use serde_json::json;
 
 use self::images::{OciFlags, PistonV2Flags};
 use crate::config::paths::Host;
@@ -58,6 +59,9 @@ enum Command {
                     $PISTON_KEY_PASSPHRASE"
         )]
         sign: Option<PathBuf>,
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
     },
     /// Rebuild the database of a data directory from the packages that lie there. The daemon must
     /// not run.
@@ -85,7 +89,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ServeFlags {
-    /// Configuration file, instead of the system's or the user's `piston/piston.toml`.
+    /// Configuration file, which there need not be [default: /etc/piston/piston.toml; not root:
+    /// ~/.config/piston/piston.toml]. `pistond config default` explains every key.
     #[arg(long, value_name = "FILE", env = "PISTON_CONFIG")]
     config: Option<PathBuf>,
     /// Unix socket to serve on [default: /run/piston/piston.sock; not root: piston/piston.sock in
@@ -214,7 +219,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check { json } => return check::run(json),
         Command::Config(command) => configuration(command),
         Command::Make(command) => make(command),
-        Command::Index { directory, sign } => index(&directory, sign.as_deref()),
+        Command::Index {
+            directory,
+            sign,
+            json,
+        } => index(&directory, sign.as_deref(), json),
         Command::Repair { config, data } => repair(config, data),
         Command::VerifyImage { image, index } => {
             return packages::verify_image_main(&image, &index);
@@ -231,9 +240,19 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint_line(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            if is_full(&error) {
+                packages::NO_SPACE.into()
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
+}
+
+/// Whether a disk that is full is what an error comes of.
+fn is_full(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    causes.any(|cause: &std::io::Error| cause.kind() == std::io::ErrorKind::StorageFull)
 }
 
 fn serve(flags: ServeFlags) -> anyhow::Result<()> {
@@ -473,11 +492,24 @@ fn report(rebuilt: &Rebuilt) {
     }
 }
 
-fn index(directory: &Path, key: Option<&Path>) -> anyhow::Result<()> {
+fn index(directory: &Path, key: Option<&Path>, json: bool) -> anyhow::Result<()> {
     let passphrase = std::env::var("PISTON_KEY_PASSPHRASE").unwrap_or_default();
     let signer = key.map(|key| packages::Signer::read(key, &passphrase));
     let signer = signer.transpose()?;
     let written = packages::index::write_index(directory, signer.as_ref())?;
+    if json {
+        let left_out = written.left_out.iter();
+        let left_out = left_out
+            .map(|(file, reason)| json!({ "file": file, "reason": crate::error::chain(reason) }));
+        let told = json!({
+            "index": written.file,
+            "packages": written.packages,
+            "left_out": left_out.collect::<Vec<_>>(),
+            "signed_by": signer.as_ref().map(packages::Signer::fingerprint),
+        });
+        print_line(&serde_json::to_string_pretty(&told)?);
+        return Ok(());
+    }
     for package in &written.packages {
         print_line(&package.to_string());
     }

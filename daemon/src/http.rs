@@ -3,7 +3,7 @@
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number and end),
 //! `pace` (their time), `hangup` (whether somebody is still there), `cors` (pages of other origins),
 //! `edge` (around every request: id, span, panic boundary, how errors look), `access` (who it is,
-//! what it may do), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
+//! what it may do), `forwarded` (what proxies say of it), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
 //! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
 //! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
 //! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic:
@@ -22,6 +22,7 @@ mod connection;
 mod cors;
 pub mod edge;
 pub mod execute;
+mod forwarded;
 mod hangup;
 mod inplace;
 pub mod jobs;
@@ -60,7 +61,7 @@ use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 use tower::{Layer as _, Service as _};
 
@@ -73,6 +74,10 @@ use hangup::{Hangup, Stream};
 use inplace::InPlace;
 use listener::Listener;
 use pace::{Heard, Pace, Paced};
+
+/// Bytes of a body that are read at once: about what a Unix socket holds. Memory of a connection
+/// only while a large body is on its way.
+const BODY_BUFFER: usize = 256 << 10;
 
 /// How long replies may take to leave once everything has to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -161,20 +166,16 @@ impl Service {
 async fn connection(stream: Stream, service: Arc<Service>, client: Connection, app: Arc<App>) {
     let (pace, server) = (Pace::new(), &app.config().server);
     let stream = Heard::new(stream, pace.clone());
-    let asked = (pace.clone(), client.clone());
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let replying = asked.0.asked();
-        let (service, client) = (Arc::clone(&service), asked.1.clone());
-        async move {
-            let response = service.call(&client, request.map(Body::new)).await;
-            Ok::<_, Infallible>(response.map(|body| Paced::new(body, replying)))
-        }
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let replying = pace.asked();
+        let called = service.call(&client, request.map(Body::new));
+        called.map(|response| Ok::<_, Infallible>(response.map(|body| Paced::new(body, replying))))
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(server.idle_timeout.max(server.header_timeout))
+        // `pace` has the time.
+        .header_read_timeout(None)
         .max_header_size(server.max_head.as_usize())
-        .max_buf_size(server.max_head.as_usize())
+        .max_buf_size(server.max_head.as_usize().max(BODY_BUFFER))
         // Who has said all and waits for the reply is told from who went away by `client`.
         .half_close(client.knows_half_closed())
         .serve_connection(TokioIo::new(stream), service)
@@ -183,6 +184,7 @@ async fn connection(stream: Stream, service: Arc<Service>, client: Connection, a
     let shutdown: &Shutdown = app.shutdown();
     let polls = InPlace::new();
     let (mut slow, mut gone) = (None, None);
+    let mut silence = pin!(tokio::time::sleep(server.idle_timeout));
     let header_time = || tokio::time::sleep(server.header_timeout);
     let ended = tokio::select! {
         // What is read decides what is waited for.
@@ -193,6 +195,7 @@ async fn connection(stream: Stream, service: Arc<Service>, client: Connection, a
             return;
         }
         () = poll_fn(|task| pace.poll_in_reply(&mut gone, || client.gone(), task)) => return,
+        () = poll_fn(|task| pace.poll_silent(silence.as_mut(), server.idle_timeout, task)) => return,
         () = shutdown.draining() => None,
     };
     if let Some(ended) = ended {

@@ -59,7 +59,7 @@ pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
 pub use making::{
-    DEFAULT_BASE, INDEX_VARIABLE, MadeFile, Making, PISTON_V2_VARIABLE, RECIPE_FILES,
+    DEFAULT_BASE, INDEX_VARIABLE, MadeFile, Making, NO_SPACE, PISTON_V2_VARIABLE, RECIPE_FILES,
     REGISTRY_PASSWORD_VARIABLE,
 };
 pub use progress::{Planned, Step, Steps};

@@ -166,6 +166,174 @@ fn packages_are_made_listed_and_removed(who: Who) {
 }
 
 #[test]
+fn a_socket_that_keeps_a_person_out_says_for_whom_it_is() {
+    if !Who::Root.possible() {
+        return;
+    }
+    let daemon = Daemon::start(Who::Root);
+    let piston = |words: &[&str]| {
+        let mut command = Who::User.command(&binary("piston"));
+        let command = command.args(words).env("PISTON_HOST", daemon.socket());
+        let output = command.output().expect("piston starts");
+        assert_eq!(output.status.code(), Some(125));
+        err(&output)
+    };
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(daemon.socket(), mode).expect("ours");
+    };
+    mode(0o600);
+    for words in [&["status"][..], &["run", "-y", "bash", "-"]] {
+        let text = piston(words);
+        assert!(
+            text.contains("Permission denied") && text.contains("only root may use this socket"),
+            "{text}"
+        );
+    }
+    mode(0o660);
+    nix::unistd::chown(&daemon.socket(), None, Some(nix::unistd::Gid::from_raw(1))).expect("ours");
+    let text = piston(&["status"]);
+    assert!(text.contains("usermod -aG daemon $USER"), "{text}");
+}
+
+#[test]
+fn a_token_that_is_not_known_says_where_one_comes_from() {
+    let tcp = piston_tests::free_port();
+    let listener = format!("[[http.listeners]]\naddress = \"{tcp}\"\ntokens = true\n");
+    let _daemon = Daemon::start_with(Who::User, &listener, &[]);
+    for token in ["", "wrong", "pst_0123456789abcdef_00"] {
+        let output = Command::new(binary("piston"))
+            .arg(format!("--host=http://{tcp}"))
+            .arg("status")
+            .env("PISTON_TOKEN", token)
+            .output()
+            .expect("piston starts");
+        assert_eq!(output.status.code(), Some(125));
+        let text = err(&output);
+        assert!(text.contains("piston token create"), "{token}: {text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_package_is_named() {
+    let daemon = Daemon::start(Who::User);
+    let file = daemon.folder().join("notes.txt");
+    std::fs::write(&file, "not a package").expect("written");
+    let path = file.to_string_lossy();
+    let output = daemon.cli(&["package", "upload", &path], b"");
+    assert_eq!(output.status.code(), Some(125));
+    let text = err(&output);
+    assert!(
+        text.starts_with(&format!(
+            "error: can't install {path}: the file is refused: "
+        )),
+        "{text}"
+    );
+    assert!(text.contains(" next: a package file is what "), "{text}");
+}
+
+#[test]
+fn a_program_that_finds_no_input_on_a_terminal_gets_a_hint_and_text_needs_no_utf8() {
+    let daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["bash"]);
+    let script = daemon.folder().join("program.sh");
+    let run = |text: &str| {
+        std::fs::write(&script, text).expect("script");
+        let mut command = daemon.who().command(&binary("piston"));
+        command
+            .arg("run")
+            .arg(&script)
+            .env("PISTON_HOST", daemon.socket())
+            .env("LC_ALL", "C");
+        Terminal::start(&command, 80).end()
+    };
+    let (shown, code) = run("read -r line || { echo 'EOF on input' >&2; exit 3; }");
+    assert!(shown.contains("it was given no input: `-i`"), "{shown}");
+    assert_eq!(code, Some(3));
+    let (shown, code) = run("echo 'na\u{ef}ve \u{2603}'; exit 3");
+    assert!(
+        shown.contains("na\u{ef}ve \u{2603}") && !shown.contains("no input"),
+        "{shown}"
+    );
+    assert_eq!(code, Some(3));
+}
+
+#[test]
+fn a_judge_says_what_is_wrong_with_each_case() {
+    let daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["bash"]);
+    let file = |name: &str, text: &str| {
+        let path = daemon.folder().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let program = file(
+        "sum.sh",
+        "read -r a b; [ \"$b\" ] || { echo no b >&2; exit 1; }; echo $((a + b))",
+    );
+    let cases = file(
+        "cases.json",
+        r#"[
+        {"stdin": "1 2", "expected_stdout": "3\n"},
+        {"stdin": "1 2", "expected_stdout": "4\n"},
+        {"stdin": "1"}]"#,
+    );
+    let output = daemon.cli(&["judge", &program, &cases], b"");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let table = out(&output);
+    let ends: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_once("iB").map_or(line, |found| found.1).trim())
+        .collect();
+    assert_eq!(
+        ends,
+        ["", r#"line 1 is "3", expected "4""#, "no b"],
+        "{table}"
+    );
+    assert_eq!(err(&output), "piston: WA: 1 of 3 accepted\n");
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_to_do() {
+    if !Who::Root.possible() {
+        return;
+    }
+    let daemon = Daemon::start(Who::Root);
+    let small = |folder: &std::path::Path| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+        assert!(command.arg(folder).status().expect("mount").success());
+    };
+    let gone = |folder: &std::path::Path| {
+        let done = Command::new("umount").arg("-l").arg(folder).status();
+        assert!(done.expect("umount").success());
+    };
+    // Where the daemon makes packages, and where they are to be written.
+    let staging = daemon.data().join("staging");
+    small(&staging);
+    let made = daemon.cli(&["package", "from-host", "bash"], b"");
+    gone(&staging);
+    let here = daemon.folder().join("here");
+    std::fs::create_dir(&here).expect("a folder");
+    small(&here);
+    let path = here.to_string_lossy();
+    let written = daemon.cli(&["package", "from-host", "python", "-o", &path], b"");
+    let left = std::fs::read_dir(&here).expect("the folder").count();
+    gone(&here);
+    for output in [made, written] {
+        let text = err(&output);
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        assert!(
+            text.contains("No space left on device") && text.contains("\n next: make room on "),
+            "{text}"
+        );
+    }
+    assert_eq!(left, 0, "half a package is none");
+}
+
+#[test]
 fn a_missing_daemon_is_named_with_the_way_to_start_one() {
     let output = Command::new(binary("piston"))
         .args(["--host", "unix:///nowhere/piston.sock", "status"])

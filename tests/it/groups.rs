@@ -194,6 +194,11 @@ fn memory_is_the_kernels_to_limit(daemon: &Daemon) {
         (&json!("ML"), &json!("SIGKILL")),
         "{run}"
     );
+    // Less than any program needs, down to what no group could be entered with.
+    for limit in [4 << 10, 100 << 10, 512 << 10, MIB, 2 * MIB, 4 * MIB] {
+        let run = python(daemon, "print('hi')", &json!({"memory_bytes": limit}));
+        assert_eq!(run["status"], "ML", "{limit}: {run}");
+    }
     // One child is killed by the kernel, the program would go on: the job is over all the same.
     let child = "import os, time\n\
         if os.fork() == 0:\n held = bytearray(b'x') * (200 << 20)\n\

@@ -340,41 +340,43 @@ fn certificates(folder: &Path) {
     run("x509 -req -in web.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out web.pem");
 }
 
-/// The client speaks TLS with who is trusted, and with nobody else.
-#[test]
-fn the_client_speaks_tls_through_a_proxy_with_a_certificate_that_it_trusts() {
-    if !there(&NGINX) {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
-    certificates(folder.path());
-    let tcp = free_port();
-    let listener = format!("[[http.listeners]]\naddress = \"{tcp}\"\ntokens = true\n");
-    let daemon = Daemon::start_with(Who::User, &listener, &[]);
-    packages::install(&daemon, &["bash"]);
-    let token = daemon.cli(&["token", "create"], b"").stdout;
-    let token = String::from_utf8(token).expect("text");
-    let proxy = Proxy::start_with(&NGINX, &tcp.to_string(), |text| {
+/// nginx that speaks TLS with the certificate in a folder.
+fn with_tls(folder: &Path, tcp: SocketAddr) -> Proxy {
+    Proxy::start_with(&NGINX, &tcp.to_string(), |text| {
         let plain = text
             .lines()
             .find(|line| line.trim_start().starts_with("listen "));
         let plain = plain.expect("what it listens on");
         let ssl = plain.replace(';', " ssl;");
-        let file = |name: &str| folder.path().join(name).display().to_string();
+        let file = |name: &str| folder.join(name).display().to_string();
         let (certificate, key) = (file("web.pem"), file("web.key"));
         text.replacen(
             plain,
             &format!("{ssl} ssl_certificate {certificate}; ssl_certificate_key {key};"),
             1,
         )
-    });
-    let piston = |words: &[&str], authority: &str| {
+    })
+}
+
+/// Who uses `piston` over TLS.
+struct Caller {
+    port: u16,
+    token: String,
+}
+
+impl Caller {
+    /// What it prints, complains of and ends with, given a program on its input.
+    fn piston(
+        &self,
+        words: &[&str],
+        name: &str,
+        environment: &[(&str, PathBuf)],
+    ) -> (String, String, Option<i32>) {
         let mut child = Command::new(piston_tests::binary("piston"))
-            .arg(format!("--host=https://localhost:{}", proxy.port.port()))
+            .arg(format!("--host=https://{name}:{}", self.port))
             .args(words)
-            .env("PISTON_TOKEN", token.trim())
-            .env("SSL_CERT_FILE", folder.path().join(authority))
+            .env("PISTON_TOKEN", &self.token)
+            .envs(environment.iter().map(|(name, file)| (name, file)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -393,29 +395,105 @@ fn the_client_speaks_tls_through_a_proxy_with_a_certificate_that_it_trusts() {
             text(&output.stderr),
             output.status.code(),
         )
+    }
+}
+
+/// The client speaks TLS with who is trusted, and with nobody else.
+#[test]
+fn the_client_speaks_tls_through_a_proxy_with_a_certificate_that_it_trusts() {
+    if !there(&NGINX) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    certificates(folder.path());
+    let tcp = free_port();
+    let listener = format!("[[http.listeners]]\naddress = \"{tcp}\"\ntokens = true\n");
+    let daemon = Daemon::start_with(Who::User, &listener, &[]);
+    packages::install(&daemon, &["bash"]);
+    let token = daemon.cli(&["token", "create"], b"").stdout;
+    let token = String::from_utf8(token).expect("text");
+    let proxy = with_tls(folder.path(), tcp);
+    let caller = Caller {
+        port: proxy.port.port(),
+        token: token.trim().to_owned(),
     };
+    let trusting = |variable: &'static str, file: &str| [(variable, folder.path().join(file))];
     let words = ["run", "bash", "-"];
-    assert_eq!(
-        piston(&words, "ca.pem"),
-        ("heard\n".into(), String::new(), Some(0))
-    );
+    let heard = ("heard\n".into(), String::new(), Some(0));
+    for variable in ["PISTON_CACERT", "SSL_CERT_FILE"] {
+        let trusted = trusting(variable, "ca.pem");
+        assert_eq!(
+            caller.piston(&words, "localhost", &trusted),
+            heard,
+            "{variable}"
+        );
+    }
+    let authority = folder.path().join("ca.pem").display().to_string();
+    let named = ["--cacert", &authority, "run", "bash", "-"];
+    // What is named goes before what is set.
+    let others = trusting("PISTON_CACERT", "nowhere");
+    assert_eq!(caller.piston(&named, "localhost", &others), heard);
     // A WebSocket goes the same way.
     let script = folder.path().join("x.sh");
     fs::write(&script, "read -r x; echo \"got $x\"").expect("written");
     let script = script.display().to_string();
-    let (out, err, code) = piston(&["run", "-i", &script], "ca.pem");
+    let interactive = ["--cacert", &authority, "run", "-i", &script];
+    let (out, err, code) = caller.piston(&interactive, "localhost", &[]);
     assert_eq!(
         (out.as_str(), code),
         ("got read -r x; echo heard $x\n", Some(0)),
         "{err}"
     );
-    // Certificates of somebody else, and none at all.
-    for authority in ["web.key", "nowhere"] {
-        let (_, err, code) = piston(&words, authority);
+    // Certificates of somebody else, none at all, and for another name.
+    let refused = |name: &str, environment: &[(&str, PathBuf)], advice: &str| {
+        let (_, err, code) = caller.piston(&words, name, environment);
         assert_eq!(code, Some(125), "{err}");
         assert!(
-            err.contains("certificate") && err.contains("SSL_CERT_FILE"),
-            "{err}"
+            err.contains("certificate") && err.contains(advice),
+            "{advice}: {err}"
         );
-    }
+    };
+    refused(
+        "localhost",
+        &trusting("SSL_CERT_FILE", "web.key"),
+        "--cacert",
+    );
+    refused(
+        "localhost",
+        &trusting("SSL_CERT_FILE", "nowhere"),
+        "--cacert",
+    );
+    refused(
+        "127.0.0.1",
+        &trusting("PISTON_CACERT", "ca.pem"),
+        "have one made for this name",
+    );
+    the_python_client_trusts_whom_it_is_told_to(&caller, Path::new(&authority));
+}
+
+fn the_python_client_trusts_whom_it_is_told_to(caller: &Caller, authority: &Path) {
+    let program = "import os, sys; from piston_client import Piston, Unreachable\n\
+        print(Piston(sys.argv[1], cacert=sys.argv[2]).run('bash', 'echo one').stdout, end='')\n\
+        os.environ['PISTON_CACERT'] = sys.argv[2]\n\
+        print(Piston(sys.argv[1]).run('bash', 'echo two').stdout, end='')\n\
+        del os.environ['PISTON_CACERT']\n\
+        try: Piston(sys.argv[1]).version()\n\
+        except Unreachable as error: print(error)\n";
+    let output = Command::new("python3")
+        .args(["-B", "-W", "error", "-c", program])
+        .arg(format!("https://localhost:{}", caller.port))
+        .arg(authority)
+        .env("PISTON_TOKEN", &caller.token)
+        .env(
+            "PYTHONPATH",
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/python"),
+        )
+        .output()
+        .expect("python3 starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let refusal = out.strip_prefix("one\ntwo\n");
+    let refusal = refusal.unwrap_or_else(|| panic!("{out}{err}"));
+    assert!(refusal.contains("cacert"), "{refusal}");
 }

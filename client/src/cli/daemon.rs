@@ -19,11 +19,11 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use crate::error::{Error, TransportError};
+use crate::error::{Error, Obstacle, TransportError};
 use crate::{Client, Host};
 
 use super::exit::Exit;
-use super::failure::Failure;
+use super::failure::{Failure, host_option};
 use super::flags::Daemon;
 use super::local::pistond;
 use super::render::{Consent, Screen};
@@ -91,7 +91,7 @@ fn startable(
     defaults: Vec<PathBuf>,
 ) -> Option<PathBuf> {
     let error = error.downcast_ref::<Error>()?;
-    let Error::Transport(TransportError::Unreachable { host, source }) = error else {
+    let Error::Transport(TransportError::Unreachable { host, source, .. }) = error else {
         return None;
     };
     let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
@@ -123,14 +123,7 @@ impl Started {
 
 /// The command that ends the daemon at a socket.
 fn stop_command(socket: &Path) -> String {
-    if Host::default_sockets()
-        .iter()
-        .any(|default| default == socket)
-    {
-        "piston daemon stop".to_owned()
-    } else {
-        format!("piston daemon stop --host {}", socket.display())
-    }
+    format!("piston daemon stop{}", host_option(socket))
 }
 
 /// Starts a daemon that outlives this process, and waits until it is ready.
@@ -241,6 +234,7 @@ async fn listener(socket: &Path) -> Result<Option<Pid>> {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
             _ => Err(Error::from(TransportError::Unreachable {
                 host: Host::Unix(socket.to_owned()),
+                obstacle: Obstacle::Connection,
                 source: error,
             })
             .into()),
@@ -286,8 +280,12 @@ mod tests {
 
     fn unreachable(host: &str, kind: io::ErrorKind) -> anyhow::Error {
         let host = host.parse().expect("an address");
-        let source = kind.into();
-        Error::from(TransportError::Unreachable { host, source }).into()
+        Error::from(TransportError::Unreachable {
+            host,
+            obstacle: Obstacle::Connection,
+            source: kind.into(),
+        })
+        .into()
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub(super) fn account(error: &anyhow::Error) -> Account {
     let next = match (ours, theirs) {
         (Some(failure), _) if !failure.next.is_empty() => failure.next.clone(),
         (_, Some(error)) => advice(error),
+        _ if is_full(error) => vec!["make room on that disk, or write to another".to_owned()],
         _ => Vec::new(),
     };
     // A transparent error and its source say the same.
@@ -129,6 +130,12 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         })
 }
 
+/// Whether it all comes of a disk that is full.
+fn is_full(error: &anyhow::Error) -> bool {
+    let error = error.root_cause().downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+}
+
 /// The text of a broken pipe of our own standard output, which no other broken pipe has.
 const STDOUT_CLOSED: &str = "standard output was closed";
 
@@ -145,62 +152,108 @@ pub(super) fn of_stdout(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Unwritten(error))
 }
 
-/// What to do where no daemon is.
-const START: &str =
-    "start one with `piston daemon start`, or name another with --host or $PISTON_HOST";
-
 fn advice(error: &Error) -> Vec<String> {
     let Error::Transport(TransportError::Unreachable {
         host: Host::Unix(socket),
         source,
+        ..
     }) = error
     else {
         return error.remedy().into_iter().collect();
     };
     match source.kind() {
-        io::ErrorKind::PermissionDenied => vec![permission(socket_group(socket).as_deref())],
+        io::ErrorKind::PermissionDenied => vec![permission(&admitted(socket))],
         io::ErrorKind::NotFound => {
             let looked_for = others_looked_for(socket, &Host::default_sockets());
-            std::iter::once(START.to_owned())
-                .chain(looked_for)
-                .collect()
+            std::iter::once(start(socket)).chain(looked_for).collect()
         }
         io::ErrorKind::ConnectionRefused => vec![format!(
-            "the socket is left from a daemon that is gone: {START}"
+            "the socket is left from a daemon that is gone: {}",
+            start(socket)
         )],
         _ => error.remedy().into_iter().collect(),
     }
 }
 
-/// The group to join; unknown where the socket's directory hides it.
-fn permission(group: Option<&str>) -> String {
-    match group {
-        Some("root") => "only root may use this socket: use sudo, or start a daemon of your own \
-                         with `piston daemon start`"
-            .to_owned(),
-        group => {
-            let group = group.unwrap_or("piston");
-            format!(
-                "the socket is for members of the group `{group}`: \
-                 `sudo usermod -aG {group} $USER`, then log in again; or start a daemon of your \
-                 own with `piston daemon start`"
-            )
-        }
+/// What to do where no daemon is.
+fn start(socket: &Path) -> String {
+    format!(
+        "start one with `piston daemon start{}` (`piston run -y` does), or name another with \
+         --host or $PISTON_HOST",
+        host_option(socket)
+    )
+}
+
+/// What names a socket on a command line, unless it is one that is found without.
+pub(super) fn host_option(socket: &Path) -> String {
+    if Host::default_sockets().iter().any(|usual| usual == socket) {
+        return String::new();
+    }
+    let path = socket.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    if path.chars().all(plain) {
+        format!(" --host {path}")
+    } else {
+        format!(" --host '{}'", path.replace('\'', r"'\''"))
     }
 }
 
-/// Name of the group of a socket.
-fn socket_group(socket: &Path) -> Option<String> {
-    // Where the directory can't be searched, it is the directory that keeps us out.
-    let metadata =
-        std::fs::metadata(socket).or_else(|_| std::fs::metadata(socket.parent().unwrap_or(socket)));
-    let gid = metadata.ok()?.gid().to_string();
-    let groups = std::fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
+/// Who may use a socket.
+#[derive(Debug, PartialEq, Eq)]
+enum Admitted {
+    /// Nobody but this user.
+    Owner(String),
+    /// Who is in this group.
+    Group(String),
+}
+
+/// Who may use a socket that we may not, by the mode of what keeps us out: the socket, or the
+/// first directory on the way to it that we can't search.
+fn admitted(socket: &Path) -> Admitted {
+    const GROUP_MAY_WRITE: u32 = 0o020;
+    const GROUP_MAY_SEARCH: u32 = 0o010;
+    let mut path = socket.ancestors().zip(0..);
+    let found = path.find_map(|(path, above)| Some((std::fs::metadata(path).ok()?, above)));
+    let Some((metadata, above)) = found else {
+        return Admitted::Group("piston".to_owned());
+    };
+    let needed = if above == 0 {
+        GROUP_MAY_WRITE
+    } else {
+        GROUP_MAY_SEARCH
+    };
+    if metadata.mode() & needed == 0 {
+        Admitted::Owner(name_of(metadata.uid(), "/etc/passwd"))
+    } else {
+        Admitted::Group(name_of(metadata.gid(), "/etc/group"))
+    }
+}
+
+/// The name of an id, as a table of the system has it; else the id.
+fn name_of(id: u32, table: &str) -> String {
+    let id = id.to_string();
+    let table = std::fs::read_to_string(table).unwrap_or_default();
+    let name = table.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let (name, _, id) = (fields.next()?, fields.next()?, fields.next()?);
-        (id == gid).then(|| name.to_owned())
-    })
+        let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+        (number == id).then(|| name.to_owned())
+    });
+    name.unwrap_or(id)
+}
+
+fn permission(admitted: &Admitted) -> String {
+    const OWN: &str = "start a daemon of your own with `piston daemon start`, without --host and \
+                       $PISTON_HOST";
+    match admitted {
+        Admitted::Owner(name) | Admitted::Group(name) if name == "root" => {
+            format!("only root may use this socket: use sudo, or {OWN}")
+        }
+        Admitted::Owner(name) => format!("only {name} may use this socket: {OWN}"),
+        Admitted::Group(name) => format!(
+            "the socket is for members of the group `{name}`: `sudo usermod -aG {name} $USER`, \
+             then log in again; or {OWN}"
+        ),
+    }
 }
 
 /// The default sockets that were tried before, when `socket` is one of them.
@@ -219,25 +272,33 @@ fn others_looked_for(socket: &Path, defaults: &[PathBuf]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Obstacle;
     use crate::api::Code;
 
-    fn unreachable(host: &str, kind: io::ErrorKind) -> anyhow::Error {
-        let host = host.parse().expect("an address");
-        Error::from(TransportError::Unreachable {
-            host,
-            source: kind.into(),
-        })
-        .into()
-    }
-
     #[test]
-    fn a_daemon_that_is_not_there_is_named_with_the_way_to_start_one() {
-        let account = account(&unreachable("unix:///nowhere/s", io::ErrorKind::NotFound));
+    fn a_daemon_that_is_not_there_is_named_with_the_way_to_start_one_there() {
+        let told = |socket: &str| {
+            let error = Error::from(TransportError::Unreachable {
+                host: Host::Unix(socket.into()),
+                obstacle: Obstacle::Connection,
+                source: io::ErrorKind::NotFound.into(),
+            });
+            account(&error.into())
+        };
+        let account = told("/nowhere/s");
         assert_eq!(
             account.error,
             "can't reach the daemon at unix:///nowhere/s: entity not found"
         );
-        assert_eq!(account.next, [START]);
+        let begins = |account: &Account, text: &str| account.next[0].starts_with(text);
+        assert!(begins(
+            &account,
+            "start one with `piston daemon start --host /nowhere/s` "
+        ));
+        let usual = Host::default_sockets().remove(0);
+        let account = told(&usual.to_string_lossy());
+        assert!(begins(&account, "start one with `piston daemon start` "));
+        assert_eq!(host_option(Path::new("/a b's")), r" --host '/a b'\''s'");
     }
 
     #[test]
@@ -256,10 +317,32 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_socket_names_its_group() {
-        assert!(permission(Some("docker")).contains("usermod -aG docker $USER"));
-        assert!(permission(None).contains("usermod -aG piston $USER"));
-        assert!(permission(Some("root")).contains("sudo"));
+    fn a_forbidden_socket_says_for_whom_it_is() {
+        let group = |name: &str| permission(&Admitted::Group(name.to_owned()));
+        assert!(group("docker").contains("usermod -aG docker $USER"));
+        let owner = |name: &str| permission(&Admitted::Owner(name.to_owned()));
+        assert!(owner("root").contains("sudo") && group("root").contains("sudo"));
+        assert!(owner("ann").starts_with("only ann may use this socket: start a daemon"));
+    }
+
+    #[test]
+    fn who_is_admitted_is_read_off_what_keeps_us_out() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("s");
+        let told = |path: &Path, mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, permissions).expect("ours");
+            admitted(&socket)
+        };
+        let metadata = folder.path().metadata().expect("there");
+        let owner = Admitted::Owner(name_of(metadata.uid(), "/etc/passwd"));
+        // A socket that can't be seen: it is its folder that keeps us out.
+        assert_eq!(told(folder.path(), 0o700), owner);
+        assert!(matches!(told(folder.path(), 0o750), Admitted::Group(_)));
+        std::fs::write(&socket, "").expect("a file");
+        assert_eq!(told(&socket, 0o600), owner);
+        assert!(matches!(told(&socket, 0o660), Admitted::Group(_)));
     }
 
     #[test]

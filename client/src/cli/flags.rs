@@ -30,8 +30,11 @@ First steps:
   piston run hello.py         run a program; you are asked before anything that it lacks is brought
   piston daemon start         start a daemon (`pistond serve` is one in the foreground)
   piston package install lua  install a language; `piston repo packages` lists what there is
+  piston package extend python --pip numpy
+                              add libraries to a language
 
-Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help."
+Exit codes: 0 done; 1 `judge` or `verify` found something wrong; 125 failed, and the message says
+what to do; 130 interrupted. `piston run` ends as the program ended, see its help."
 )]
 pub(super) struct Cli {
     #[arg(
@@ -43,6 +46,16 @@ pub(super) struct Cli {
                 socket of your own daemon, else the system's]"
     )]
     pub(super) host: Option<Host>,
+
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options",
+        help = "Trust the authorities in this file (PEM) at https:// addresses rather than the \
+                system's [default: $PISTON_CACERT]"
+    )]
+    pub(super) cacert: Option<PathBuf>,
 
     /// Print JSON for programs
     #[arg(long, global = true, help_heading = "Global options")]
@@ -121,6 +134,17 @@ fn time(text: &str) -> Result<Millis, String> {
     Ok(time)
 }
 
+/// A size with its unit: who writes 64 hardly means bytes.
+fn size(text: &str) -> Result<Bytes, String> {
+    let size = text
+        .parse()
+        .map_err(|error: InvalidUnit| error.to_string())?;
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("`{text}` has no unit: write {text}M or {text}K"));
+    }
+    Ok(size)
+}
+
 fn level(text: &str) -> Result<CacheLevel, String> {
     match CacheSetting::level(text)? {
         CacheSetting::Is(level) => Ok(level),
@@ -170,7 +194,7 @@ pub(super) struct Run {
     pub(super) timeout: Option<Millis>,
 
     /// Let it use this much memory, e.g. 64M
-    #[arg(long, short, value_name = "SIZE")]
+    #[arg(long, short, value_name = "SIZE", value_parser = size)]
     pub(super) memory: Option<Bytes>,
 
     /// Set a variable of its environment (more than once for more)
@@ -212,7 +236,10 @@ CASES is a folder with NAME.in (and NAME.out or NAME.ans, what has to be printed
 a list of cases as the API has them, [{\"stdin\": \"1 2\", \"expected_stdout\": \"3\"}, ...].
 
 Verdicts: AC accepted, WA wrong answer, CE does not compile, RE exit code, SG signal, TO time,
-ML memory, OL and EL output; a case without one was not run.
+ML memory, OL and EL output; a case without one was not run. What stands behind one is where the
+output differs first, or what the program said last.
+
+Exit codes: 0 all accepted, 1 not all, 125 when piston could not run it.
 
 Examples:
   piston judge sum.py tests/
@@ -237,7 +264,7 @@ pub(super) struct Judge {
     pub(super) timeout: Option<Millis>,
 
     /// Let a case use this much memory, e.g. 64M
-    #[arg(long, short, value_name = "SIZE")]
+    #[arg(long, short, value_name = "SIZE", value_parser = size)]
     pub(super) memory: Option<Bytes>,
 
     /// Run this many cases at once
@@ -276,7 +303,8 @@ pub(super) enum Daemon {
     /// Start one in the background, unless one runs already
     ///
     /// It is the `pistond` beside `piston`, else the one on the PATH, and runs as you: without root
-    /// it is rootless. Its configuration is the default one of `pistond serve`.
+    /// it is rootless. Its configuration is /etc/piston/piston.toml, without root
+    /// ~/.config/piston/piston.toml; what is changed there holds from its next start on.
     Start,
     /// End the one that listens at the socket; running jobs may come to their end
     Stop,

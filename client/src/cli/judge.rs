@@ -1,11 +1,14 @@
 //! `piston judge`: one program against many inputs, and a table of verdicts.
 
+mod why;
+
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde_json::{Map, Value};
 
 use crate::Client;
 use crate::api::{
@@ -17,7 +20,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{base_name, read_file, with_others};
 use super::flags::Judge;
-use super::plan::understand;
+use super::plan::{Words, understand};
 use super::render::{Screen, Table, pass};
 use super::runtime::{self, Sought};
 
@@ -40,10 +43,7 @@ impl Trial {
         let compare = compare(&flags.compare)?;
         let words = understand(flags.words)?;
         let [file, cases] = &words.paths[..] else {
-            return Err(
-                Failure::new("the cases are missing, or there is more than them")
-                    .next(format!("`piston judge {} CASES`", words.paths[0].display())),
-            );
+            return Err(misused(&words));
         };
         let (file, cases) = (file.clone(), cases.clone());
         let sought = words.language(&file, flags.missing.consent())?;
@@ -73,6 +73,32 @@ impl Trial {
     }
 }
 
+/// What is missing of a program and its cases, or too much.
+fn misused(words: &Words) -> Failure {
+    let language = match &words.named {
+        Some((name, Some(range))) => format!("{name}@{range} "),
+        Some((name, None)) => format!("{name} "),
+        None => String::new(),
+    };
+    match &words.paths[..] {
+        [file, _, more, ..] => {
+            Failure::new("there is more than a program and its cases").next(format!(
+                "write `piston judge {language}{} CASES --file {}` for what goes along",
+                file.display(),
+                more.display()
+            ))
+        }
+        [cases] if cases.is_dir() => Failure::new("the program is missing").next(format!(
+            "write `piston judge {language}FILE {}`",
+            cases.display()
+        )),
+        paths => Failure::new("the cases are missing").next(format!(
+            "write `piston judge {language}{} CASES`, a folder of NAME.in and NAME.out",
+            paths[0].display()
+        )),
+    }
+}
+
 fn compare(word: &str) -> Result<Compare, Failure> {
     match word {
         "exact" => Ok(Compare::Exact),
@@ -89,7 +115,7 @@ fn read_cases(path: &Path, compare: Compare) -> Result<(Vec<String>, Vec<BatchCa
         return read_folder(path, compare);
     }
     let text = read_file(path)?;
-    let cases: Vec<BatchCase> = serde_json::from_slice(&text).map_err(|error| {
+    let cases = read_list(&text, compare).map_err(|error| {
         Failure::new(format!("{} is not a list of cases", path.display()))
             .because(error)
             .next(r#"write [{"stdin": "1 2", "expected_stdout": "3"}, ...], or name a folder"#)
@@ -102,6 +128,18 @@ fn read_cases(path: &Path, compare: Compare) -> Result<(Vec<String>, Vec<BatchCa
     }
     let names = (1..=cases.len()).map(|number| number.to_string());
     Ok((names.collect(), cases))
+}
+
+/// Cases as the API has them; those that don't say how they are compared are as all are.
+fn read_list(text: &[u8], compare: Compare) -> serde_json::Result<Vec<BatchCase>> {
+    let mut cases: Vec<BatchCase> = serde_json::from_slice(text)?;
+    let given: Vec<Map<String, Value>> = serde_json::from_slice(text)?;
+    for (case, given) in cases.iter_mut().zip(given) {
+        if !given.contains_key("compare") {
+            case.compare = compare;
+        }
+    }
+    Ok(cases)
 }
 
 fn read_folder(folder: &Path, compare: Compare) -> Result<(Vec<String>, Vec<BatchCase>), Failure> {
@@ -178,16 +216,16 @@ pub(super) async fn judge(client: &Client, trial: &Trial, screen: &Screen) -> Re
 fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit> {
     screen.show(response, |response| {
         let mut table = Table::new(["CASE", "VERDICT", "TIME", "MEMORY", ""]);
-        for (case, name) in response.cases.iter().zip(&trial.names) {
+        let asked = trial.names.iter().zip(&trial.request.cases);
+        for (case, (name, asked)) in response.cases.iter().zip(asked) {
             let run = case.run.as_ref();
-            let message = run.and_then(|run| run.message.clone());
             table.row(&[
                 name.clone(),
                 case.verdict
                     .map_or("-".to_owned(), |verdict| verdict.to_string()),
                 run.map_or("-".to_owned(), |run| run.wall_time_ms.to_string()),
                 run.map_or("-".to_owned(), |run| run.memory_bytes.to_string()),
-                message.unwrap_or_default(),
+                why::why(case, asked).unwrap_or_default(),
             ]);
         }
         screen.table(&table)
@@ -220,6 +258,23 @@ mod tests {
         let mut names = ["b2", "a", "10", "2", "b10", "2a", "02", "b2c"];
         names.sort_by(|one, other| by_number(one, other));
         assert_eq!(names, ["02", "2", "2a", "10", "a", "b2", "b2c", "b10"]);
+    }
+
+    #[test]
+    fn what_is_missing_of_a_program_and_its_cases_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cases = folder.path().to_str().expect("UTF-8");
+        let said = |words: &[&str]| {
+            let words = words.iter().map(|&word| word.to_owned()).collect();
+            misused(&understand(words).expect("words")).to_string()
+        };
+        let program = folder.path().join("sum.py");
+        fs::write(&program, "").expect("written");
+        let program = program.to_str().expect("UTF-8");
+        assert_eq!(said(&[program]), "the cases are missing");
+        assert_eq!(said(&["python", cases]), "the program is missing");
+        let many = [program, cases, "util.py"];
+        assert_eq!(said(&many), "there is more than a program and its cases");
     }
 
     #[test]
@@ -256,7 +311,8 @@ mod tests {
         let (names, read) =
             cases(r#"[{"stdin": "1"}, {"args": ["x"], "compare": "tokens"}]"#).expect("cases");
         assert_eq!(names, ["1", "2"]);
-        assert_eq!(read[1].compare, Compare::Tokens);
+        let compared: Vec<Compare> = read.iter().map(|case| case.compare).collect();
+        assert_eq!(compared, [Compare::Trim, Compare::Tokens]);
         for bad in ["", "{}", "[]", r#"[{"input": ""}]"#] {
             cases(bad).expect_err(bad);
         }

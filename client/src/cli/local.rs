@@ -10,9 +10,10 @@ use std::process::Command;
 use anyhow::Result;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::exit::Exit;
-use super::failure::{Failure, of_stdout};
+use super::failure::Failure;
 use super::flags::Cli;
 use super::render::{Screen, pass};
 
@@ -51,15 +52,14 @@ pub(super) fn man(directory: &Path, screen: &Screen) -> Result<Exit> {
             "can't write manual pages to {}",
             directory.display()
         ))
-        .because(of_stdout(error))
+        .because(error)
         .next("name a directory that can be written to")
     };
     std::fs::create_dir_all(directory).map_err(unwritable)?;
     clap_mangen::generate_to(Cli::command(), directory).map_err(unwritable)?;
-    screen.note(format!(
-        "read them with `man {}/piston.1`",
-        directory.display()
-    ));
+    screen.show(&json!({ "directory": directory }), |_| {
+        format!("read them with `man {}/piston.1`", directory.display())
+    })?;
     Ok(Exit::Done)
 }
 

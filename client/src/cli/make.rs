@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::flags::{Build, Extend, FromDebian, FromHost, FromOci, FromPistonV2, MakeTo};
 use super::packages::joined;
 use super::plan::PackageWord;
+use super::progress;
 use super::render::Screen;
 
 /// The recipe in its folder, and the scripts that may stand beside it.
@@ -183,10 +184,13 @@ async fn make(
     to: MakeTo,
     screen: &Screen,
 ) -> Result<()> {
+    let given_up = || "nothing of it is kept: say it again to begin anew".to_owned();
     if let Some(output) = to.output {
-        return make_file(client, &request, name, &output, screen).await;
+        let written = make_file(client, &request, name, &output, screen);
+        return progress::watch(written, given_up).await;
     }
-    let reply = client.make(&request).await?;
+    let made = async { Ok(client.make(&request).await?) };
+    let reply = progress::watch(made, given_up).await?;
     screen.show(&reply, |reply| {
         let notes = reply.notes.iter().map(|note| format!("note: {note}\n"));
         let made = joined(&reply.installed, "nothing new");

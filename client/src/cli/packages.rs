@@ -1,5 +1,7 @@
 //! `piston package`: what is installed, and how it gets there and away.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::api::{
@@ -29,8 +31,7 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
         Package::Info { package } => info(client, &package, screen).await?,
         Package::Upload { file } => {
             screen.progress(format!("sending {} ...", file.display()));
-            let reply = progress::follow(client.upload_events(&file).await?, screen).await?;
-            screen.show(&reply, install_text)?;
+            upload(client, &file, screen).await?;
         }
         Package::FromHost(flags) => make::from_host(client, flags, screen).await?,
         Package::FromDebian(flags) => make::from_debian(client, flags, screen).await?,
@@ -44,6 +45,33 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
         }
     }
     Ok(Exit::Done)
+}
+
+async fn upload(client: &Client, file: &Path, screen: &Screen) -> Result<()> {
+    let uploaded = async {
+        let events = client.upload_events(file).await?;
+        progress::follow(events, screen).await
+    };
+    let reply = uploaded.await.map_err(|error| refused(error, file))?;
+    screen.show(&reply, install_text)
+}
+
+/// The daemon knows what is wrong with a file, but not what it is called.
+fn refused(error: anyhow::Error, file: &Path) -> anyhow::Error {
+    let error = match error.downcast::<Error>() {
+        Ok(error) if error.problem().is_some() => error,
+        Ok(error) => return error.into(),
+        Err(error) => return error,
+    };
+    let failure = Failure::new(format!("can't install {}", file.display()));
+    let failure = match (error.code(), error.remedy()) {
+        (Some(Code::InvalidPackage), _) => failure.next(
+            "a package file is what `piston package build DIR -o FILE` writes, or a repository has",
+        ),
+        (_, Some(remedy)) => failure.next(remedy),
+        (_, None) => failure,
+    };
+    failure.because(error).into()
 }
 
 async fn list(client: &Client, screen: &Screen) -> Result<()> {
@@ -123,7 +151,12 @@ pub(super) async fn bring(
         let events = client.install_events(repository, name, range).await?;
         progress::follow(events, screen).await
     };
-    progress::watch(installation, name.as_str()).await
+    let goes_on = || {
+        format!(
+            "the daemon goes on installing {name}: `piston package list` shows it when it is there"
+        )
+    };
+    progress::watch(installation, goes_on).await
 }
 
 /// The failure to install what no repository has, with what was probably meant.
@@ -233,7 +266,7 @@ async fn not_installed(client: &Client, name: &Language) -> Result<Failure> {
         Some(meant) => failure.next(format!("did you mean `{meant}`?")),
         None => failure,
     };
-    Ok(failure.next("see what is with `piston package list`"))
+    Ok(failure.next("see what is installed with `piston package list`"))
 }
 
 /// Checks packages one after the other; says of each what came of it as soon as it is known.
@@ -372,7 +405,7 @@ async fn offered(client: &Client, word: &PackageWord, screen: &Screen) -> Result
                 None => failure,
             };
             return Err(failure
-                .next("see what is with `piston package list`, `piston repo packages --sync`")
+                .next("see what there is with `piston package list`, `piston repo packages --sync`")
                 .into());
         }
     };

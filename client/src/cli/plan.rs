@@ -36,6 +36,8 @@ pub(super) struct Plan {
 pub(super) enum InputFrom {
     /// The request, whole.
     Request,
+    /// A terminal, of which nothing is passed on: there is none.
+    Nowhere,
     /// Standard input, as it comes.
     Typing,
 }
@@ -227,10 +229,10 @@ impl Plan {
         Ok(Self {
             sought,
             request,
-            input: if flags.interactive {
-                InputFrom::Typing
-            } else {
-                InputFrom::Request
+            input: match (flags.interactive, &flags.stdin, &around.stdin) {
+                (true, ..) => InputFrom::Typing,
+                (false, None, None) if !from_input => InputFrom::Nowhere,
+                (false, ..) => InputFrom::Request,
             },
             stats: flags.stats,
         })

@@ -47,16 +47,17 @@ const NARROW: Forms = Forms {
     done: "{msg:11}      {prefix}",
 };
 
-/// Waits for an installation until it is done or Ctrl-C is typed, which it does not hear.
+/// Waits for work of the daemon until it is done or Ctrl-C is typed; `after` says what becomes of
+/// it then.
 pub(super) async fn watch<T>(
-    installation: impl Future<Output = Result<T>>,
-    name: &str,
+    work: impl Future<Output = Result<T>>,
+    after: impl FnOnce() -> String,
 ) -> Result<T> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        done = installation => done,
+        done = work => done,
         _ = interrupt.recv() => Err(Failure::new("interrupted")
-            .next(format!("the daemon goes on installing {name}: `piston package list` shows it when it is there"))
+            .next(after())
             .ends(Exit::Signal(INTERRUPT))
             .into()),
     }

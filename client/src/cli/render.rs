@@ -174,7 +174,7 @@ impl Screen {
 
     /// Says what takes its time, to a person who waits.
     pub(super) fn progress(&self, text: impl Display) {
-        if !self.json && io::stderr().is_terminal() {
+        if io::stderr().is_terminal() {
             self.note(text);
         }
     }
@@ -202,8 +202,11 @@ impl Screen {
         matches!(read, Ok(1..)) && is_yes(&answer)
     }
 
-    /// Says something beside the result.
+    /// Says something beside the result, which a program reads alone.
     pub(super) fn note(&self, text: impl Display) {
+        if self.json {
+            return;
+        }
         let head = self.errors.apply(Tone::Warning, "piston:");
         // Nobody is left to be told that standard error is closed.
         let _closed = write_line(&mut io::stderr().lock(), &format!("{head} {}", clean(text)));

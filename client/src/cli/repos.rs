@@ -46,7 +46,7 @@ pub(super) async fn perform(client: &Client, command: Repo, screen: &Screen) -> 
             };
             packages(client, &repo, &query, screen).await?;
         }
-        Repo::Index(flags) => return index(&flags),
+        Repo::Index(flags) => return index(&flags, screen.wants_json()),
     }
     Ok(Exit::Done)
 }
@@ -206,9 +206,11 @@ fn index_in(directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Becomes `pistond index`.
-pub(super) fn index(flags: &Index) -> Result<Exit> {
+pub(super) fn index(flags: &Index, json: bool) -> Result<Exit> {
     let words = ["index".into(), flags.directory.clone().into_os_string()];
-    become_pistond(words.into_iter().chain(flags.rest.iter().cloned()))
+    let rest = flags.rest.iter().cloned();
+    let json = json.then(|| "--json".into());
+    become_pistond(words.into_iter().chain(rest).chain(json))
 }
 
 #[cfg(test)]

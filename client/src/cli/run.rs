@@ -18,13 +18,13 @@ use super::failure::Failure;
 use super::interact;
 use super::outputs;
 use super::plan::{InputFrom, Plan};
-use super::render::{Screen, pass};
+use super::render::{Screen, Watcher, pass};
 use super::runtime;
 
 /// Runs a job as planned.
 pub(super) async fn run(client: &Client, plan: &Plan, screen: &Screen) -> Result<Exit> {
     let (response, shown) = match plan.input {
-        InputFrom::Request => {
+        InputFrom::Request | InputFrom::Nowhere => {
             let events = execute(client, plan, screen).await?;
             follow(events, plan, screen).await?
         }
@@ -96,7 +96,7 @@ impl Shown {
     /// out from its first such piece on, unless the program was given the terminal itself.
     fn print(&mut self, bytes: &[u8], plan: &Plan, screen: &Screen) -> Result<()> {
         self.stdout += bytes.len();
-        let guarded = plan.input == InputFrom::Request && screen.is_terminal();
+        let guarded = plan.input != InputFrom::Typing && screen.is_terminal();
         if guarded && !self.binary && bytes.contains(&0) {
             self.binary = true;
             screen
@@ -192,6 +192,11 @@ fn show(response: &ExecuteResponse, mut shown: Shown, plan: &Plan, screen: &Scre
         shown.print(stdout.get(shown.stdout..).unwrap_or_default(), plan, screen)?;
         pass(b"", stderr.get(shown.stderr..).unwrap_or_default())?;
         verdict(run, &plan.request.limits.run, screen);
+        if screen.watcher() == Watcher::Person
+            && let Some(hint) = hint(run, &stderr, plan.input)
+        {
+            screen.note(hint);
+        }
     }
     if !plan.request.outputs.is_empty() {
         let request = &plan.request;
@@ -205,6 +210,25 @@ fn show(response: &ExecuteResponse, mut shown: Shown, plan: &Plan, screen: &Scre
 
 fn failed(stage: &StageResult) -> bool {
     stage.status.is_some() || stage.code != Some(0)
+}
+
+/// What helps a person whose program failed for the lack of something that is easily given.
+fn hint(run: &StageResult, stderr: &[u8], input: InputFrom) -> Option<&'static str> {
+    const ENDS: [&str; 4] = ["eof", "end of file", "end of input", "nosuchelement"];
+    if run.status != Some(Status::RuntimeError) {
+        return None;
+    }
+    let said = String::from_utf8_lossy(stderr);
+    if said.contains("ModuleNotFoundError: No module named") {
+        return Some(
+            "a module of your own is named behind the program, and a library is added with \
+             `piston package extend python --pip NAME`",
+        );
+    }
+    let said = said.to_lowercase();
+    let ended = ENDS.iter().any(|end| said.contains(end));
+    (input == InputFrom::Nowhere && ended)
+        .then_some("it was given no input: `-i` passes on what you type, `--stdin` a file")
 }
 
 fn verdict(stage: &StageResult, limits: &Limits, screen: &Screen) {

@@ -69,7 +69,10 @@ fn text(report: &Report, screen: &Screen) -> String {
         }
         .to_owned(),
     );
-    line("filesystem", info.mount.clone());
+    // Who may only run programs is not told where it is.
+    if !info.mount.is_empty() {
+        line("filesystem", info.mount.clone());
+    }
     line(
         "packages",
         format!("{}, {} of images", info.packages, info.image_bytes),

@@ -486,7 +486,7 @@ async fn many_at_once_share_one_client() {
 }
 
 #[tokio::test]
-async fn tcp_works_with_a_prefix_and_says_how_to_start_a_daemon() {
+async fn tcp_works_with_a_prefix_and_says_when_nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let host: Host = format!("http://127.0.0.1:{port}/code")
@@ -522,8 +522,5 @@ async fn tcp_works_with_a_prefix_and_says_how_to_start_a_daemon() {
         .await
         .expect_err("the listener is gone");
     let remedy = error.remedy().expect("a remedy");
-    assert!(
-        remedy.contains(&format!("pistond serve --listen 127.0.0.1:{port}")),
-        "{remedy}"
-    );
+    assert!(remedy.contains("nothing listens there"), "{remedy}");
 }

@@ -2,6 +2,7 @@
 //!
 //! The daemon here answers from a table; that the real one answers alike is tested with the whole.
 
+mod address;
 mod daemon;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -233,37 +234,12 @@ fn a_package_that_is_misspelt_gets_the_right_word() {
             insta::assert_snapshot!(text(&daemon.piston(&words).stderr), @"
         error: no package pyhton is installed
          next: did you mean `python`?
-               see what is with `piston package list`
+               see what is installed with `piston package list`
         ")
         );
     }
     let output = daemon.piston(&["package", "info", "pyhton"]);
     assert!(text(&output.stderr).contains("did you mean `python`?"));
-}
-
-#[test]
-fn no_daemon_says_how_to_start_one() {
-    for words in [&["status"][..], &["run", "python", "-"]] {
-        let output = piston("unix:///nowhere/piston.sock", words, b"");
-        assert_eq!(output.status.code(), Some(125));
-        assert_eq!(
-            text(&output.stderr),
-            "error: can't reach the daemon at unix:///nowhere/piston.sock: No such file or \
-             directory (os error 2)\n next: start one with `piston daemon start`, or name another \
-             with --host or $PISTON_HOST\n"
-        );
-    }
-}
-
-#[test]
-fn a_wrong_address_says_how_it_is_written() {
-    let output = piston("localhost:2000", &["status"], b"");
-    assert_eq!(output.status.code(), Some(125));
-    let text = text(&output.stderr);
-    assert!(
-        text.contains("`localhost:2000`") && text.contains("http://host:port"),
-        "{text}"
-    );
 }
 
 #[test]

@@ -33,7 +33,8 @@ class Piston:
     Holds no connection: it may be shared by threads and needs no closing. `timeout` is the seconds
     without a byte from the daemon after which a request is given up; a job's own limits make one
     unnecessary where the daemon is trusted, so the default is to wait. `token` (default
-    `$PISTON_TOKEN`) is for listeners that ask for one.
+    `$PISTON_TOKEN`) is for listeners that ask for one. `cacert` (default `$PISTON_CACERT`) is a file
+    (PEM) of the authorities that are trusted at an `https://` address, rather than the system's.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Piston:
         *,
         timeout: float | None = None,
         token: str | None = None,
+        cacert: str | None = None,
     ):
         token = token or os.environ.get("PISTON_TOKEN")
-        self._transport = Transport(host or default_host(), timeout, token)
+        cacert = cacert or os.environ.get("PISTON_CACERT") or None
+        self._transport = Transport(host or default_host(), timeout, token, cacert)
 
     @property
     def host(self) -> str:
@@ -174,6 +177,24 @@ class Piston:
     def make_recipe(self, files: Mapping[str, str]) -> Json:
         """Makes what a recipe describes, and installs it: `recipe.toml`, `run`, `compile`."""
         return self._one("POST", "/make", {"from": "recipe", "files": dict(files)})
+
+    def extend(
+        self,
+        package: str,
+        *libraries: str,
+        version: str | None = None,
+        name: str | None = None,
+        index: str | None = None,
+    ) -> Json:
+        """Adds Python libraries, such as `numpy` or `pandas>=2,<3`, to an installed language.
+
+        Programs of the language find them from then on; with `name` they are in a language of that
+        name instead. `version` is a range, `index` the URL of another index than the daemon's.
+        """
+        body: Json = {"from": "extend", "extends": package, "pip": list(libraries)}
+        options = {"version": version, "name": name, "index": index}
+        given = {key: value for key, value in options.items() if value is not None}
+        return self._one("POST", "/make", {**body, **given})
 
     def verify(self, package: str, version: str) -> Json:
         """Checks that what is on the disk is what was installed: `problems` says what is not."""

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Union
@@ -46,8 +47,15 @@ class Transport:
     timeout: float | None
     #: What is said to listeners that ask for a token.
     token: str | None = field(default=None, repr=False)
+    #: File (PEM) of the authorities that are trusted at `https://` rather than the system's.
+    cacert: str | None = None
+    _tls: ssl.SSLContext | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if urlsplit(self.host).scheme == "https":
+            # Read once: what is wrong with the file is told before anything is sent.
+            context = ssl.create_default_context(cafile=self.cacert)
+            object.__setattr__(self, "_tls", context)
         self._connection().close()
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -57,7 +65,9 @@ class Transport:
         if url.scheme == "http" and url.hostname:
             return http.client.HTTPConnection(url.hostname, url.port, timeout=self.timeout)
         if url.scheme == "https" and url.hostname:
-            return http.client.HTTPSConnection(url.hostname, url.port, timeout=self.timeout)
+            return http.client.HTTPSConnection(
+                url.hostname, url.port, timeout=self.timeout, context=self._tls
+            )
         raise ValueError(
             f"{self.host!r} is not a daemon's address: "
             "write unix:///path/to/piston.sock or http://host:port"
@@ -117,9 +127,13 @@ class Transport:
         return reply
 
     def _unreachable(self, error: Exception) -> PistonError:
-        hint = "is `pistond serve` running?"
+        hint = "is a daemon running there?"
         if isinstance(error, PermissionError):
             hint = "the socket's owner or mode keeps this user out"
+        elif isinstance(error, socket.gaierror):
+            hint = "check the host's name"
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            hint = "name the file of its authority with `cacert` or $PISTON_CACERT"
         return Unreachable(f"no answer from {self.host}: {error or type(error).__name__}; {hint}")
 
 

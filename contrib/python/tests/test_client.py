@@ -146,6 +146,14 @@ class Packages(unittest.TestCase):
             self.assertEqual(caught.exception.code, "package_not_available")
         self.assertEqual(piston.versions("bash"), [bash])
 
+    def test_what_can_not_be_extended_says_why(self) -> None:
+        with self.assertRaises(Refused) as caught:
+            Piston().extend("cobol", "numpy", version="1.x")
+        self.assertEqual(caught.exception.code, "package_not_found")
+        with self.assertRaises(Refused) as caught:
+            Piston().extend("bash", "numpy", name="bash-numpy", index="http://127.0.0.1:9/simple")
+        self.assertGreaterEqual(caught.exception.status, 400)
+
     def test_a_broken_package_is_refused_while_it_is_watched(self) -> None:
         with tempfile.NamedTemporaryFile(suffix=".pkg.tar.gz") as file:
             file.write(b"no archive")

@@ -15,7 +15,7 @@ use super::{ConfigError, raw};
 type Apply = fn(&mut Raw, &str) -> Result<(), String>;
 
 /// Every variable that is understood.
-const VARIABLES: [(&str, Apply); 24] = [
+const VARIABLES: [(&str, Apply); 26] = [
     ("PISTON_LOG_LEVEL", |raw, text| {
         set(&mut raw.log_level, &text.to_lowercase())
     }),
@@ -68,9 +68,11 @@ const VARIABLES: [(&str, Apply); 24] = [
         set(&mut raw.jobs.max_concurrent, text)
     }),
     ("PISTON_LIMIT_OVERRIDES", overrides),
-    // Read elsewhere: the configuration file before this table, the client's address by `piston`.
+    // Read elsewhere: the configuration file before this table, the rest by `piston`.
     ("PISTON_CONFIG", |_, _| Ok(())),
     ("PISTON_HOST", |_, _| Ok(())),
+    ("PISTON_TOKEN", |_, _| Ok(())),
+    ("PISTON_CACERT", |_, _| Ok(())),
     // The released Piston drops to these; our jobs run as ids of their slots.
     ("PISTON_RUNNER_UID_MIN", |_, _| Ok(())),
     ("PISTON_RUNNER_UID_MAX", |_, _| Ok(())),

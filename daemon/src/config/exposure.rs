@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use piston_client::api::Role;
 use piston_client::units::Rate;
 
-use super::raw::RawListener;
+use super::raw::{RawListener, RawProxyHeader};
 use super::{BadValue, SocketGroup};
 
 /// A socket that clients connect to.
@@ -91,6 +91,18 @@ pub struct Proxies {
     pub unix: bool,
     /// Peers of these networks.
     pub networks: Vec<IpNet>,
+    /// What they say it in.
+    pub header: ProxyHeader,
+}
+
+/// The header in which proxies tell for whom they ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 impl Proxies {
@@ -196,8 +208,14 @@ pub(super) fn socket_length(path: &Path) -> Result<(), String> {
     }
 }
 
-pub(super) fn proxies(raw: &[String]) -> Result<Proxies, BadValue> {
-    let mut proxies = Proxies::default();
+pub(super) fn proxies(raw: &[String], header: Option<RawProxyHeader>) -> Result<Proxies, BadValue> {
+    let mut proxies = Proxies {
+        header: match header {
+            None | Some(RawProxyHeader::XForwarded) => ProxyHeader::XForwarded,
+            Some(RawProxyHeader::Forwarded) => ProxyHeader::Forwarded,
+        },
+        ..Proxies::default()
+    };
     for word in raw {
         let one = || word.parse::<IpAddr>().map(IpNet::from);
         match word.parse::<IpNet>().or_else(|_| one()) {
@@ -256,7 +274,7 @@ mod tests {
     #[test]
     fn proxies_are_addresses_networks_and_unix_sockets() {
         let words = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "unix"].map(str::to_owned);
-        let known = proxies(&words).expect("good");
+        let known = proxies(&words, None).expect("good");
         assert!(known.unix);
         for (peer, is_one) in [
             ("10.255.0.1", true),
@@ -271,7 +289,7 @@ mod tests {
                 "{peer}"
             );
         }
-        proxies(&["localhost".to_owned()]).expect_err("a name");
+        proxies(&["localhost".to_owned()], None).expect_err("a name");
     }
 
     #[test]

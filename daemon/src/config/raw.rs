@@ -43,6 +43,7 @@ pub(crate) struct RawHttp {
     pub(crate) hosts: Option<Vec<String>>,
     pub(crate) listeners: Option<Vec<RawListener>>,
     pub(crate) trusted_proxies: Option<Vec<String>>,
+    pub(crate) proxy_header: Option<RawProxyHeader>,
     pub(crate) cors_origins: Option<Vec<String>>,
     pub(crate) prefix: Option<String>,
     pub(crate) max_connections: Option<usize>,
@@ -53,6 +54,15 @@ pub(crate) struct RawHttp {
     pub(crate) max_body: Option<Size>,
     pub(crate) max_upload: Option<Size>,
     pub(crate) drain_timeout: Option<Time>,
+}
+
+/// See [`super::exposure::ProxyHeader`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawProxyHeader {
+    XForwarded,
+    Forwarded,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -97,7 +97,7 @@ fn server(raw: RawHttp, home: Home, paths: &Paths) -> Result<Server, BadValue> {
             raw.listen.unwrap_or_default(),
             raw.listeners.unwrap_or_default(),
         )?,
-        proxies: exposure::proxies(&raw.trusted_proxies.unwrap_or_default())?,
+        proxies: exposure::proxies(&raw.trusted_proxies.unwrap_or_default(), raw.proxy_header)?,
         origins: exposure::origins(raw.cors_origins.unwrap_or_default())?,
         prefix: exposure::prefix(raw.prefix)?,
         hosts: raw

@@ -89,6 +89,18 @@ fn the_default_file_names_every_key() {
 }
 
 #[test]
+fn the_default_file_takes_a_listener_as_it_explains_one() {
+    let (head, block) = DEFAULT_FILE
+        .split_once("# [[http.listeners]]\n")
+        .expect("it explains one");
+    let alive = |line: &str| line.strip_prefix("# ").unwrap_or(line).to_owned();
+    let of_tcp = block.lines().filter(|line| !line.contains("socket_"));
+    let block: Vec<String> = of_tcp.map(alive).collect();
+    let config = resolved(&format!("{head}[[http.listeners]]\n{}\n", block.join("\n")));
+    assert_eq!(config.expect("within bounds").server.listeners.len(), 1);
+}
+
+#[test]
 fn a_later_source_wins() {
     let text =
         "[http]\nsocket = \"/file\"\n[data]\ndirectory = \"/file\"\n[jobs]\nmax_concurrent = 1\n";

@@ -4,24 +4,20 @@
 //! Invariants: nothing that a client says counts that its peer is not trusted to say; what a
 //! listener does not grant no token gives. What a request costs is [`super::quota`]'s.
 
-use std::net::IpAddr;
-use std::str::FromStr as _;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::http::{HeaderMap, Method, header};
 use piston_client::api::{Code, Role};
 
 use super::app::App;
 use super::edge::Peer;
+use super::forwarded::{self, Told};
 use super::page;
 use crate::config::Server;
 use crate::config::exposure::{Page, Proxies, Quota, TokenPolicy};
 use crate::error::Error;
 use crate::job::queue::Requester;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Names the protocol of a WebSocket whose client can't set `Authorization`: a browser offers it
 /// together with one that is the token.
@@ -94,17 +90,14 @@ pub(super) async fn admit(
     let server = &app.config().server;
     let headers = &request.headers;
     let proxied = is_proxy(&server.proxies, door.gate, *from);
+    let told = proxied.then(|| forwarded::told(headers, &server.proxies));
+    let Told { client, scheme } = told.unwrap_or_default();
     if proxied || door.has_browsers() {
         let host = host(request);
         check_host(host.as_deref(), server)?;
-        let scheme = headers.get(FORWARDED_PROTO).filter(|_| proxied);
-        let scheme = scheme.and_then(|scheme| scheme.to_str().ok());
         check_origin(request, host.as_deref(), scheme, server)?;
     }
-    let requester = match client(headers, &server.proxies) {
-        Some(address) if proxied => Requester::Address(address),
-        _ => *from,
-    };
+    let requester = client.map_or(*from, Requester::Address);
     let mut admitted = Admitted {
         peer: Peer {
             role: door.role,
@@ -148,39 +141,6 @@ fn is_proxy(proxies: &Proxies, gate: Gate, from: Requester) -> bool {
         (Gate::Network, Requester::Address(peer)) => proxies.has(peer),
         (Gate::Operators | Gate::Network, _) => false,
     }
-}
-
-/// For whom proxies say that they ask: each adds its own peer at the end, so the last one that is
-/// no proxy of ours is the client. What is before that the client may have made up.
-fn client(headers: &HeaderMap, proxies: &Proxies) -> Option<IpAddr> {
-    let values = headers.get_all(FORWARDED_FOR).into_iter();
-    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-    let hops = values.iter().flat_map(|value| value.split(','));
-    let mut client = None;
-    for hop in hops.rev() {
-        let Some(address) = address(hop.trim()) else {
-            break;
-        };
-        client = Some(address);
-        if !proxies.has(address) {
-            break;
-        }
-    }
-    client
-}
-
-/// An address as proxies write it, some with a port.
-fn address(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let address = match bare {
-        Some((address, _port)) => address,
-        None => match hop.split_once(':') {
-            Some((address, port)) if !port.contains(':') => address,
-            _ => hop,
-        },
-    };
-    let address = IpAddr::from_str(address).ok()?;
-    Some(address.to_canonical())
 }
 
 /// The token that a request comes with. Clients of the released Piston send it bare.
@@ -265,7 +225,7 @@ fn check_origin(
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderValue, Request};
+    use axum::http::{HeaderName, HeaderValue, Request};
 
     use super::*;
     use crate::config::exposure::Origins;
@@ -290,40 +250,6 @@ mod tests {
         ] {
             assert_eq!(is_own_name(host, &configured), own, "{host}");
         }
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_is_no_proxy_of_ours() {
-        let proxies = Proxies {
-            unix: false,
-            networks: vec!["10.0.0.0/8".parse().expect("a network")],
-        };
-        for (header, found) in [
-            ("192.0.2.1", Some("192.0.2.1")),
-            ("192.0.2.1, 10.0.0.2", Some("192.0.2.1")),
-            // The first one is what the client made up.
-            ("127.0.0.1, 192.0.2.1, 10.0.0.2", Some("192.0.2.1")),
-            ("nonsense, 10.0.0.2", Some("10.0.0.2")),
-            ("10.0.0.3, 10.0.0.2", Some("10.0.0.3")),
-            ("192.0.2.1:4711", Some("192.0.2.1")),
-            ("[2001:db8::1]:4711", Some("2001:db8::1")),
-            ("2001:db8::1", Some("2001:db8::1")),
-            ("::ffff:192.0.2.1", Some("192.0.2.1")),
-            ("unknown", None),
-            ("", None),
-        ] {
-            let value = HeaderValue::from_static(header);
-            let headers = HeaderMap::from_iter([(FORWARDED_FOR, value)]);
-            let expected = found.map(|address| address.parse().expect("an address"));
-            assert_eq!(client(&headers, &proxies), expected, "{header}");
-        }
-        let mut two = HeaderMap::new();
-        two.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
-        two.append(
-            FORWARDED_FOR,
-            HeaderValue::from_static("192.0.2.2, 10.0.0.1"),
-        );
-        assert_eq!(client(&two, &proxies), "192.0.2.2".parse().ok());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::connection::Connection;
 use super::quota::{Permit, Standing};
 use super::repeat::{self, Asked, Repeat};
 use super::reply::{self, Dialect};
-use super::route;
+use super::{route, status};
 use crate::error::Error;
 use crate::job::queue::Requester;
 use crate::random;
@@ -123,30 +123,29 @@ impl Edge {
         let (entered, standing) = self.enter(connection.arrival(), &head, body).await;
         let mut response = match entered {
             Ok((_, Asked::Before(response))) => {
-                tracing::debug!(req = %id, path = head.uri.path(), "replied as before");
+                tracing::debug!(req = name(&id), path = head.uri.path(), "replied at once");
                 response
             }
             Ok((peer, Asked::New(body, repeat))) => {
-                let span = span(&id, &head);
+                let span = span(name(&id), &head);
                 head.extensions.insert(connection.clone());
                 head.extensions.insert(peer);
                 let request = Request::from_parts(head, body);
-                let routed = self.route(request, repeat, &id).instrument(span);
+                let routed = self.route(request, repeat, name(&id)).instrument(span);
                 // Apart, or every request would carry its size about.
                 Box::pin(routed).await
             }
-            Err(error) => span(&id, &head).in_scope(|| {
+            Err(error) => span(name(&id), &head).in_scope(|| {
                 let mut response = Response::default();
-                tell(&error, Dialect::of(head.uri.path()), &id, &mut response);
+                let dialect = Dialect::of(head.uri.path());
+                tell(&error, dialect, name(&id), &mut response);
                 response
             }),
         };
         if let Some(standing) = standing {
             standing.tell(response.headers_mut());
         }
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
+        response.headers_mut().insert(REQUEST_ID, id);
         response
     }
 
@@ -166,6 +165,9 @@ impl Edge {
         let standing = quota.rate.map(spend);
         if let Some(error) = standing.as_ref().and_then(Standing::refusal) {
             return (Err(Box::pin(refuse(body, error)).await), standing);
+        }
+        if let Some(response) = status::at_once(head) {
+            return (Ok((peer, Asked::Before(response))), standing);
         }
         let asked = AssertUnwindSafe(repeat::ask(app, peer, head, body)).catch_unwind();
         let asked = asked.await.unwrap_or_else(|_| Err(panicked()));
@@ -223,17 +225,22 @@ fn log(error: &Error) {
 }
 
 /// The client's own id when it is a plain word, else a random one.
-fn request_id(headers: &HeaderMap) -> String {
-    let plain = |id: &&str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        (1..=64).contains(&id.len()) && id.bytes().all(plain)
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |id: &&HeaderValue| {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=64).contains(&id.len()) && id.as_bytes().iter().all(plain)
     };
-    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    if let Some(id) = given.filter(plain) {
-        return id.to_owned();
+    if let Some(id) = headers.get(REQUEST_ID).filter(plain) {
+        return id.clone();
     }
     // Without randomness the id is all zeros: a worse name, not a worse reply.
-    hex::encode(random::bytes::<8>().unwrap_or_default())
+    let drawn = hex::encode(random::bytes::<8>().unwrap_or_default());
+    HeaderValue::try_from(drawn).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// An id, which is made of plain letters, as a word.
+fn name(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -244,13 +251,13 @@ mod tests {
     fn a_plain_id_of_the_client_is_kept() {
         let with =
             |id: &'static str| HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(id))]);
-        assert_eq!(request_id(&with("abc-1")), "abc-1");
+        assert_eq!(name(&request_id(&with("abc-1"))), "abc-1");
         for bad in ["", "a b", "\u{7f}"]
             .iter()
             .filter_map(|id| HeaderValue::from_str(id).ok())
         {
             let id = request_id(&HeaderMap::from_iter([(REQUEST_ID, bad)]));
-            assert_eq!(id.len(), 16);
+            assert_eq!(name(&id).len(), 16);
         }
     }
 }

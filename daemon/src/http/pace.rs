@@ -1,21 +1,24 @@
 //! The pace of a connection's client: whether it says a request in time, once it has begun one.
 //!
-//! hyper has one time for both, saying a head and not saying anything. A client that says nothing
-//! between two requests is welcome for minutes (a proxy that keeps connections open), one that has
-//! begun a head and does not end it is not. So hyper has the longer time, and this watches the
-//! bytes: the first ones after a reply begin a head.
+//! A client that says nothing between two requests is welcome for minutes (a proxy that keeps
+//! connections open), one that has begun a head and does not end it is not. hyper has one time for
+//! both, and sets a timer for each request. So this watches the bytes instead: the first ones after
+//! a reply begin a head, which most often is whole at once and needs no timer; silence has one for
+//! the whole connection, which looks again when it was not silent for long enough.
 //!
 //! What this does not do: bodies, whose time is [`super::body`]'s.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
 
 use super::hangup::Stream;
 
@@ -28,18 +31,62 @@ const ASKED: u8 = 2;
 
 /// What is known of a connection's pace; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Pace(Arc<AtomicU8>);
+pub(super) struct Pace(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    state: AtomicU8,
+    opened: Instant,
+    /// When the last reply was over: milliseconds since `opened`.
+    replied: AtomicU64,
+}
 
 impl Pace {
     /// Of a new connection: whoever opens one has something to say.
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(HEAD)))
+        Self(Arc::new(Known {
+            state: AtomicU8::new(HEAD),
+            opened: Instant::now(),
+            replied: AtomicU64::new(0),
+        }))
     }
 
     /// A request was said; its reply is on its way as long as the guard lives.
     pub(super) fn asked(&self) -> Replying {
-        self.0.store(ASKED, Ordering::Relaxed);
+        self.0.state.store(ASKED, Ordering::Relaxed);
         Replying(self.clone())
+    }
+
+    /// A reply is over.
+    fn replied(&self) {
+        let now = u64::try_from(self.0.opened.elapsed().as_millis());
+        self.0
+            .replied
+            .store(now.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.state.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// Ready when nothing was said for so long. `timer` is this connection's, used for nothing else.
+    pub(super) fn poll_silent(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        allowed: Duration,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            ready!(timer.as_mut().poll(task));
+            let now = Instant::now();
+            let next = if self.0.state.load(Ordering::Relaxed) == IDLE {
+                let since = Duration::from_millis(self.0.replied.load(Ordering::Relaxed));
+                self.0.opened + since + allowed
+            } else {
+                now + allowed
+            };
+            if next <= now {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(next);
+        }
     }
 
     /// Polls what may not be ready while a head is on its way; it begins anew with each.
@@ -70,7 +117,7 @@ impl Pace {
         new: impl FnOnce() -> F,
         task: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.0.load(Ordering::Relaxed) != state {
+        if self.0.state.load(Ordering::Relaxed) != state {
             *held = None;
             return Poll::Pending;
         }
@@ -89,7 +136,7 @@ pub(super) struct Replying(Pace);
 
 impl Drop for Replying {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Ordering::Relaxed);
+        self.0.replied();
     }
 }
 
@@ -153,10 +200,8 @@ impl AsyncRead for Heard {
         if buffer.filled().len() > before {
             // Whichever other state it is in stays.
             let (was, is) = (IDLE, HEAD);
-            let _ = self
-                .pace
-                .0
-                .compare_exchange(was, is, Ordering::Relaxed, Ordering::Relaxed);
+            let state = &self.pace.0.state;
+            let _ = state.compare_exchange(was, is, Ordering::Relaxed, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }

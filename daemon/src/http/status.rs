@@ -1,24 +1,43 @@
 //! What the daemon is, whether it lives, what its host offers.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use axum::body::Bytes as Piece;
 use axum::extract::State;
-use piston_client::api::{Info, Role, RunnersInfo, VersionInfo};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use piston_client::api::{BASE_PATH, Info, Role, RunnersInfo, VersionInfo};
 use piston_client::units::Bytes;
 
 use super::app::App;
 use super::body::Json;
 use super::edge::Peer;
-use super::reply::{Answer, Plain};
+use super::reply::{self, Answer, Plain};
 use crate::sandbox::rootless::Privilege;
 
 /// `GET /version`.
 pub(super) async fn version() -> Answer<VersionInfo> {
-    Ok(Json(VersionInfo {
+    Ok(Json(this_version()))
+}
+
+fn this_version() -> VersionInfo {
+    VersionInfo {
         product: "Piston".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: vec!["v2".to_owned(), "v3".to_owned()],
-    }))
+    }
+}
+
+/// The reply to a request for what never changes, by which many look whether somebody is there; it
+/// needs no routing. None for all other requests.
+pub(super) fn at_once(head: &Parts) -> Option<Response> {
+    static VERSION: LazyLock<Option<Piece>> =
+        LazyLock::new(|| reply::encoded(&this_version()).ok().map(Piece::from));
+    let path = head.uri.path().strip_prefix(BASE_PATH)?;
+    let json = VERSION.as_ref()?;
+    (head.method == Method::GET && path == "/version")
+        .then(|| reply::written(StatusCode::OK, json.clone()))
 }
 
 /// `GET /info`; clients that may only execute see nothing of the host.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use piston_client::api::Code;
-use piston_client::ids::{Digest, PackageRef, Version};
+use piston_client::ids::{Digest, Language, PackageRef, Version};
 use piston_client::units::Bytes;
 use piston_fs::mount::MountError;
 
@@ -38,7 +38,7 @@ pub enum PackagesError {
         similar: Vec<String>,
     },
     /// No repository lists such a package.
-    #[error("{reason}{}; repositories asked: {}{}", did_you_mean(.similar), or_none(.repositories), or_made(.reason))]
+    #[error("{reason}{}; repositories asked: {}{}", or_similar(.similar, .reason), or_none(.repositories), or_made(.reason))]
     NotListed {
         /// What is not listed, and what there is of it.
         reason: Box<ResolveError>,
@@ -200,6 +200,9 @@ pub enum PackagesError {
     /// A package can't be made, in the maker's words.
     #[error("{0}")]
     CannotMake(String),
+    /// A disk is full where it is made, in the maker's words.
+    #[error("{0}")]
+    NoSpaceToMake(String),
     /// There is no space for it.
     #[error("{} are needed in {path}, {} are free: remove packages or make space", Bytes(*.needed), Bytes(*.free))]
     NoSpace {
@@ -260,9 +263,9 @@ impl PackagesError {
             }
             Self::CannotMake(_) => Code::CannotMake,
             Self::Archive(_) | Self::Refused { .. } => Code::InvalidPackage,
-            Self::NoSpace { .. } | Self::Store(StoreError::Write { no_space: true, .. }) => {
-                Code::NoSpace
-            }
+            Self::NoSpace { .. }
+            | Self::NoSpaceToMake(_)
+            | Self::Store(StoreError::Write { no_space: true, .. }) => Code::NoSpace,
             Self::Store(_) | Self::Unpublished { .. } | Self::Internal(_) => Code::Internal,
         }
     }
@@ -320,18 +323,33 @@ fn not_installed(name: &str, range: &str, installed: &[Version], similar: &[Stri
     } else {
         format!("{name} {range} is not installed")
     };
-    if installed.is_empty() {
-        text.push_str(&did_you_mean(similar));
-    } else {
+    if !installed.is_empty() {
         let versions: Vec<String> = installed.iter().map(ToString::to_string).collect();
-        write!(text, "; installed: {name} {}", versions.join(", ")).unwrap_or_default();
+        write!(text, "; installed: {name} {}; `piston package install '{name}@{range}'` installs it where a repository has it", versions.join(", "))
+            .unwrap_or_default();
+        return text;
     }
-    write!(text, "; `piston package install {name}` installs it from a repository, `piston package from-host {name}` from this machine")
-        .unwrap_or_default();
-    if let Some(recipe) = super::make::recipe_of(name) {
+    let recipe = super::make::recipe_of(name);
+    if recipe.is_none() && !similar.is_empty() {
+        return text + &did_you_mean(similar);
+    }
+    let package = recipe.as_ref().map_or(name, Language::as_str);
+    write!(
+        text,
+        "; `piston package install {package}` installs it from a repository"
+    )
+    .unwrap_or_default();
+    if super::make::is_of_host(name) {
         write!(
             text,
-            ", `piston package from-debian {recipe}` from Debian's packages"
+            ", `piston package from-host {name}` from this machine"
+        )
+        .unwrap_or_default();
+    }
+    if recipe.is_some() {
+        write!(
+            text,
+            ", `piston package from-debian {package}` from Debian's packages"
         )
         .unwrap_or_default();
     }
@@ -352,6 +370,15 @@ fn or_made(reason: &ResolveError) -> String {
         }
         Some(recipe) => format!("; `piston package from-debian {recipe}` makes it"),
         None => String::new(),
+    }
+}
+
+/// What may have been meant, unless what was written is known.
+fn or_similar(similar: &[String], reason: &ResolveError) -> String {
+    if or_made(reason).is_empty() {
+        did_you_mean(similar)
+    } else {
+        String::new()
     }
 }
 
@@ -441,7 +468,10 @@ mod tests {
             text.starts_with("python >=4.0.0 is not installed; installed: python 3.11.2;"),
             "{text}"
         );
-        assert!(text.contains("piston package install python"), "{text}");
+        assert!(
+            text.contains("piston package install 'python@>=4.0.0'"),
+            "{text}"
+        );
         assert_eq!(error.code(), Code::PackageNotFound);
     }
 }

@@ -154,7 +154,7 @@ impl Fetched {
 fn without_path(error: ArchiveError) -> PackagesError {
     match error {
         ArchiveError::Damaged { reason, .. } => PackagesError::refused(
-            &"the file",
+            &"the file is",
             format!("it is not a whole package file (a gzipped tar) nor an image: {reason}"),
         ),
         error => error.into(),

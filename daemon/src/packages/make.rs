@@ -118,6 +118,11 @@ fn refused(name: &str, reason: &str) -> MakeError {
     }
 }
 
+/// Whether packages of this name are made of what the host has.
+pub(crate) fn is_of_host(name: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == name)
+}
+
 /// The name by which [`from_debian`] makes a language, when a recipe of ours is for it.
 pub fn recipe_of(language: &str) -> Option<Language> {
     let named = recipe::builtin_for(language).and_then(Result::ok);

@@ -28,6 +28,8 @@ use super::{Lease, Packages};
 
 /// What is kept of what the child says.
 const MAX_WORDS: u64 = 64 * 1024;
+/// How this program ends where a full disk keeps it from its work.
+pub const NO_SPACE: u8 = 3;
 /// The environment variable that names an index of Python libraries.
 pub const INDEX_VARIABLE: &str = "PIP_INDEX_URL";
 /// The environment variable that holds a registry's password.
@@ -380,10 +382,14 @@ impl Child {
             let text = format!("making {subject} took longer than {} s", time.as_secs());
             return Err(PackagesError::CannotMake(text));
         };
-        if status.map_err(internal)?.success() {
+        let status = status.map_err(internal)?;
+        if status.success() {
             return Ok((out, err));
         }
         let reason = err.trim().trim_start_matches("error: ");
+        if status.code() == Some(i32::from(NO_SPACE)) {
+            return Err(PackagesError::NoSpaceToMake(reason.to_owned()));
+        }
         Err(PackagesError::CannotMake(match reason {
             "" => format!("the maker of {subject} died without a word"),
             reason => reason.to_owned(),

@@ -17,6 +17,11 @@ use super::spec::{Exit, Over, Spec};
 /// How often a group of version 1 is asked whether the kernel has begun to kill in it.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// The least that a group is held to. With less a program does not start, or it does nothing but
+/// read its own pages again and again, which the kernel does not end: CPython spends its time so
+/// with 4 MiB. A stage with a lower limit gets this much, and is judged by what it has used.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 /// The least time between two looks.
 const LEAST: Duration = Duration::from_millis(2);
 
@@ -31,6 +36,8 @@ pub(super) enum Accounting {
         group: Group,
         /// Processor time that the stage may use.
         cpu: Duration,
+        /// Bytes of memory that it may use.
+        memory: u64,
     },
 }
 
@@ -41,12 +48,13 @@ impl Accounting {
             return Ok(Self::Init);
         };
         let bounds = Bounds {
-            memory: spec.tree.memory,
+            memory: spec.tree.memory.max(LEAST_MEMORY),
             processes: spec.rlimits.processes,
         };
         Ok(Self::Group {
             group: groups.take(bounds)?,
             cpu: Duration::from_nanos(spec.tree.cpu),
+            memory: spec.tree.memory,
         })
     }
 
@@ -62,7 +70,7 @@ impl Accounting {
     pub(super) async fn exceeded(&self) {
         match self {
             Self::Init => {}
-            Self::Group { group, cpu } => match watch(group, *cpu).await {
+            Self::Group { group, cpu, .. } => match watch(group, *cpu).await {
                 Ok(()) => return,
                 // The wall time limit ends the job all the same.
                 Err(error) => {
@@ -75,7 +83,7 @@ impl Accounting {
 
     /// The figures of a stage that is dead, of which init says `exit`.
     pub(super) fn settle(&self, exit: Exit) -> Result<Exit, SandboxError> {
-        let Self::Group { group, cpu } = self else {
+        let Self::Group { group, cpu, memory } = self else {
             return Ok(exit);
         };
         let usage = group.usage()?;
@@ -84,6 +92,9 @@ impl Accounting {
         let over = match usage.killed {
             OutOfMemory::OwnLimit => Some(Over::Memory),
             OutOfMemory::Elsewhere => return Err(SandboxError::OutOfMemory),
+            OutOfMemory::No if *memory < LEAST_MEMORY && usage.memory > Some(*memory) => {
+                Some(Over::Memory)
+            }
             OutOfMemory::No => (cpu_time >= *cpu).then_some(Over::CpuTime),
         };
         Ok(Exit {

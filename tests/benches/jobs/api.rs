@@ -12,10 +12,11 @@ pub(crate) fn request(package: &str, code: &str) -> Vec<u8> {
     post(package, "execute", &json!({"code": code}))
 }
 
-/// The bytes of a request that runs a program of a package against many cases.
-pub(crate) fn batch(package: &str, cases: usize, expected: &str) -> Vec<u8> {
+/// The bytes of a request that runs a program of a package against many cases, so many at a time.
+pub(crate) fn batch(package: &str, cases: usize, expected: &str, parallel: usize) -> Vec<u8> {
     let cases = vec![json!({"expected_stdout": expected}); cases];
-    post(package, "batch", &json!({"code": "", "cases": cases}))
+    let body = json!({"code": "", "cases": cases, "parallel": parallel});
+    post(package, "batch", &body)
 }
 
 fn post(package: &str, operation: &str, body: &Value) -> Vec<u8> {

@@ -270,28 +270,36 @@ fn all_at_once(bench: &Bench) {
     println!("  answered with 429: {refused}; lost: 0\n");
 }
 
-/// A program run against many inputs by one request.
+/// A program run against many inputs by one request: one after another, and as many at a time as
+/// there are processors, as a judge asks for.
 fn many_cases(bench: &Bench) {
     println!("{CASES} cases in one request, a case against a bare spawn");
-    let request = api::batch("native", usize::try_from(CASES).expect("few"), "hi\n");
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let count = usize::try_from(CASES).expect("few");
+    let requests = [1, processors].map(|parallel| api::batch("native", count, "hi\n", parallel));
     let program = bench.program();
     let mut connection = bench.connect();
-    let (mut cases, mut bare) = (Times::default(), Times::default());
+    let (mut cases, mut bare) = ([Times::default(), Times::default()], Times::default());
     for round in 0..=bench.rounds / 20 {
-        let start = Instant::now();
-        let (status, reply) = connection.exchange(&request);
-        let time = start.elapsed() / CASES;
-        assert_eq!(status, 200, "{reply}");
+        for (request, times) in requests.iter().zip(&mut cases) {
+            let start = Instant::now();
+            let (status, reply) = connection.exchange(request);
+            let time = start.elapsed() / CASES;
+            assert_eq!(status, 200, "{reply}");
+            if round > 0 {
+                times.push(time);
+            }
+        }
         for _ in 0..CASES {
             bare.measure(|| programs::spawn(&[&program], "hi\n"));
         }
-        if round > 0 {
-            cases.push(time);
-        }
     }
+    let [single, parallel] = cases;
     bare.report("bare spawn");
-    cases.report("case");
-    over("case over bare spawn", &cases, &bare, 1.2);
+    single.report("case, one at a time");
+    parallel.report(&format!("case, {processors} at a time"));
+    over("one at a time over bare spawn", &single, &bare, 1.2);
+    over("in parallel over bare spawn", &parallel, &bare, 1.2);
 }
 
 /// A warm Python start inside the view against the same files in a plain directory.

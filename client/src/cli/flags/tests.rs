@@ -76,6 +76,7 @@ fn wrong_values_are_refused_with_the_right_form() {
         "write 3s or 3ms",
     );
     check(&["piston", "run", "--memory", "lots", "x.py"], "64M");
+    check(&["piston", "run", "--memory", "64", "x.py"], "write 64M");
     check(&["piston", "run", "--env", "NAME", "x.py"], "NAME=VALUE");
     check(&["piston", "package", "install", "Python"], "a-z 0-9");
     check(
@@ -135,14 +136,19 @@ fn the_help_is_this() {
     Global options:
           --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
+          --cacert <FILE>   Trust the authorities in this file (PEM) at https:// addresses rather than
+                            the system's [default: $PISTON_CACERT]
           --json            Print JSON for programs
 
     First steps:
       piston run hello.py         run a program; you are asked before anything that it lacks is brought
       piston daemon start         start a daemon (`pistond serve` is one in the foreground)
       piston package install lua  install a language; `piston repo packages` lists what there is
+      piston package extend python --pip numpy
+                                  add libraries to a language
 
-    Exit codes: 0 done, 125 failed; `piston run` ends as the program ended, see its help.
+    Exit codes: 0 done; 1 `judge` or `verify` found something wrong; 125 failed, and the message says
+    what to do; 130 interrupted. `piston run` ends as the program ended, see its help.
     ");
 }
 
@@ -172,6 +178,8 @@ fn the_help_of_run_is_this() {
     Global options:
           --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
+          --cacert <FILE>   Trust the authorities in this file (PEM) at https:// addresses rather than
+                            the system's [default: $PISTON_CACERT]
           --json            Print JSON for programs
 
     The first FILE starts the program, `-` is standard input; the others are found beside it. Of a
@@ -224,6 +232,8 @@ fn the_help_of_package_is_this() {
     Global options:
           --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
+          --cacert <FILE>   Trust the authorities in this file (PEM) at https:// addresses rather than
+                            the system's [default: $PISTON_CACERT]
           --json            Print JSON for programs
     ");
 }
@@ -250,6 +260,8 @@ fn the_help_of_repo_is_this() {
     Global options:
           --host <ADDRESS>  The daemon: a socket's /PATH or http[s]://HOST:PORT [default: $PISTON_HOST,
                             else the socket of your own daemon, else the system's]
+          --cacert <FILE>   Trust the authorities in this file (PEM) at https:// addresses rather than
+                            the system's [default: $PISTON_CACERT]
           --json            Print JSON for programs
     ");
 }

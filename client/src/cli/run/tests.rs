@@ -37,6 +37,35 @@ fn response(compile: Option<StageResult>, run: Option<StageResult>) -> ExecuteRe
 }
 
 #[test]
+fn a_program_that_lacks_something_easily_given_is_told_from_others_that_fail() {
+    let check = |status, said: &str, expected: Option<&str>| {
+        let run = stage(status, Some(1), None);
+        let found = hint(&run, said.as_bytes(), InputFrom::Nowhere);
+        assert_eq!(found.is_some(), expected.is_some(), "{said}");
+        assert!(
+            found
+                .unwrap_or_default()
+                .contains(expected.unwrap_or_default())
+        );
+    };
+    let failed = Some(Status::RuntimeError);
+    check(failed, "EOFError: EOF when reading a line", Some("`-i`"));
+    check(failed, "Prelude.getLine: end of file", Some("`-i`"));
+    check(
+        failed,
+        "java.util.NoSuchElementException: No line found",
+        Some("`-i`"),
+    );
+    let module = "ModuleNotFoundError: No module named 'numpy'";
+    check(failed, module, Some("--pip NAME"));
+    check(failed, "ZeroDivisionError: division by zero", None);
+    check(None, "EOF", None);
+    check(Some(Status::TimedOut), "EOF", None);
+    let run = stage(failed, Some(1), None);
+    assert_eq!(hint(&run, b"EOF", InputFrom::Request), None, "it had some");
+}
+
+#[test]
 fn piston_ends_as_the_program_ended() {
     let check = |stage: StageResult, expected: u8| {
         assert_eq!(exit(&response(None, Some(stage))).code(), expected);
