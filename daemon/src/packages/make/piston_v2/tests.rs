@@ -1,5 +1,6 @@
 //! Packages of the released Piston written here: what becomes of them, and what is refused.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 
@@ -183,9 +184,7 @@ fn what_is_no_such_package_is_refused_with_the_reason() {
     let packed = tar_gz(&[("pkg-info.json", INFO)]);
     for bytes in [b"root:secret:".as_slice(), &packed[..60]] {
         fs::write(&file, bytes).expect("written");
-        let text = drafted(&file.display().to_string(), None)
-            .err()
-            .expect("no package");
+        let text = drafted(&file.display().to_string(), None).expect_err("no package");
         assert!(!text.contains("root:"), "{text}");
     }
 }
@@ -205,9 +204,7 @@ fn a_package_of_an_index_is_the_newest_in_the_range_with_the_indexs_sha256() {
             sha256 = "0".repeat(64);
         }
         let place = folder.path().display();
-        index.push_str(&format!(
-            "python,{version},{sha256},file://{place}/{file}\n"
-        ));
+        writeln!(index, "python,{version},{sha256},file://{place}/{file}").expect("written");
     }
     let file = folder.path().join("index");
     fs::write(&file, index).expect("written");
