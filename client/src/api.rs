@@ -35,7 +35,9 @@ pub use package::{
 };
 pub use problem::{Code, Problem};
 pub use progress::{InstallEvent, InstallPhase, PackageProgress, PlannedPackage};
-pub use query::{AvailableParameters, SetRunnersParameters, UninstallParameters};
+pub use query::{
+    AvailableParameters, MakeFilesParameters, SetRunnersParameters, UninstallParameters,
+};
 pub use repo::{AvailablePackage, RepoState, Repository, RepositorySettings};
 pub use runners::{Network, Runner, Runners, RunnersInfo, SetRunners};
 pub use token::{CreatedToken, NewToken, Role, Token};

@@ -10,6 +10,7 @@ mod exit;
 mod failure;
 mod files;
 mod flags;
+mod folder;
 mod interact;
 mod jobs;
 mod judge;

@@ -276,6 +276,10 @@ fn fault_remedy(problem: &Problem) -> Option<String> {
         Code::Forbidden => {
             "use the daemon's Unix socket, or a listener and a token with the role `admin`"
         }
+        Code::HostNotKnown => {
+            "use the daemon's address, or have its operator add the name to `hosts` below `[http]` \
+             in piston.toml"
+        }
         Code::Unauthorized => {
             "set $PISTON_TOKEN to a token, which the daemon's operator makes with \
              `piston token create`"

@@ -161,7 +161,7 @@ enum MakeCommand {
         #[arg(long, value_name = "FILE")]
         base: Vec<PathBuf>,
         /// Python libraries, e.g. numpy 'pandas>=2,<3'.
-        #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+        #[arg(long, value_name = "LIBRARY", num_args = 1.., required_unless_present_any = ["npm", "files"])]
         pip: Vec<String>,
         /// Index that they come from.
         #[arg(
@@ -172,6 +172,24 @@ enum MakeCommand {
             default_value = packages::make::DEFAULT_INDEX
         )]
         index: String,
+        /// JavaScript libraries, e.g. lodash '@types/node@^18'.
+        #[arg(long, value_name = "LIBRARY", num_args = 1..)]
+        npm: Vec<String>,
+        /// Registry that they come from.
+        #[arg(
+            long,
+            value_name = "URL",
+            env = packages::REGISTRY_VARIABLE,
+            hide_env_values = true,
+            default_value = packages::make::DEFAULT_REGISTRY
+        )]
+        registry: String,
+        /// A tar of files, packed with gzip or not.
+        #[arg(long, value_name = "FILE")]
+        files: Option<PathBuf>,
+        /// The directory in the package that they go to, instead of the result's own.
+        #[arg(long, value_name = "PATH", requires = "files")]
+        at: Option<String>,
         /// What to call the result, and the language that it runs; else it runs the languages of
         /// the package that it extends.
         #[arg(long)]
@@ -337,6 +355,10 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             base: below,
             pip,
             index,
+            npm,
+            registry,
+            files,
+            at,
             name,
             target,
             out,
@@ -352,6 +374,9 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
                 name,
                 pip,
                 index,
+                npm,
+                registry,
+                files: files.map(|archive| packages::make::Folder { archive, at }),
             };
             packages::make::extend(&what, folder)
         }),

@@ -60,7 +60,7 @@ pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
 pub use making::{
     DEFAULT_BASE, INDEX_VARIABLE, MadeFile, Making, NO_SPACE, PISTON_V2_VARIABLE, RECIPE_FILES,
-    REGISTRY_PASSWORD_VARIABLE,
+    REGISTRY_PASSWORD_VARIABLE, REGISTRY_VARIABLE,
 };
 pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;
@@ -265,9 +265,7 @@ impl Packages {
             let newest = found.max_by(|a, b| {
                 let key =
                     |slot: &Slot| (slot.published.is_ok(), slot.record.package.version.clone());
-                // What extends another one of its version stands on it, and so has more layers.
-                let layers = |slot: &Slot| slot.record.layers.len();
-                key(a).cmp(&key(b)).then_with(|| layers(a).cmp(&layers(b)))
+                key(a).cmp(&key(b)).then_with(|| a.reach().cmp(&b.reach()))
             });
             newest.cloned()
         };

@@ -444,6 +444,28 @@ impl Image {
             .map_err(|source| io_error(&self.path, source))
     }
 
+    /// All bytes of a regular file, in memory; none for anything else. Who asks looks at its length
+    /// first.
+    pub fn read(&self, node: ImageNode) -> Result<Vec<u8>, ImageError> {
+        let (mut bytes, mut block) = (Vec::new(), Vec::new());
+        let mut offset = 0;
+        while let Some(extent) = self.extent(node, offset) {
+            self.read_block(&extent.block, &mut block)?;
+            let start = to_usize(extent.skip);
+            let piece = block.get(start..start.saturating_add(to_usize(extent.len)));
+            let Some(piece) = piece.filter(|piece| !piece.is_empty()) else {
+                return Err(ImageError::Block {
+                    path: self.path.clone(),
+                    start: extent.block.start,
+                    reason: "it does not hold what its file needs".to_owned(),
+                });
+            };
+            bytes.extend_from_slice(piece);
+            offset += u64::from(extent.len);
+        }
+        Ok(bytes)
+    }
+
     /// Reads a block that is stored as it is.
     fn read_stored(&self, block: &BlockRef, out: &mut Vec<u8>) -> Result<usize, ImageError> {
         use std::os::unix::fs::FileExt as _;

@@ -9,7 +9,7 @@ pub mod memory;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::image::{Image, ImageNode};
+use crate::image::{Image, ImageError, ImageNode};
 use crate::node::{Attr, Kind};
 use flat::FlatTree;
 
@@ -29,6 +29,30 @@ pub struct Placed {
     pub layer: Layer,
     /// Where: absolute, no `.`, `..` or empty component.
     pub at: String,
+}
+
+/// Longest name that Linux allows.
+const NAME_BYTES: usize = 255;
+
+impl Placed {
+    /// The names on the way to where the layer sits; none when that is malformed.
+    pub(crate) fn names(&self) -> Option<Vec<&[u8]>> {
+        let below = self.at.strip_prefix('/')?;
+        if below.is_empty() {
+            return Some(Vec::new());
+        }
+        let names = below.split('/');
+        names
+            .map(|name| is_name(name).then_some(name.as_bytes()))
+            .collect()
+    }
+}
+
+/// Whether a directory can have an entry of this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= NAME_BYTES
+        && !name.bytes().any(|byte| byte == b'/' || byte == 0)
 }
 
 /// A tree of numbered nodes, 0 its root, that can be merged into a view.
@@ -117,6 +141,14 @@ impl Contents {
         match self {
             Self::Image(image) => image.symlink(node),
             Self::Memory(tree, _) => tree.symlink(node),
+        }
+    }
+
+    /// The bytes of a regular file; none for anything else.
+    pub(crate) fn read(&self, node: ImageNode) -> Result<Vec<u8>, ImageError> {
+        match self {
+            Self::Image(image) => image.read(node),
+            Self::Memory(tree, _) => Ok(tree.bytes(node).to_vec()),
         }
     }
 

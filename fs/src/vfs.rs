@@ -350,27 +350,14 @@ impl Vfs {
 /// Merges layers as they are placed.
 fn merge(layers: &[Placed], sources: &[Arc<Source>]) -> Result<view::Merged<Source>, PublishError> {
     let placed = layers.iter().zip(sources).map(|(placed, source)| {
+        let names = placed.names();
         Ok(PlacedListing {
             listing: Arc::clone(source),
-            at: place(&placed.at)?,
+            at: names.ok_or_else(|| PublishError::Place(placed.at.clone()))?,
         })
     });
     let placed = placed.collect::<Result<Vec<_>, PublishError>>()?;
     Ok(view::merge(&placed)?)
-}
-
-/// The names on the way to where a layer sits.
-fn place(at: &str) -> Result<Vec<&[u8]>, PublishError> {
-    let bad = || PublishError::Place(at.to_owned());
-    let below = at.strip_prefix('/').ok_or_else(bad)?;
-    if below.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names = below.split('/').map(|name| {
-        let good = names::is_name(name);
-        good.then_some(name.as_bytes()).ok_or_else(bad)
-    });
-    names.collect()
 }
 
 /// What the size of a directory that no image has would be in squashfs, if it was stored in one place: a header for every

@@ -195,7 +195,7 @@ fn a_tcp_listener_executes_and_manages_nothing() {
         &["Host: evil.example"],
         b"",
     );
-    problem(&reply, 403, "forbidden");
+    problem(&reply, 403, "host_not_known");
 }
 
 fn v2(daemon: &Daemon, body: &Value) -> Reply {

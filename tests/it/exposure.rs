@@ -345,6 +345,20 @@ fn pages_of_other_origins_are_let_in_by_the_operator_alone() {
 }
 
 #[test]
+fn who_calls_the_daemon_by_another_name_is_told_where_names_are_set() {
+    let (_daemon, port) = with_listener("hosts = [\"piston.example\"]", "");
+    let named = |name: &str| {
+        let host = format!("Host: {name}:{}", port.port());
+        code(&get(port, "/api/v3/runtimes", &[&host]))
+    };
+    for name in ["other.example", "piston.example.evil"] {
+        assert_eq!(named(name), (403, "host_not_known".to_owned()), "{name}");
+    }
+    let host = format!("Host: piston.example:{}", port.port());
+    assert_eq!(get(port, "/api/v3/runtimes", &[&host]).status, 200);
+}
+
+#[test]
 fn a_prefix_may_stand_before_every_path() {
     let (daemon, port) = with_listener("prefix = \"/code\"", "");
     packages::install(&daemon, &["bash"]);

@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use piston_tests::{Daemon, Who, require};
+use piston_tests::{Daemon, Who, packages, require};
 use serde_json::{Value, json};
 
 as_root_and_user!(
     a_recipe_is_built_with_its_base_and_runs_its_test_program,
     a_package_of_debian_is_made_by_its_name,
     a_fresh_daemon_installs_a_language_without_any_repository,
+    interpreters_of_this_host_become_packages_that_run_their_test_programs,
 );
 
 /// A file of a recipe.
@@ -30,6 +31,16 @@ fn cli(daemon: &Daemon, words: &[&str], input: &[u8]) -> String {
         daemon.log()
     );
     out
+}
+
+#[test]
+fn a_python_of_the_host_has_the_libraries_that_compiled_modules_expect() {
+    let daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["python"]);
+    let code = "import ctypes; [ctypes.CDLL(f'lib{name}') for name in \
+                ('gcc_s.so.1', 'stdc++.so.6', 'z.so.1', 'expat.so.1')]; print('there')";
+    let ran = daemon.execute("python", &json!({ "code": code }));
+    assert_eq!(ran["run"]["stdout"], "there\n", "{ran}");
 }
 
 fn a_recipe_is_built_with_its_base_and_runs_its_test_program(who: Who) {
@@ -145,6 +156,37 @@ fn a_fresh_daemon_installs_a_language_without_any_repository(who: Who) {
     let detail = reply.json()["detail"].to_string();
     assert!(
         reply.status == 404 && detail.contains("did you mean lua?") && detail.contains("builtin"),
+        "{detail}"
+    );
+}
+
+fn interpreters_of_this_host_become_packages_that_run_their_test_programs(who: Who) {
+    // Every Debian has Perl; of the others what is there is tried.
+    let there = |program: &str| {
+        let found = std::process::Command::new(program).arg("--help").output();
+        found.is_ok()
+    };
+    let daemon = Daemon::start(who);
+    for (language, program, test) in [
+        ("perl", "perl", "perl/test.pl"),
+        ("javascript", "node", "javascript/test.js"),
+        ("lua", "lua", "lua/test.lua"),
+        ("ruby", "ruby", "ruby/test.rb"),
+    ] {
+        if language != "perl" && !there(program) {
+            continue;
+        }
+        let made = cli(&daemon, &["package", "from-host", language], b"");
+        assert!(made.contains(&format!("{language}-")), "{made}");
+        let test = recipe(test).display().to_string();
+        let printed = cli(&daemon, &["run", language, &test], b"7\n");
+        assert_eq!(printed, "OK\n", "{language}: {made}");
+    }
+    let request = json!({"from": "host", "name": "node"});
+    let reply = daemon.send("POST", "/api/v3/make", &request);
+    let detail = reply.json()["detail"].to_string();
+    assert!(
+        reply.status == 422 && detail.contains("did you mean `javascript`"),
         "{detail}"
     );
 }

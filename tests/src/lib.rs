@@ -11,6 +11,7 @@ pub mod http;
 mod newcomer;
 pub mod packages;
 pub mod require;
+pub mod server;
 mod terminal;
 
 use std::path::PathBuf;

@@ -63,8 +63,31 @@ pub fn python_index_url() -> String {
 /// The index of Python libraries answers.
 #[must_use]
 pub fn python_index() -> bool {
-    let url = python_index_url();
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", &url));
+    let remedy = "set PIP_INDEX_URL to an index that can be reached";
+    that("python-index", answers(&python_index_url()), remedy)
+}
+
+/// Where JavaScript libraries come from: as npm is told by the environment, else the usual registry.
+#[must_use]
+pub fn javascript_registry_url() -> String {
+    let usual = |_| "https://registry.npmjs.org".to_owned();
+    std::env::var("npm_config_registry").unwrap_or_else(usual)
+}
+
+/// The registry of JavaScript libraries answers.
+#[must_use]
+pub fn javascript_registry() -> bool {
+    let remedy = "set npm_config_registry to a registry that can be reached";
+    that(
+        "javascript-registry",
+        answers(&javascript_registry_url()),
+        remedy,
+    )
+}
+
+/// Whether the server of a URL takes connections.
+fn answers(url: &str) -> bool {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let host = rest.split('/').next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
     let port = if scheme == "http" { 80 } else { 443 };
@@ -73,10 +96,5 @@ pub fn python_index() -> bool {
     } else {
         format!("{host}:{port}")
     };
-    let met = std::net::TcpStream::connect(address).is_ok();
-    that(
-        "python-index",
-        met,
-        "set PIP_INDEX_URL to an index that can be reached",
-    )
+    std::net::TcpStream::connect(address).is_ok()
 }

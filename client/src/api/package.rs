@@ -52,7 +52,7 @@ pub struct InstalledPackage {
     pub cache_ttl_ms: Option<Millis>,
     /// Unix time of the installation, in seconds.
     pub installed_at: u64,
-    /// Libraries that it adds to the package that it extends, e.g. `numpy==2.1.0`.
+    /// Libraries that it adds to the package that it extends, e.g. `numpy==2.1.0`, `lodash@4.17.21`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub libraries: Vec<String>,
     /// Things worth knowing, e.g. files of unrelated dependencies that overlap.
@@ -248,6 +248,12 @@ pub struct MakeRequest {
     /// when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Language>,
+    /// [`MakeKind::Extend`]: JavaScript libraries, e.g. `lodash` or `@types/node@^18`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub npm: Vec<String>,
+    /// [`MakeKind::Extend`]: URL of the registry that they come from, instead of the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// Install what was made (the default), or reply with the package file itself
     /// (`application/gzip`), without what it depends on.
     #[serde(default = "yes")]
@@ -279,12 +285,11 @@ impl MakeRequest {
         }
     }
 
-    /// Makes and installs a package that adds Python libraries to the newest installed one of a
-    /// language.
-    pub fn extend(extends: String, pip: Vec<String>) -> Self {
+    /// Makes and installs a package that adds libraries to the newest installed one of a language;
+    /// which ones is to be filled in.
+    pub fn extend(extends: String) -> Self {
         Self {
             extends: Some(extends),
-            pip,
             ..Self::of(MakeKind::Extend)
         }
     }
@@ -324,6 +329,8 @@ impl MakeRequest {
             password: None,
             source: None,
             base: None,
+            npm: Vec::new(),
+            registry: None,
             install: true,
         }
     }

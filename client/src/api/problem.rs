@@ -64,6 +64,8 @@ codes! {
     Unauthorized 401 "Token required",
     /// The listener's or token's role does not include the operation.
     Forbidden 403 "Not allowed on this listener",
+    /// The request calls the daemon by a name that it does not have.
+    HostNotKnown 403 "Not a name of this daemon",
     /// No such path.
     NotFound 404 "No such resource",
     /// No package of that name and version is installed.

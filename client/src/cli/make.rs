@@ -8,11 +8,12 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::fs::File;
 
-use crate::Client;
-use crate::api::MakeRequest;
+use crate::api::{MakeFilesParameters, MakeReply, MakeRequest};
+use crate::{Client, Error, MadeFile};
 
 use super::failure::Failure;
 use super::flags::{Build, Extend, FromDebian, FromHost, FromOci, FromPistonV2, MakeTo};
+use super::folder;
 use super::packages::joined;
 use super::plan::PackageWord;
 use super::progress;
@@ -34,7 +35,7 @@ pub(super) async fn from_host(client: &Client, flags: FromHost, screen: &Screen)
     screen.progress(format!(
         "making {name} of what the daemon's machine has ..."
     ));
-    make(client, request, &name, flags.to, screen).await
+    make(client, request.into(), &name, flags.to, screen).await
 }
 
 /// Makes a package of Debian's packages.
@@ -48,7 +49,14 @@ pub(super) async fn from_debian(client: &Client, flags: FromDebian, screen: &Scr
         run: flags.run,
         ..MakeRequest::debian(flags.packages)
     };
-    make(client, request, &file.unwrap_or_default(), flags.to, screen).await
+    make(
+        client,
+        request.into(),
+        &file.unwrap_or_default(),
+        flags.to,
+        screen,
+    )
+    .await
 }
 
 /// Makes a package of an image.
@@ -79,7 +87,7 @@ pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -
         ..MakeRequest::oci(image)
     };
     let file = file.unwrap_or_else(|| "image".to_owned());
-    make(client, request, &file, flags.to, screen).await
+    make(client, request.into(), &file, flags.to, screen).await
 }
 
 /// Converts a package of the released Piston.
@@ -109,7 +117,7 @@ pub(super) async fn from_piston_v2(
         base: flags.base,
         ..MakeRequest::piston_v2(source)
     };
-    make(client, request, &file, flags.to, screen).await
+    make(client, request.into(), &file, flags.to, screen).await
 }
 
 /// The password of a registry's user: never an argument, which everybody on the machine sees.
@@ -136,21 +144,76 @@ pub(super) async fn build(client: &Client, flags: Build, screen: &Screen) -> Res
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
-    make(client, MakeRequest::recipe(files), &name, flags.to, screen).await
+    let request = MakeRequest::recipe(files);
+    make(client, request.into(), &name, flags.to, screen).await
 }
 
-/// Makes a package that adds libraries to another one.
+/// Makes a package that adds libraries or files to another one.
 pub(super) async fn extend(client: &Client, flags: Extend, screen: &Screen) -> Result<()> {
     let PackageWord { name, range } = flags.package;
-    screen.progress(format!("adding {} to {name} ...", flags.pip.join(", ")));
     let file = flags.name.as_ref().unwrap_or(&name).to_string();
+    if let Some(folder) = flags.files {
+        screen.progress(format!("adding {} to {name} ...", folder.display()));
+        let archive = folder::pack(&folder)?;
+        let what = MakeFilesParameters {
+            version: range,
+            name: flags.name,
+            at: flags.at,
+            ..MakeFilesParameters::new(name.to_string())
+        };
+        let archive = archive.path();
+        return make(
+            client,
+            What::Files { what, archive },
+            &file,
+            flags.to,
+            screen,
+        )
+        .await;
+    }
+    let libraries = [flags.pip.as_slice(), &flags.npm].concat().join(", ");
+    screen.progress(format!("adding {libraries} to {name} ..."));
     let request = MakeRequest {
         name: flags.name,
         version: range,
+        pip: flags.pip,
         index: flags.index,
-        ..MakeRequest::extend(name.to_string(), flags.pip)
+        npm: flags.npm,
+        registry: flags.registry,
+        ..MakeRequest::extend(name.to_string())
     };
-    make(client, request, &file, flags.to, screen).await
+    make(client, request.into(), &file, flags.to, screen).await
+}
+
+/// What is to be made.
+enum What<'a> {
+    Request(Box<MakeRequest>),
+    Files {
+        what: MakeFilesParameters,
+        archive: &'a Path,
+    },
+}
+
+impl From<MakeRequest> for What<'_> {
+    fn from(request: MakeRequest) -> Self {
+        Self::Request(Box::new(request))
+    }
+}
+
+impl What<'_> {
+    async fn make(&self, client: &Client) -> Result<MakeReply, Error> {
+        match self {
+            Self::Request(request) => client.make(request).await,
+            Self::Files { what, archive } => client.make_files(what, archive).await,
+        }
+    }
+
+    async fn make_file(&self, client: &Client, to: &mut File) -> Result<MadeFile, Error> {
+        match self {
+            Self::Request(request) => client.make_file(request, to).await,
+            Self::Files { what, archive } => client.make_files_file(what, archive, to).await,
+        }
+    }
 }
 
 /// The files of a recipe: its folder, or the `recipe.toml` itself.
@@ -179,17 +242,17 @@ fn recipe(path: &Path) -> Result<BTreeMap<String, String>> {
 /// Has it made, and installed or written to a file.
 async fn make(
     client: &Client,
-    request: MakeRequest,
+    what: What<'_>,
     name: &str,
     to: MakeTo,
     screen: &Screen,
 ) -> Result<()> {
     let given_up = || "nothing of it is kept: say it again to begin anew".to_owned();
     if let Some(output) = to.output {
-        let written = make_file(client, &request, name, &output, screen);
+        let written = make_file(client, &what, name, &output, screen);
         return progress::watch(written, given_up).await;
     }
-    let made = async { Ok(client.make(&request).await?) };
+    let made = async { Ok(what.make(client).await?) };
     let reply = progress::watch(made, given_up).await?;
     screen.show(&reply, |reply| {
         let notes = reply.notes.iter().map(|note| format!("note: {note}\n"));
@@ -201,7 +264,7 @@ async fn make(
 /// Writes the package file under a name of its own first: nobody takes half a file for a package.
 async fn make_file(
     client: &Client,
-    request: &MakeRequest,
+    what: &What<'_>,
     name: &str,
     output: &Path,
     screen: &Screen,
@@ -221,7 +284,7 @@ async fn make_file(
         .await
         .map_err(|error| unwritable(&part, error))?;
     let guard = RemoveOnDrop(part);
-    let made = client.make_file(request, &mut file).await?;
+    let made = what.make_file(client, &mut file).await?;
     file.sync_all()
         .await
         .map_err(|error| unwritable(&guard.0, error))?;

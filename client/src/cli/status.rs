@@ -116,7 +116,10 @@ fn languages(runtimes: &[Runtime]) -> String {
     let names = runtimes
         .iter()
         .map(|runtime| format!("{} {}", runtime.language, runtime.version));
-    names.collect::<Vec<_>>().join(", ")
+    let mut names: Vec<String> = names.collect();
+    // A package that extends another one runs the same languages.
+    names.dedup();
+    names.join(", ")
 }
 
 /// One mechanism with the words of `pistond check`; its name is padded to `width`.

@@ -6,8 +6,8 @@ use tokio::fs::File;
 use tokio::io::AsyncWrite;
 
 use crate::api::{
-    InstallEvent, InstallReply, InstalledPackage, MakeReply, MakeRequest, Runtime, UninstallReply,
-    VerifyReply,
+    InstallEvent, InstallReply, InstalledPackage, MakeFilesParameters, MakeReply, MakeRequest,
+    Runtime, UninstallReply, VerifyReply,
 };
 use crate::error::{Error, TransportError};
 use crate::http::{Body, Download, Method, Source};
@@ -128,6 +128,35 @@ impl Client {
             install: false,
             ..request.clone()
         });
+        self.made_file(call, writer).await
+    }
+
+    /// `POST /make/files`: makes a package that adds files to an installed one, and installs it.
+    /// `archive` is a tar of them, which is read as it is sent.
+    pub async fn make_files(
+        &self,
+        what: &MakeFilesParameters,
+        archive: &Path,
+    ) -> Result<MakeReply, Error> {
+        self.call(make_files_call(what, archive, true).await?).await
+    }
+
+    /// The same without installing: writes the package file to `writer`.
+    pub async fn make_files_file(
+        &self,
+        what: &MakeFilesParameters,
+        archive: &Path,
+        writer: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<MadeFile, Error> {
+        let call = make_files_call(what, archive, false).await?;
+        self.made_file(call, writer).await
+    }
+
+    async fn made_file(
+        &self,
+        call: Call,
+        writer: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<MadeFile, Error> {
         match self.connection.download(call.0, writer).await? {
             Download::Done { length, name } => Ok(MadeFile {
                 name,
@@ -156,6 +185,37 @@ fn install_call(repository: &str, package: &Language, range: &str) -> Call {
 }
 
 async fn upload_call(file: &Path) -> Result<Call, Error> {
+    let body = Body::Package(source(file).await?);
+    Ok(Call::new(Method::Post, path(&["packages"]))
+        .body(body)
+        .work())
+}
+
+async fn make_files_call(
+    what: &MakeFilesParameters,
+    archive: &Path,
+    install: bool,
+) -> Result<Call, Error> {
+    let install = install.to_string();
+    let mut query = vec![("extends", what.extends.as_str()), ("install", &install)];
+    let name = what.name.as_ref().map(Language::as_str);
+    let optional = [
+        ("version", what.version.as_deref()),
+        ("name", name),
+        ("at", what.at.as_deref()),
+    ];
+    query.extend(
+        optional
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
+    let path = with_query(path(&["make", "files"]), &query);
+    let body = Body::Package(source(archive).await?);
+    Ok(Call::new(Method::Post, path).body(body).work())
+}
+
+/// A file that is read as it is sent.
+async fn source(file: &Path) -> Result<Source, Error> {
     let unreadable = |source| TransportError::Read {
         path: file.to_owned(),
         source,
@@ -165,13 +225,11 @@ async fn upload_call(file: &Path) -> Result<Call, Error> {
     if !metadata.is_file() {
         return Err(unreadable(std::io::ErrorKind::IsADirectory.into()).into());
     }
-    let source = Source {
+    Ok(Source {
         path: file.to_owned(),
         reader: Box::new(reader),
         length: metadata.len(),
-    };
-    let call = Call::new(Method::Post, path(&["packages"])).body(Body::Package(source));
-    Ok(call.work())
+    })
 }
 
 fn make_call(request: &MakeRequest) -> Call {

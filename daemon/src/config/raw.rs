@@ -137,6 +137,7 @@ pub(crate) struct RawPackages {
     pub(crate) builtin: Option<bool>,
     pub(crate) python_index: Option<String>,
     pub(crate) registry_auth: Option<PathBuf>,
+    pub(crate) javascript_registry: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

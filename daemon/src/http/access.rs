@@ -176,7 +176,7 @@ fn check_host(host: Option<&str>, server: &Server) -> Result<(), Error> {
         Some(host) if !is_own_name(host, &server.hosts) => {
             let text =
                 format!("`{host}` is not a name of this daemon; `http.hosts` lists those it has");
-            Err(Error::new(Code::Forbidden, text))
+            Err(Error::new(Code::HostNotKnown, text))
         }
         _ => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! `POST /make`: a package from what the host has, from Debian's packages, by a recipe, from an image,
-//! or on top of another one.
+//! `POST /make` and `POST /make/files`: a package from what the host has, from Debian's packages, by a
+//! recipe, from an image, or on top of another one.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
@@ -12,15 +12,19 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use piston_client::api::{Code, InstallReply, MakeKind, MakeReply, MakeRequest};
+use piston_client::api::{
+    Code, InstallReply, MakeFilesParameters, MakeKind, MakeReply, MakeRequest,
+};
 use tokio::io::AsyncReadExt as _;
 
 use super::app::App;
-use super::body::Json;
+use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::make::{Credentials, FromOci, FromPistonV2};
-use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
+use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2};
+use crate::packages::{
+    DEFAULT_BASE, Extension, InvalidRange, MadeFile, Making, RECIPE_FILES, VersionRange,
+};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -33,12 +37,45 @@ pub(super) async fn make(
     let install = request.install;
     let mut what = making(request)?;
     if let Making::Extension(extension) = &mut what {
-        let configured = || app.config().python_index.clone();
-        extension.index = extension.index.take().or_else(configured);
+        let config = app.config();
+        let (index, registry) = (&config.python_index, &config.javascript_registry);
+        extension.index = extension.index.take().or_else(|| index.clone());
+        extension.registry = extension.registry.take().or_else(|| registry.clone());
     }
     if let Making::Oci(image) = &mut what {
         image.auth_file.clone_from(&app.config().registry_auth);
     }
+    answer(&app, what, install).await
+}
+
+/// Makes a package that adds the files of a tar to another one; installs or returns it.
+pub(super) async fn files(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<MakeFilesParameters>,
+    Upload(body): Upload,
+) -> Result<Answer, Error> {
+    let MakeFilesParameters {
+        extends,
+        version,
+        name,
+        at,
+        install,
+    } = asked;
+    let range = range(version.as_deref())?;
+    let staging = app.engine().await?.packages.staging()?;
+    let archive = staging.path.join("files.tar");
+    body::store(body, &archive, &app).await?;
+    let what = Making::Extension(Extension {
+        name,
+        files: Some(Folder { archive, at }),
+        ..Extension::of(extends, range)
+    });
+    let answer = answer(&app, what, install).await;
+    drop(staging);
+    answer
+}
+
+async fn answer(app: &App, what: Making, install: bool) -> Result<Answer, Error> {
     let packages = Arc::clone(&app.engine().await?.packages);
     let time = app.config().make_timeout;
     let made = packages.make(&what, time).await?;
@@ -49,6 +86,13 @@ pub(super) async fn make(
     let work = async move { packages.install_made(made, &what, time).await };
     let made = summary(&app.detached(work).await?, notes);
     Ok(Answer::Installed(Json(made)))
+}
+
+fn range(version: Option<&str>) -> Result<VersionRange, Error> {
+    let range = version.unwrap_or("*").parse();
+    range.map_err(|error: InvalidRange| {
+        Error::new(Code::InvalidField, format!("`version`: {error}"))
+    })
 }
 
 /// What was made.
@@ -90,7 +134,7 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
 fn unfit(request: &MakeRequest) -> Option<&'static str> {
     use MakeKind::{Debian, Extend, Host, Oci, PistonV2, Recipe};
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 16] = [
+    let fields: [(&str, bool, &[MakeKind]); 18] = [
         (
             "name",
             request.name.is_some(),
@@ -108,6 +152,8 @@ fn unfit(request: &MakeRequest) -> Option<&'static str> {
         ),
         ("pip", !request.pip.is_empty(), &[Extend]),
         ("index", request.index.is_some(), &[Extend]),
+        ("npm", !request.npm.is_empty(), &[Extend]),
+        ("registry", request.registry.is_some(), &[Extend]),
         ("image", request.image.is_some(), &[Oci]),
         ("compile", request.compile.is_some(), &[Oci]),
         ("aliases", !request.aliases.is_empty(), &[Oci]),
@@ -149,15 +195,17 @@ fn extension(request: MakeRequest) -> Result<Making, Error> {
     let Some(extends) = request.extends else {
         return wrong("`extends` is missing: the language to extend, e.g. `python`");
     };
-    if !(1..=MOST_PACKAGES).contains(&request.pip.len()) {
-        return wrong("`pip` names no library, or too many");
+    if !(1..=MOST_PACKAGES).contains(&(request.pip.len() + request.npm.len())) {
+        return wrong("`pip` and `npm` name no library, or too many");
     }
+    let range = range(request.version.as_deref())?;
     Ok(Making::Extension(Extension {
-        extends,
-        range: parsed("version", request.version.as_deref().unwrap_or("*").parse())?,
         name: request.name,
         pip: request.pip,
         index: request.index,
+        npm: request.npm,
+        registry: request.registry,
+        ..Extension::of(extends, range)
     }))
 }
 
@@ -183,7 +231,7 @@ fn piston_v2(request: MakeRequest) -> Result<Making, Error> {
     if !(source.starts_with('/') || source.contains("://")) || source.contains('\0') {
         return wrong("`source` is missing: an absolute path, or the URL of an index");
     }
-    let range: VersionRange = parsed("version", request.version.as_deref().unwrap_or("*").parse())?;
+    let range = range(request.version.as_deref())?;
     let base = request.base.map_or_else(|| DEFAULT_BASE.parse(), Ok);
     Ok(Making::PistonV2(FromPistonV2 {
         source,
@@ -402,6 +450,10 @@ mod tests {
             (
                 json!({"from": "debian", "packages": ["a"], "image": "b"}),
                 "image",
+            ),
+            (
+                json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
+                "npm",
             ),
         ];
         for (request, expected) in rows {

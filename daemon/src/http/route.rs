@@ -78,6 +78,11 @@ fn of_daemon() -> Vec<Path> {
             .get(Admin, cache::show, "How much is kept of jobs")
             .delete(Admin, cache::purge, "Removes all that is kept of jobs"),
         at("/make").post(Admin, make::make, "Makes a package of what the host has"),
+        at("/make/files").post(
+            Admin,
+            make::files,
+            "Makes a package that adds files (a tar) to an installed one",
+        ),
         at("/tokens")
             .get(Admin, tokens::list, "Tokens, without their secrets")
             .post(

@@ -6,11 +6,11 @@
 use piston_client::ids::{Language, PackageRef};
 
 use super::error::PackagesError;
-use super::make::{Target, TargetLayer};
+use super::make::{Folder, Target, TargetLayer};
 use super::version::VersionRange;
 use super::{Lease, Packages};
 
-/// Adding libraries to an installed package.
+/// Adding libraries or files to an installed package.
 #[derive(Debug, Clone)]
 pub struct Extension {
     /// The language or package.
@@ -23,6 +23,28 @@ pub struct Extension {
     pub pip: Vec<String>,
     /// The index that they come from.
     pub index: Option<String>,
+    /// JavaScript libraries, with the versions that will do.
+    pub npm: Vec<String>,
+    /// The registry that they come from.
+    pub registry: Option<String>,
+    /// Files, and where they go.
+    pub files: Option<Folder>,
+}
+
+impl Extension {
+    /// Adds nothing yet.
+    pub fn of(extends: String, range: VersionRange) -> Self {
+        Self {
+            extends,
+            range,
+            name: None,
+            pip: Vec::new(),
+            index: None,
+            npm: Vec::new(),
+            registry: None,
+            files: None,
+        }
+    }
 }
 
 impl Packages {

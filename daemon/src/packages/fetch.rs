@@ -16,7 +16,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{
+    ACCEPT, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::io::AsyncReadExt as _;
 
@@ -227,13 +229,38 @@ impl Fetcher {
                 found_at: from.to_string(),
             }),
             Location::Web(url) => {
-                within(from, self.patience.index, self.web_index(url, stored)).await
+                let reply = self.web_index(url, stored, None);
+                within(from, self.patience.index, reply).await
             }
         }
     }
 
-    async fn web_index(&self, url: &Url, stored: &Validators) -> Result<IndexReply, FetchError> {
+    /// Downloads a page of an index of another kind, in one of the forms that are named.
+    pub(crate) async fn page(
+        &self,
+        from: &Location,
+        forms: &'static str,
+    ) -> Result<IndexReply, FetchError> {
+        let none = Validators::default();
+        match from {
+            Location::File(_) => self.index(from, &none).await,
+            Location::Web(url) => {
+                let reply = self.web_index(url, &none, Some(forms));
+                within(from, self.patience.index, reply).await
+            }
+        }
+    }
+
+    async fn web_index(
+        &self,
+        url: &Url,
+        stored: &Validators,
+        forms: Option<&'static str>,
+    ) -> Result<IndexReply, FetchError> {
         let mut headers = HeaderMap::new();
+        if let Some(forms) = forms {
+            headers.insert(ACCEPT, HeaderValue::from_static(forms));
+        }
         for (name, value) in [
             (IF_NONE_MATCH, &stored.etag),
             (IF_MODIFIED_SINCE, &stored.last_modified),
@@ -242,7 +269,7 @@ impl Fetcher {
                 headers.insert(name, value);
             }
         }
-        let conditional = !headers.is_empty();
+        let conditional = *stored != Validators::default();
         let response = self.get(url, headers).await?;
         if response.status() == StatusCode::NOT_MODIFIED && conditional {
             return Ok(IndexReply::Unchanged);

@@ -439,20 +439,7 @@ fn small_file(image: &Image, name: &str, limit: u64) -> Result<Option<Vec<u8>>, 
             "is {size} bytes long, {limit} are the most"
         )));
     }
-    let (mut bytes, mut block, mut offset) = (Vec::new(), Vec::new(), 0);
-    while let Some(extent) = image.extent(node, offset) {
-        image
-            .read_block(&extent.block, &mut block)
-            .map_err(|error| refused(chain(&error)))?;
-        let start = usize::try_from(extent.skip).unwrap_or(usize::MAX);
-        let piece = block
-            .get(start..)
-            .and_then(|rest| rest.get(..usize::try_from(extent.len).unwrap_or(usize::MAX)))
-            .filter(|piece| !piece.is_empty())
-            .ok_or_else(|| refused("is damaged".to_owned()))?;
-        bytes.extend_from_slice(piece);
-        offset += u64::from(extent.len);
-    }
+    let bytes = image.read(node).map_err(|error| refused(chain(&error)))?;
     Ok(Some(bytes))
 }
 

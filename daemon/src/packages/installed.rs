@@ -5,7 +5,7 @@
 //! retired no lease is given any more; the one who returns the last lease of a retired package
 //! learns it, exactly once. Does not touch the filesystem or the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -256,6 +256,32 @@ pub(crate) struct Slot {
     pub(crate) installed: Arc<Installed>,
     /// Files that overlap in its view; or why it is not in the filesystem.
     pub(crate) published: Result<Vec<String>, String>,
+}
+
+impl Slot {
+    /// Orders packages of one version: of those that extend each other, the last has it all.
+    pub(crate) fn reach(&self) -> (usize, &PackageRef) {
+        // What extends another one of its version stands on it, and so has more layers.
+        (self.record.layers.len(), &self.record.package)
+    }
+
+    /// Whether jobs for a language of this package run in another one, which extends it or what it
+    /// extends.
+    pub(crate) fn yields_to(&self, other: &Self, language: &Language) -> bool {
+        let family = |slot: &Self| -> BTreeSet<Language> {
+            let own = slot.record.package.language.clone();
+            slot.info.extends.iter().cloned().chain([own]).collect()
+        };
+        other.record.package.version == self.record.package.version
+            && other.published.is_ok()
+            && other.reach() > self.reach()
+            && other
+                .installed
+                .runtimes
+                .iter()
+                .any(|runtime| runtime.language == *language)
+            && !family(self).is_disjoint(&family(other))
+    }
 }
 
 /// What is installed, what is going, and who uses it.

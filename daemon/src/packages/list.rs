@@ -71,13 +71,21 @@ fn notes(slot: &Slot) -> Vec<String> {
     notes
 }
 
-/// Every runtime, by language, then version.
+/// Every runtime, by language, then version; of packages that extend each other the one that jobs for
+/// the language run in.
 pub(super) fn runtimes(slots: &[Arc<Slot>], limits: &LimitsOf<'_>) -> Vec<api::Runtime> {
+    let runs_itself = |slot: &Slot, runtime: &ProvidedRuntime| {
+        !slots
+            .iter()
+            .any(|other| slot.yields_to(other, &runtime.language))
+    };
     let mut runtimes: Vec<api::Runtime> = slots
         .iter()
         .filter(|slot| slot.published.is_ok())
         .flat_map(|slot| {
-            slot.installed.runtimes.iter().map(|runtime| api::Runtime {
+            let runtimes = slot.installed.runtimes.iter();
+            let own = runtimes.filter(|runtime| runs_itself(slot, runtime));
+            own.map(|runtime| api::Runtime {
                 language: runtime.language.clone(),
                 version: slot.record.package.version.clone(),
                 aliases: runtime.aliases.clone(),

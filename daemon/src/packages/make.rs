@@ -30,8 +30,10 @@ use piston_client::ids::{Language, PackageRef};
 pub use self::debian::{Base, DebianError};
 pub use self::elf::ElfError;
 pub use self::error::MakeError;
-pub use self::extend::{DEFAULT_INDEX, Extend, ExtendError, Target, TargetFrom, TargetLayer};
-use self::host::{Host, base, bash, gcc, python};
+pub use self::extend::{
+    DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
+};
+use self::host::{Host, base, bash, gcc, interpreter, python};
 pub use self::oci::{Credentials, FromOci, ImageSource, OciError, ReferenceError};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
@@ -54,7 +56,8 @@ pub struct Made {
 /// The name by which the base of packages made of Debian's is asked for.
 pub const DEBIAN_BASE: &str = "base";
 
-/// What can be made from the host, each with words that people may use for it.
+/// What can be made from the host beside what an interpreter runs, each with words that people may
+/// use for it.
 const KNOWN: [(&str, &[&str]); 4] = [
     (base::NAME, &["libc", "coreutils", "debian", "ubuntu"]),
     (bash::NAME, &["sh", "shell"]),
@@ -120,7 +123,7 @@ fn refused(name: &str, reason: &str) -> MakeError {
 
 /// Whether packages of this name are made of what the host has.
 pub(crate) fn is_of_host(name: &str) -> bool {
-    KNOWN.iter().any(|(known, _)| *known == name)
+    known().any(|(known, _)| known == name)
 }
 
 /// The name by which [`from_debian`] makes a language, when a recipe of ours is for it.
@@ -180,15 +183,23 @@ fn draft(name: &Language, program: Option<&Path>) -> Result<Draft, MakeError> {
         (bash::NAME, program) => bash::draft(&host, program),
         (gcc::NAME, program) => gcc::draft(&host, program),
         (python::NAME, program) => python::draft(&host, program),
-        (other, _) => Err(unknown(other)),
+        (other, program) => match interpreter::ALL.iter().find(|one| one.name == other) {
+            Some(found) => interpreter::draft(found, &host, program),
+            None => Err(unknown(other)),
+        },
     }
 }
 
+/// Everything that can be made from the host.
+fn known() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    let interpreters = interpreter::ALL.iter().map(|one| (one.name, one.aliases));
+    KNOWN.into_iter().chain(interpreters)
+}
+
 fn unknown(name: &str) -> MakeError {
-    let meant = KNOWN
-        .iter()
+    let meant = known()
         .find(|(known, words)| words.contains(&name) || distance(known, name) <= known.len() / 3);
-    let all = KNOWN.map(|(name, _)| name);
+    let all: Vec<&str> = known().map(|(name, _)| name).collect();
     let hint = match meant {
         Some((meant, _)) => format!("did you mean `{meant}`?"),
         None => format!("what can be made is {}", all.join(", ")),

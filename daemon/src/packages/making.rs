@@ -22,7 +22,7 @@ use super::data::Staging;
 use super::error::PackagesError;
 use super::extending::Extension;
 use super::files::AtPath as _;
-use super::make::{Base, DEBIAN_BASE, FromOci, FromPistonV2};
+use super::make::{Base, DEBIAN_BASE, Folder, FromOci, FromPistonV2};
 use super::resolve::ResolveError;
 use super::{Lease, Packages};
 
@@ -38,6 +38,8 @@ pub const REGISTRY_PASSWORD_VARIABLE: &str = "PISTON_REGISTRY_PASSWORD";
 pub const PISTON_V2_VARIABLE: &str = "PISTON_V2_SOURCE";
 /// The base of packages whose maker was told none.
 pub const DEFAULT_BASE: &str = "debian-base";
+/// The one that names a registry of JavaScript libraries.
+pub const REGISTRY_VARIABLE: &str = "npm_config_registry";
 /// How the child begins a line about what it left out.
 const NOTE: &str = "note: ";
 /// The files that a recipe may consist of.
@@ -181,24 +183,38 @@ impl Making {
                 if let Some(name) = &what.name {
                     rest.extend(["--name".into(), name.as_str().into()]);
                 }
+                let library = |library| OsString::from(format!("--npm={library}"));
+                rest.extend(what.npm.iter().map(library));
                 let library = |library| OsString::from(format!("--pip={library}"));
                 rest.extend(what.pip.iter().map(library));
+                if let Some(Folder { archive, at }) = &what.files {
+                    rest.extend(["--files".into(), archive.into()]);
+                    rest.extend(at.iter().map(|at| OsString::from(format!("--at={at}"))));
+                }
                 Ok(("extend", rest))
             }
         }
     }
 
-    /// What the child is told by its environment: an index may have a password in it, and everybody
-    /// on the host sees arguments.
-    fn variable(&self) -> Option<(&'static str, &str)> {
+    /// What the child is told by its environment: an address may have a password in it, and
+    /// everybody on the host sees arguments.
+    fn variables(&self) -> Vec<(&'static str, &str)> {
         match self {
-            Self::Extension(what) => what.index.as_deref().map(|index| (INDEX_VARIABLE, index)),
+            Self::Extension(what) => [
+                (INDEX_VARIABLE, what.index.as_deref()),
+                (REGISTRY_VARIABLE, what.registry.as_deref()),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
             Self::Oci(what) => {
-                let credentials = what.credentials.as_ref();
-                credentials.map(|one| (REGISTRY_PASSWORD_VARIABLE, one.password.as_str()))
+                let credentials = what.credentials.iter();
+                credentials
+                    .map(|one| (REGISTRY_PASSWORD_VARIABLE, one.password.as_str()))
+                    .collect()
             }
-            Self::PistonV2(what) => Some((PISTON_V2_VARIABLE, &what.source)),
-            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => None,
+            Self::PistonV2(what) => vec![(PISTON_V2_VARIABLE, what.source.as_str())],
+            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
         }
     }
 }
@@ -261,7 +277,7 @@ impl Packages {
             arguments.extend([(*flag).into(), file.into()]);
         }
         arguments.extend(rest);
-        let (out, err) = Child::run(&what.subject(), &arguments, what.variable(), time).await?;
+        let (out, err) = Child::run(&what.subject(), &arguments, &what.variables(), time).await?;
         drop(below);
         let file = PathBuf::from(out.trim());
         // The child said where; nothing outside its directory is taken, whatever it says.
@@ -341,7 +357,7 @@ impl Packages {
 /// The index of what the recipes would give today.
 pub(super) async fn offer(time: Duration) -> Result<String, PackagesError> {
     let arguments = ["make", "offer", "--limited"].map(OsString::from);
-    let (out, _) = Child::run("the index of what can be made", &arguments, None, time).await?;
+    let (out, _) = Child::run("the index of what can be made", &arguments, &[], time).await?;
     Ok(out)
 }
 
@@ -361,14 +377,14 @@ impl Child {
     async fn run(
         subject: &str,
         arguments: &[OsString],
-        variable: Option<(&str, &str)>,
+        variables: &[(&str, &str)],
         time: Duration,
     ) -> Result<(String, String), PackagesError> {
         let internal = |error: std::io::Error| PackagesError::Internal(error.to_string());
         let mut command = Command::new("/proc/self/exe");
         command
             .args(arguments)
-            .envs(variable)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

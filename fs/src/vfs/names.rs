@@ -10,9 +10,7 @@ use std::time::SystemTime;
 
 use super::state::Published;
 use crate::ino::{Ino, Numbers};
-
-/// Longest name that Linux allows.
-const NAME_BYTES: usize = 255;
+use crate::layer::is_name;
 
 /// Why a view can't be named so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,13 +61,6 @@ impl fmt::Display for ViewPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("/"))
     }
-}
-
-/// Whether a directory can have an entry of this name.
-pub(super) fn is_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= NAME_BYTES
-        && !name.bytes().any(|byte| byte == b'/' || byte == 0)
 }
 
 /// What the kernel may have cached and is no longer true: these names in this directory, and the

@@ -9,7 +9,7 @@ use crate::ids::{Language, Version};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromHost {
-    /// What to make: python, bash, gcc, base
+    /// What to make: python, bash, gcc, perl, javascript, lua, ruby, base
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: Language,
     /// Start from this program rather than the one on the daemon's PATH
@@ -98,11 +98,23 @@ pub(in crate::cli) struct Extend {
     #[arg(value_name = "NAME[@RANGE]")]
     pub(in crate::cli) package: PackageWord,
     /// Python libraries, e.g. numpy 'pandas>=2,<3'
-    #[arg(long, value_name = "LIBRARY", num_args = 1.., required = true)]
+    #[arg(long, value_name = "LIBRARY", num_args = 1.., required_unless_present_any = ["npm", "files"])]
     pub(in crate::cli) pip: Vec<String>,
     /// Index that they come from
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) index: Option<String>,
+    /// JavaScript libraries, e.g. lodash '@types/node@^18'
+    #[arg(long, value_name = "LIBRARY", num_args = 1..)]
+    pub(in crate::cli) npm: Vec<String>,
+    /// Registry that they come from
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) registry: Option<String>,
+    /// Folder whose files are added
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pip", "npm", "index", "registry"])]
+    pub(in crate::cli) files: Option<PathBuf>,
+    /// Directory of the package that they go to [default: /piston/packages/NAME/VERSION]
+    #[arg(long, value_name = "PATH", requires = "files")]
+    pub(in crate::cli) at: Option<String>,
     /// Call the package this, and run it as a language of this name
     #[arg(long)]
     pub(in crate::cli) name: Option<Language>,

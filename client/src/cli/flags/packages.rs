@@ -104,19 +104,27 @@ Examples:
   piston package build contrib/packages/lua
   piston package build my-recipe/ -o packages/")]
     Build(Build),
-    /// Add libraries to an installed language
+    /// Add libraries or files to an installed language
     #[command(after_help = "\
-A new package is made, which stands on the installed one and adds the libraries and all that they need.
-Programs of the language find them from then on: of several packages of one version, the one that has
+A new package is made, which stands on the installed one and adds the libraries and all that they need,
+or files. Programs of the language find them from then on: of several packages of one version, the one that has
 it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
 the language stays as it is, and the name is a language of its own.
 
 Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
 is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
+JavaScript libraries come from npm's registry, checked by their sha512, into /node_modules, where
+`require` and `import` of every program find them; scripts that run at installation are not run. Another
+registry: --registry, `javascript_registry` in the daemon's configuration, or npm_config_registry there.
+
+Files of a folder go to /piston/packages/NAME/VERSION, which the note says, or to --at: data that
+programs read, modules of your own. Symlinks in it stay, other special files are refused.
 
 Examples:
   piston package extend python --pip numpy
   piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston package extend javascript --npm lodash express@4
+  piston package extend python --files course/ --at /opt/course --name python-course
   piston run python-science prog.py")]
     Extend(Extend),
     /// Remove dependencies that nothing needs any more

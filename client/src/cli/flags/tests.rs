@@ -222,7 +222,7 @@ fn the_help_of_package_is_this() {
       from-oci        Make a package of a container image
       from-piston-v2  Convert a package of the released Piston (version 2)
       build           Make what a recipe describes
-      extend          Add libraries to an installed language
+      extend          Add libraries or files to an installed language
       gc              Remove dependencies that nothing needs any more
       help            Print this message or the help of the given subcommand(s)
 

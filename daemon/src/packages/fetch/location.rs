@@ -58,6 +58,20 @@ impl Location {
         }
     }
 
+    /// The same for a folder, whose files are to be joined to it.
+    pub fn of_folder(text: &str) -> Result<Self, LocationError> {
+        Self::of_index(&format!("{}/", text.trim().trim_end_matches('/')))
+    }
+
+    /// An address as somebody wrote it, for people: without the password that it may have.
+    pub fn without_password(text: &str) -> String {
+        let text = text.trim().trim_end_matches('/');
+        match Url::parse(text) {
+            Ok(url) if url.password().is_some() => shown(&url).trim_end_matches('/').to_owned(),
+            _ => text.to_owned(),
+        }
+    }
+
     fn file(path: PathBuf) -> Self {
         if path.is_dir() {
             Self::File(path.join(INDEX_NAME))
@@ -160,5 +174,19 @@ mod tests {
             panic!("not of the web")
         };
         assert_eq!(url.password(), Some("secret"));
+    }
+
+    #[test]
+    fn the_address_of_a_folder_is_told_as_it_was_written() {
+        for (written, told) in [
+            ("https://example.org/", "https://example.org"),
+            (
+                " https://ann:secret@example.org/npm/ ",
+                "https://ann:***@example.org/npm",
+            ),
+            ("/srv/npm", "/srv/npm"),
+        ] {
+            assert_eq!(Location::without_password(written), told);
+        }
     }
 }

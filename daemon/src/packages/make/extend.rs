@@ -1,30 +1,35 @@
-//! Packages that add libraries to another one, which they depend on.
+//! Packages that add libraries or files to another one, which they depend on.
 //!
-//! The way: `target` (the package that is extended, as the daemon has it or as files) -> `tree` (the
-//! merged files of its view, read without mounting) -> `python` (where its interpreter looks) ->
-//! `pip` (libraries of an index) -> a draft: the libraries, and the metadata of the extended package
-//! under a name of its own. It runs what the other one runs, the same way. Needs no root and no
-//! tool, and runs nothing of a library.
+//! The way: `target` (the package that is extended, as the daemon has it or as files; the merged files
+//! of its view, read without mounting) -> `python` (where its interpreter looks) -> `pip` (libraries of
+//! an index), `npm` (of a registry) or `files` (somebody's own) -> a draft: the libraries, and the metadata
+//! of the extended package under a name of its own. It runs what the other one runs, the same way.
+//! Needs no root and no tool, and runs nothing of a library.
 
+mod archive;
 mod download;
+mod entry;
 mod error;
+mod files;
 mod missing;
+mod npm;
 mod pip;
 mod python;
 mod target;
-mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::{Language, PackageRef};
+use piston_fs::tree::ViewTree;
 use serde_json::{Map, Value, json};
 
 pub use self::error::ExtendError;
+pub use self::files::Folder;
+pub use self::npm::DEFAULT_REGISTRY;
 pub use self::pip::DEFAULT_INDEX;
 use self::python::Python;
 pub use self::target::{Target, TargetLayer};
-use self::tree::Tree;
 use super::super::info::PackageInfo;
 use super::Made;
 use super::debian::bytecode_of;
@@ -37,6 +42,8 @@ use super::work::Work;
 const INHERITED: [&str; 4] = ["artifacts", "limit_overrides", "cache", "build_platform"];
 /// Libraries that a name is put together of.
 const NAMED_LIBRARIES: usize = 3;
+/// What an extension by files is called after.
+const FILES: &str = "files";
 /// Longest name of a package.
 const MAX_NAME: usize = 64;
 
@@ -52,6 +59,38 @@ pub struct Extend {
     pub pip: Vec<String>,
     /// The index that they come from, e.g. [`DEFAULT_INDEX`].
     pub index: String,
+    /// JavaScript libraries: `lodash`, `lodash@4`.
+    pub npm: Vec<String>,
+    /// The registry that they come from, e.g. [`DEFAULT_REGISTRY`].
+    pub registry: String,
+    /// Files, and where they go.
+    pub files: Option<Folder>,
+}
+
+/// The package that is extended, as those who add to it look at it.
+struct Below<'a> {
+    /// Its metadata.
+    info: &'a PackageInfo,
+    /// Argv by which a program is run.
+    run: Option<&'a [String]>,
+    /// The files of its view.
+    tree: &'a ViewTree,
+}
+
+/// What was added.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// Each library with its version, as its own tools write it.
+    pub(super) libraries: Vec<String>,
+    /// What is worth telling.
+    pub(super) notes: Vec<String>,
+}
+
+impl Added {
+    fn take(&mut self, more: Self) {
+        self.libraries.extend(more.libraries);
+        self.notes.extend(more.notes);
+    }
 }
 
 /// Where the extended package is described.
@@ -80,36 +119,69 @@ pub(super) fn make(what: &Extend, out: &Path) -> Result<Made, MakeError> {
 
 fn draft(what: &Extend, target: &Target, work: &Work) -> Result<Draft, MakeError> {
     let info = target.package_info()?;
-    let asked = pip::names(&what.pip)?;
+    let asked = [pip::names(&what.pip)?, npm::names(&what.npm)?].concat();
+    let files = what.files.iter().map(|_| FILES.to_owned());
+    let parts: Vec<String> = asked.iter().cloned().chain(files).collect();
     let package = PackageRef::new(
-        named(&info, what.name.as_ref(), &asked)?,
+        named(&info, what.name.as_ref(), &parts)?,
         info.package.version.clone(),
     );
-    let tree = Tree::open(&target.layers).map_err(ExtendError::from)?;
-    let python = Python::find(&info, target.run.as_deref(), &tree)?;
+    let home = home(package.language.as_str(), &package.version);
+    let tree = target.tree()?;
+    let below = Below {
+        info: &info,
+        run: target.run.as_deref(),
+        tree: &tree,
+    };
     let mut plan = Plan::default();
-    let added = pip::add(&what.pip, &what.index, &python, &mut plan, work)?;
-    if added.libraries.is_empty() {
+    let Added {
+        libraries,
+        mut notes,
+    } = add(what, &below, &home, &mut plan, work)?;
+    if libraries.is_empty() && !asked.is_empty() {
         return Err(MakeError::Extend(ExtendError::Target {
             package: info.package.to_string(),
             reason: format!("it has {} already", asked.join(", ")),
         }));
     }
-    let mut notes = vec![format!("added {}", added.libraries.join(", "))];
-    notes.extend(added.notes);
+    if !libraries.is_empty() {
+        notes.insert(0, format!("added {}", libraries.join(", ")));
+    }
     notes.extend(missing::notes(&plan, &tree));
-    bytecode_of(&python.minor.to_string(), &mut plan, &mut notes)?;
-    plan.directory(&home(package.language.as_str(), &package.version));
+    plan.directory(&home);
     let mut description = Description::of(package);
     description.inherited = inherited(target, &info, what.name.as_ref(), &description.package)?;
     description.dependencies =
         BTreeMap::from([(info.package.language.to_string(), info.package.version)]);
-    description.libraries = added.libraries;
+    description.libraries = libraries;
     Ok(Draft {
         description,
         plan,
         notes,
     })
+}
+
+/// Plans all that is added; `home` is the extension's own directory.
+fn add(
+    what: &Extend,
+    below: &Below<'_>,
+    home: &str,
+    plan: &mut Plan,
+    work: &Work,
+) -> Result<Added, MakeError> {
+    let mut all = Added::default();
+    if !what.pip.is_empty() {
+        let python = Python::find(below)?;
+        all.take(pip::add(&what.pip, &what.index, &python, plan, work)?);
+        bytecode_of(&python.minor.to_string(), plan, &mut all.notes)?;
+    }
+    if !what.npm.is_empty() {
+        all.take(npm::add(&what.npm, &what.registry, below, plan, work)?);
+    }
+    if let Some(folder) = &what.files {
+        all.take(files::add(folder, home, below.tree, plan, work)?);
+    }
+    Ok(all)
 }
 
 /// The name of the extension: as asked for, else the extended package's and those of the libraries.

@@ -7,6 +7,7 @@ pub(super) mod base;
 pub(super) mod bash;
 pub(super) mod collect;
 pub(super) mod gcc;
+pub(super) mod interpreter;
 pub(super) mod python;
 
 use std::ffi::OsStr;
@@ -126,6 +127,19 @@ pub(super) struct Needs {
     arch: &'static str,
 }
 
+impl Needs {
+    /// A program that every distribution has in a package of its name.
+    const fn of(program: &'static str) -> Self {
+        Self {
+            program,
+            debian: program,
+            fedora: program,
+            alpine: program,
+            arch: program,
+        }
+    }
+}
+
 /// A program by its path, or by its name alone (`python3.12`) as a shell would find it.
 fn asked_for(program: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(program)?;
@@ -157,6 +171,11 @@ fn question(program: &Path) -> Command {
     command.current_dir("/").stdin(Stdio::null());
     let bending = [
         "PYTHON",
+        "PERL",
+        "NODE_",
+        "LUA_",
+        "RUBY",
+        "GEM_",
         "GCC_",
         "COMPILER_PATH",
         "LIBRARY_PATH",

@@ -57,6 +57,13 @@ impl Plan {
         self.items.contains_key(path)
     }
 
+    /// Whether something above a path is no directory, so that nothing can lie there.
+    pub(super) fn lies_in_file(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
+        let above = ends.filter_map(|above| self.item(above));
+        above.into_iter().any(|item| *item != Item::Directory)
+    }
+
     /// Adds an entry and its parents, unless there is one of that path already.
     pub(super) fn add(&mut self, path: &str, item: Item) {
         debug_assert!(is_normal(path), "{path}");

@@ -35,6 +35,15 @@ impl Work {
     }
 }
 
+impl Work {
+    /// A folder of its own in it.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf, PathError> {
+        let folder = self.directory.join(name);
+        fs::create_dir_all(&folder).at("create", &folder)?;
+        Ok(folder)
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // What can't be removed says nothing about what was made.
@@ -68,7 +77,7 @@ impl Spool {
     }
 
     /// Writes a file of these bytes.
-    pub(super) fn keep(&mut self, bytes: &mut impl Read) -> io::Result<PathBuf> {
+    pub(super) fn keep(&mut self, bytes: &mut (impl Read + ?Sized)) -> io::Result<PathBuf> {
         self.files += 1;
         let path = self.directory.join(self.files.to_string());
         let mut file = BufWriter::new(File::create_new(&path)?);

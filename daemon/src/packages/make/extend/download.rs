@@ -7,17 +7,15 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
-use super::super::super::fetch::{
-    FetchError, Fetcher, IndexReply, Location, Patience, Validators, Wanted,
-};
+use super::super::super::fetch::{FetchError, Fetcher, IndexReply, Location, Patience, Wanted};
 use super::super::super::files::{self, PathError};
 use super::super::super::index::Checksum;
 use super::ExtendError;
 
 /// Bytes of all files together; the largest sets of libraries have some 3 GiB.
 const MOST_BYTES: u64 = 8 << 30;
-/// Pages and files at most.
-const MOST_REQUESTS: u64 = 3000;
+/// Pages and files at most; large sets of JavaScript libraries have some 1500 of each.
+const MOST_REQUESTS: u64 = 6000;
 
 /// Downloads one after the other, into a folder.
 #[derive(Debug)]
@@ -49,14 +47,15 @@ impl Downloads {
         })
     }
 
-    /// A page as text, and where it was in the end; none where there is none.
+    /// A page in one of the forms that are named, as text, and where it was in the end; none where
+    /// there is none.
     pub(super) fn page(
         &mut self,
         from: &Location,
+        forms: &'static str,
     ) -> Result<Option<(String, Location)>, ExtendError> {
         self.count()?;
-        let none = Validators::default();
-        let reply = self.runtime.block_on(self.fetcher.index(from, &none));
+        let reply = self.runtime.block_on(self.fetcher.page(from, forms));
         match reply {
             Ok(IndexReply::Changed {
                 bytes, found_at, ..

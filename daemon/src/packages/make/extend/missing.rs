@@ -6,15 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use piston_fs::tree::ViewTree;
+
 use super::super::elf::Elf;
 use super::super::plan::{Content, Item, Plan};
-use super::tree::Tree;
 
 /// Sentences that a note has at most of this.
 const MAX_NOTES: usize = 5;
 
 /// A note for each library that is missing, with a module that needs it.
-pub(super) fn notes(plan: &Plan, tree: &Tree) -> Vec<String> {
+pub(super) fn notes(plan: &Plan, tree: &ViewTree) -> Vec<String> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let mut there: BTreeSet<String> = plan.items().map(|(path, _)| name(path)).collect();
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);

@@ -31,23 +31,14 @@ use super::super::super::fetch::{FetchError, Location};
 use super::super::super::index::Checksum;
 use super::super::plan::Plan;
 use super::super::work::{Spool, Work};
-use super::ExtendError;
 use super::download::Downloads;
 use super::python::Python;
+use super::{Added, ExtendError};
 
 /// The index that is asked when nobody names another.
 pub const DEFAULT_INDEX: &str = "https://pypi.org/simple";
 /// Longest metadata that comes alone.
 const MAX_METADATA_BYTES: u64 = 32 << 20;
-
-/// What was added.
-#[derive(Debug, Default)]
-pub(super) struct Added {
-    /// `name==version` of each library.
-    pub(super) libraries: Vec<String>,
-    /// What is worth telling.
-    pub(super) notes: Vec<String>,
-}
 
 /// The names of the libraries that are asked for, in their normal form.
 pub(super) fn names(wanted: &[String]) -> Result<Vec<String>, ExtendError> {
@@ -79,10 +70,10 @@ pub(super) fn add(
         index,
         python,
         &environment,
-        Downloads::new(&work.downloads)?,
+        Downloads::new(&work.folder("pip-downloads")?)?,
     )?;
     let chosen = resolve::resolve(&wanted, &environment, &installed, &mut shelf)?;
-    let mut layout = Layout::new(python, plan, Spool::new(work.spool.clone()));
+    let mut layout = Layout::new(python, plan, Spool::new(work.folder("pip")?));
     let mut libraries = Vec::new();
     for (project, version) in &chosen {
         shelf.wheel(project, version)?.unpack(&mut layout)?;
@@ -148,21 +139,9 @@ impl<'a> Shelf<'a> {
         environment: &'a Environment,
         downloads: Downloads,
     ) -> Result<Self, ExtendError> {
-        let text = index.trim().trim_end_matches('/');
-        let index = Location::of_index(&format!("{text}/")).map_err(FetchError::from)?;
-        let shown = match Location::of_index(text) {
-            // Without its password.
-            Ok(Location::Web(url)) => Location::Web(url).to_string(),
-            _ => text.to_owned(),
-        };
-        let index = match index {
-            // Of a folder its pages are asked for, not a list of them.
-            Location::File(path) if path.is_dir() => Location::File(path.join("index.html")),
-            other => other,
-        };
         Ok(Self {
-            index,
-            shown,
+            index: Location::of_folder(index).map_err(FetchError::from)?,
+            shown: Location::without_password(index),
             tags: Tags {
                 minor: python.minor,
                 machine: std::env::consts::ARCH,
@@ -187,14 +166,16 @@ impl<'a> Shelf<'a> {
                 Location::File(_) => format!("{project}/index.html"),
             };
             let at = self.index.join(&name).map_err(FetchError::from)?;
-            let Some((html, at)) = self.downloads.page(&at)? else {
+            let Some((text, at)) = self.downloads.page(&at, page::FORMS)? else {
                 return Err(ExtendError::Unknown {
                     index: self.shown.clone(),
                     project: project.to_string(),
                     by: by.to_owned(),
                 });
             };
-            let files = self.fitting(project, &page::links(&html), &at)?;
+            let links =
+                page::links(&text).map_err(|reason| ExtendError::file(&at.to_string(), reason))?;
+            let files = self.fitting(project, &links, &at)?;
             self.pages.insert(project.clone(), files);
         }
         Ok(&self.pages[project])

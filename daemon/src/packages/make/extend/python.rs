@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use piston_client::ids::Version;
+use piston_fs::tree::ViewTree;
 
-use super::super::super::info::{self, PackageInfo};
-use super::ExtendError;
-use super::tree::Tree;
+use super::super::super::info;
+use super::{Below, ExtendError};
 
 /// Longest `site.py`, and longest metadata of a library.
 const MAX_TEXT_BYTES: u64 = 4 << 20;
@@ -48,11 +48,8 @@ pub(super) struct Library {
 
 impl Python {
     /// Looks for Python in a view.
-    pub(super) fn find(
-        info: &PackageInfo,
-        run: Option<&[String]>,
-        tree: &Tree,
-    ) -> Result<Self, ExtendError> {
+    pub(super) fn find(below: &Below<'_>) -> Result<Self, ExtendError> {
+        let Below { info, run, tree } = below;
         let program = run.and_then(|argv| argv.first());
         let beside = program.and_then(|path| Some(path.rsplit_once("/bin/")?.0.to_owned()));
         let home = info::directory(&info.package);
@@ -99,7 +96,7 @@ impl Python {
 }
 
 /// The version of the standard library below a prefix: that of the package, else the newest.
-fn minor_of(tree: &Tree, prefix: &str, version: &Version) -> Option<u64> {
+fn minor_of(tree: &ViewTree, prefix: &str, version: &Version) -> Option<u64> {
     let names = tree.list(&format!("{prefix}/lib"));
     let minors = names.iter().filter_map(|name| {
         let minor = name.strip_prefix("python3.")?.parse().ok()?;
@@ -124,7 +121,7 @@ fn whole_version(minor: u64, version: &Version) -> String {
 }
 
 /// The libraries in a directory that modules are looked for in.
-fn libraries(tree: &Tree, folder: &str) -> Result<Vec<Library>, ExtendError> {
+fn libraries(tree: &ViewTree, folder: &str) -> Result<Vec<Library>, ExtendError> {
     let mut found = Vec::new();
     for name in tree.list(folder) {
         let (stem, inside) = if let Some(stem) = name.strip_suffix(".dist-info") {
@@ -152,7 +149,7 @@ fn libraries(tree: &Tree, folder: &str) -> Result<Vec<Library>, ExtendError> {
 }
 
 /// The version of glibc after the `2.`
-fn glibc(tree: &Tree) -> Result<Option<u64>, ExtendError> {
+fn glibc(tree: &ViewTree) -> Result<Option<u64>, ExtendError> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let folders = [&*triplet, ""].into_iter().flat_map(|below| {
         ["/lib", "/usr/lib", "/lib64", "/usr/lib64"].map(|folder| format!("{folder}/{below}"))

@@ -1,11 +1,15 @@
 //! The package that is extended: its metadata, how it starts, and the images of its view.
 //!
 //! The daemon writes it down for the child that makes the extension; without a daemon it is read
-//! from package files, whose images are checked first. Does not look into the images.
+//! from package files, whose images are checked first. What is in the images others look at.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use piston_fs::image::{Image, verify};
+use piston_fs::layer::{Layer, Placed};
+use piston_fs::tree::ViewTree;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -65,10 +69,10 @@ impl Target {
             fs::create_dir_all(&folder).at("create", &folder)?;
             let contents = archive::read(file, &folder)?;
             let index = folder.join("index");
-            let bounds = piston_fs::image::verify::Bounds::default();
-            piston_fs::image::verify::verify(&contents.image, &index, &bounds).map_err(
-                |error| ExtendError::file(&file.display().to_string(), crate::error::chain(&error)),
-            )?;
+            let bounds = verify::Bounds::default();
+            verify::verify(&contents.image, &index, &bounds).map_err(|error| {
+                ExtendError::file(&file.display().to_string(), crate::error::chain(&error))
+            })?;
             layers.push(TargetLayer {
                 image: contents.image.clone(),
                 index,
@@ -105,6 +109,19 @@ impl Target {
             compile: compile.map(|entry| template(entry, &["{files}"])),
             layers,
         })
+    }
+
+    /// The files of its view.
+    pub(super) fn tree(&self) -> Result<ViewTree, ExtendError> {
+        let placed = self.layers.iter().map(|layer| {
+            let image = Image::open(&layer.image, &layer.index)?;
+            Ok(Placed {
+                layer: Layer::Image(Arc::new(image)),
+                at: layer.mount.clone(),
+            })
+        });
+        let placed = placed.collect::<Result<Vec<_>, ExtendError>>()?;
+        ViewTree::merge(&placed).map_err(|error| ExtendError::file("the view", error.to_string()))
     }
 
     /// Its metadata, checked.

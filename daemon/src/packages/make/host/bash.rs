@@ -14,13 +14,7 @@ pub(in super::super) const NAME: &str = "bash";
 /// Where scripts expect the shell.
 const USUAL: &str = "/bin/bash";
 
-const NEEDS: Needs = Needs {
-    program: "bash",
-    debian: "bash",
-    fedora: "bash",
-    alpine: "bash",
-    arch: "bash",
-};
+const NEEDS: Needs = Needs::of("bash");
 
 /// Plans the package for the host's bash, or for another one.
 pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Draft, MakeError> {

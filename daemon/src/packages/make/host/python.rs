@@ -61,8 +61,15 @@ const NO_ENDINGS: [&str; 6] = ["pyc", "pyo", "a", "o", "exe", "whl"];
 /// Modules that belong to the host's administrator or user.
 const NO_MODULES: [&str; 2] = ["sitecustomize.py", "usercustomize.py"];
 
-/// Threads that are cancelled make libc open it by name.
-const OPENED: &str = "libgcc_s.so.1";
+/// Libraries that are opened by name later on: the first by libc, for threads that are cancelled; all
+/// of them by compiled modules that are added to the package, which bring whatever else they need
+/// along (PEP 600 lists what they may expect of a system).
+const OPENED: [&str; 4] = [
+    "libgcc_s.so.1",
+    "libstdc++.so.6",
+    "libz.so.1",
+    "libexpat.so.1",
+];
 
 /// The interpreter's answer.
 #[derive(Debug, Deserialize)]
@@ -86,7 +93,9 @@ pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Dra
     for directory in answer.outermost_search() {
         library(&mut collector, directory, &answer.program)?;
     }
-    collector.opened_library(OPENED);
+    for name in OPENED {
+        collector.opened_library(name);
+    }
     names(&mut collector.plan, &run, answer.major);
     let failed = bytecode::add(&mut collector.plan, &answer.program, answer.tag.as_deref())?;
     let note = |module| format!("{module} does not compile: it has no .pyc");

@@ -1,12 +1,14 @@
-//! A project's page of a Python index: links to files, as HTML (PEP 503).
+//! A project's page of a Python index: links to files, as JSON (PEP 691) or HTML (PEP 503).
 //!
-//! Every index answers with HTML when nothing else is asked for, so this is the one form that is
-//! read. Pure; takes what it understands and passes by the rest. Whether a link leads anywhere is
-//! not looked at.
+//! Which of the two it is its first character says; not every index says it rightly otherwise. Pure;
+//! takes what it understands and passes by the rest. Whether a link leads anywhere is not looked at.
 
 use percent_encoding::percent_decode_str;
 use piston_client::ids::Digest;
+use serde_json::Value;
 
+/// Which forms are asked for: JSON, which is shorter and says more, rather than HTML.
+pub(super) const FORMS: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.2, text/html; q=0.1";
 /// Most links of one page; the largest projects have some 20,000.
 const MAX_LINKS: usize = 200_000;
 
@@ -27,8 +29,52 @@ pub(super) struct Link {
     pub(super) metadata: Option<Digest>,
 }
 
-/// The links of a page, in their order.
-pub(super) fn links(html: &str) -> Vec<Link> {
+/// The links of a page, in their order; an error in words when it is of no version that is known.
+pub(super) fn links(page: &str) -> Result<Vec<Link>, String> {
+    if page.trim_start().starts_with('{') {
+        json_links(page)
+    } else {
+        Ok(html_links(page))
+    }
+}
+
+fn json_links(page: &str) -> Result<Vec<Link>, String> {
+    let page: Value = serde_json::from_str(page).map_err(|error| error.to_string())?;
+    let version = page.pointer("/meta/api-version").and_then(Value::as_str);
+    let major = version.and_then(|version| version.split('.').next());
+    if major != Some("1") {
+        let version = version.unwrap_or("unknown");
+        return Err(format!(
+            "its form is version {version}, and 1 is understood"
+        ));
+    }
+    let files = page.get("files").and_then(Value::as_array);
+    let files = files.into_iter().flatten().filter_map(json_link);
+    Ok(files.take(MAX_LINKS).collect())
+}
+
+fn json_link(file: &Value) -> Option<Link> {
+    let text = |key: &str| file.get(key).and_then(Value::as_str);
+    let digest = |hashes: &Value| hashes.get("sha256")?.as_str()?.parse().ok();
+    let metadata = ["core-metadata", "dist-info-metadata"];
+    let url = text("url")?;
+    Some(Link {
+        to: url.split_once('#').map_or(url, |(to, _)| to).to_owned(),
+        file: text("filename")?.to_owned(),
+        sha256: file.get("hashes").and_then(digest),
+        python: text("requires-python").map(ToOwned::to_owned),
+        // A reason, or whether.
+        yanked: match file.get("yanked") {
+            Some(Value::Bool(yanked)) => *yanked,
+            other => other.is_some_and(Value::is_string),
+        },
+        metadata: metadata
+            .iter()
+            .find_map(|key| file.get(key).and_then(digest)),
+    })
+}
+
+fn html_links(html: &str) -> Vec<Link> {
     let mut found = Vec::new();
     let mut rest = html;
     while let Some(at) = rest.find('<') {
@@ -156,7 +202,7 @@ mod tests {
              <A HREF=https://example.org/a-2.0%2Bcpu.tar.gz?x=1 data-yanked>b</A>\n\
              <a name=\"nothing\">c</a></body></html>"
         );
-        let found = links(&html);
+        let found = links(&html).expect("a page");
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[0].to, "../../files/a-1.0-py3-none-any.whl");
         assert_eq!(found[0].file, "a-1.0-py3-none-any.whl");
@@ -170,7 +216,6 @@ mod tests {
     fn what_is_no_page_has_no_links() {
         for text in [
             "",
-            "{}",
             "<",
             "<a",
             "<a href",
@@ -180,16 +225,52 @@ mod tests {
             "<a =",
         ] {
             assert!(
-                links(text).iter().all(|link| link.sha256.is_none()),
+                html_links(text).iter().all(|link| link.sha256.is_none()),
                 "{text}"
             );
         }
     }
 
+    #[test]
+    fn both_forms_of_a_page_say_the_same() {
+        let digest = "ab".repeat(32);
+        let html = format!(
+            "<a href=\"../a-1.0.whl#sha256={digest}\" data-requires-python=\"&gt;=3.8\" \
+             data-core-metadata=\"sha256={digest}\">a</a>\n\
+             <a href=\"https://example.org/a-2.0.whl\" data-yanked=\"broken\">b</a>"
+        );
+        let json = format!(
+            r#" {{"meta": {{"api-version": "1.1"}}, "name": "a", "files": [
+                {{"filename": "a-1.0.whl", "url": "../a-1.0.whl", "hashes": {{"sha256": "{digest}"}},
+                  "requires-python": ">=3.8", "yanked": false, "core-metadata": {{"sha256": "{digest}"}}}},
+                {{"filename": "a-2.0.whl", "url": "https://example.org/a-2.0.whl#sha256=x",
+                  "hashes": {{}}, "yanked": "broken", "core-metadata": true}},
+                {{"filename": 3}}, 7]}}"#
+        );
+        assert_eq!(links(&json), links(&html));
+        assert_eq!(links(&json).expect("a page").len(), 2);
+    }
+
+    #[test]
+    fn json_of_another_kind_is_refused() {
+        for (text, reason) in [
+            ("{", "EOF"),
+            ("{}", "unknown"),
+            (
+                r#"{"meta": {"api-version": "2.0"}, "files": []}"#,
+                "version 2.0",
+            ),
+        ] {
+            let error = links(text).expect_err(text);
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_text_panics_or_hangs(text in "[<>a/=\"'&;#! \u{e9}x-]{0,200}") {
+        fn no_text_panics_or_hangs(text in "[<>a/=\"'&;#! \u{e9}x{}\\[\\]:-]{0,200}") {
             drop(links(&text));
+            drop(links(&format!(r#"{{"meta": {{"api-version": "1"}}, "files": {text}}}"#)));
         }
     }
 }

@@ -19,6 +19,7 @@ use super::super::super::super::files::{AtPath as _, Hashing};
 use super::super::super::plan::{Content, Item, Plan};
 use super::super::super::work::Spool;
 use super::super::ExtendError;
+use super::super::entry::check_name;
 use super::super::python::Python;
 use super::metadata::Metadata;
 use super::project::normal;
@@ -29,9 +30,6 @@ const MAX_ENTRIES: usize = 200_000;
 const MAX_SMALL_BYTES: u64 = 32 << 20;
 /// Bytes that all wheels together unpack to.
 const MAX_UNPACKED_BYTES: u64 = 16 << 30;
-/// Longest path and longest name in it, as in the kernel.
-const MAX_PATH_BYTES: usize = 4095;
-const MAX_NAME_BYTES: usize = 255;
 /// The time of everything: the first that a zip file can express, which builders of reproducible
 /// wheels write.
 const TIME: u32 = 315_532_800;
@@ -206,7 +204,7 @@ impl Wheel {
             layout.notes.push(note);
             return Ok(());
         }
-        if lies_in_file(layout.plan, &path) {
+        if layout.plan.lies_in_file(&path) {
             return Err(self.entry_refused(name, "would lie in a file of another library"));
         }
         if is_script {
@@ -387,34 +385,9 @@ fn executable(plan: &mut Plan, path: &str, text: String) {
     );
 }
 
-/// Whether something planned above a path is no directory.
-fn lies_in_file(plan: &Plan, path: &str) -> bool {
-    let ends = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
-    ends.filter_map(|above| plan.item(above))
-        .any(|item| *item != Item::Directory)
-}
-
 fn has_file_above(files: &BTreeMap<String, usize>, name: &str) -> bool {
     name.match_indices('/')
         .any(|(end, _)| files.contains_key(&name[..end]))
-}
-
-/// Whether a name of an entry stays in its place.
-fn check_name(name: &str) -> Result<(), &'static str> {
-    let path = name.strip_suffix('/').unwrap_or(name);
-    if path.starts_with('/') {
-        return Err("is absolute");
-    }
-    if path.contains(['\\', '\0', '\n']) {
-        return Err("has a name with a backslash, a NUL or a line break");
-    }
-    if path.len() > MAX_PATH_BYTES || path.split('/').any(|part| part.len() > MAX_NAME_BYTES) {
-        return Err("has too long a name");
-    }
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err("has a name with `..`, `.` or nothing in it");
-    }
-    Ok(())
 }
 
 fn damaged(file: &str, error: &(dyn std::error::Error + 'static)) -> ExtendError {
