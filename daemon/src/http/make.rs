@@ -89,10 +89,7 @@ async fn answer(app: &App, what: Making, install: bool) -> Result<Answer, Error>
 }
 
 fn range(version: Option<&str>) -> Result<VersionRange, Error> {
-    let range = version.unwrap_or("*").parse();
-    range.map_err(|error: InvalidRange| {
-        Error::new(Code::InvalidField, format!("`version`: {error}"))
-    })
+    parsed("version", version.unwrap_or("*").parse())
 }
 
 /// What was made.
