@@ -22,9 +22,7 @@ use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
 use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2};
-use crate::packages::{
-    DEFAULT_BASE, Extension, InvalidRange, MadeFile, Making, RECIPE_FILES, VersionRange,
-};
+use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
