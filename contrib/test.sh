@@ -12,7 +12,8 @@ say() { printf '\n== %s\n' "$*"; }
 needs=(
     mksquashfs:squashfs-tools tar2sqfs:squashfs-tools-ng fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
     newuidmap:uidmap /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl strace:strace gpg:gnupg
-    pip3:python3-pip node:nodejs npm:npm chromium:chromium nginx:nginx-light openssl:openssl haproxy:haproxy caddy:caddy docker-registry:docker-registry
+    pip3:python3-pip node:nodejs npm:npm chromium:chromium nginx:nginx-light openssl:openssl haproxy:haproxy caddy:caddy
+    docker-registry:docker-registry
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

@@ -4,6 +4,7 @@
 //! as one line with their causes, exit code 1, or [`packages::NO_SPACE`]; wrong usage is 2 (clap's).
 
 mod check;
+mod images;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use piston_client::ids::{Language, Version};
+use piston_client::ids::Language;
 use serde_json::json;
 
+use self::images::{OciFlags, PistonV2Flags};
 use crate::config::paths::Host;
 use crate::config::{self, Flags};
 use crate::job::runners::{self, Runners};
 use crate::packages;
-use crate::packages::make::{
-    Credentials, Extend, FromDebian, FromOci, Made, MakeError, TargetFrom,
-};
+use crate::packages::make::{Extend, FromDebian, Made, MakeError, TargetFrom};
 use crate::packages::{Rebuilt, Repair};
 
 /// The engine of Piston: installs language packages and runs code in them, sandboxed.
@@ -150,6 +150,8 @@ enum MakeCommand {
     },
     /// From an image: of a registry, an image layout, or an archive of `docker save`.
     Oci(OciFlags),
+    /// From a package of the released Piston: its files as they are, at the path they were built for.
+    PistonV2(PistonV2Flags),
     /// Libraries on top of another package, which the result depends on.
     Extend {
         /// The package file that is extended.
@@ -216,68 +218,6 @@ enum MakeCommand {
         #[command(flatten)]
         out: MakeOutput,
     },
-}
-
-#[derive(Debug, Args)]
-struct OciFlags {
-    /// Name at a registry (python:3.12, ghcr.io/owner/name, localhost:5000/name@sha256:...), or a
-    /// folder or an archive by its path, followed by `:NAME` where it holds several.
-    #[arg(value_name = "IMAGE")]
-    image: String,
-    /// What to call the package [default: as the image].
-    #[arg(long)]
-    name: Option<Language>,
-    /// Its version [default: as the image says].
-    #[arg(long)]
-    version: Option<Version>,
-    /// How it runs a program, e.g. 'python3 {main} {args}' [default: the image's command].
-    #[arg(long, value_name = "COMMAND")]
-    run: Option<String>,
-    /// How it compiles, e.g. 'gcc {files}'.
-    #[arg(long, value_name = "COMMAND")]
-    compile: Option<String>,
-    /// Another name of the language. May be given more than once.
-    #[arg(long = "alias", value_name = "NAME")]
-    aliases: Vec<String>,
-    #[arg(
-        long,
-        value_name = "NAME",
-        help = "User of the registry; the password is taken from $PISTON_REGISTRY_PASSWORD"
-    )]
-    username: Option<String>,
-    /// File of credentials as `docker login` writes it, which serves when no user is named.
-    #[arg(long, value_name = "FILE")]
-    auth_file: Option<PathBuf>,
-    #[command(flatten)]
-    out: MakeOutput,
-}
-
-impl OciFlags {
-    fn make(self) -> anyhow::Result<()> {
-        let path = Path::new(&self.image);
-        let is_path = self.image.starts_with(['/', '.']) || path.exists();
-        let image = if is_path {
-            std::path::absolute(path)?.to_string_lossy().into_owned()
-        } else {
-            self.image
-        };
-        let password = || std::env::var(packages::REGISTRY_PASSWORD_VARIABLE).unwrap_or_default();
-        let what = FromOci {
-            image: image.parse()?,
-            credentials: self.username.map(|user| Credentials {
-                user,
-                password: password(),
-            }),
-            auth_file: self.auth_file,
-            name: self.name,
-            version: self.version,
-            run: self.run.as_deref().map(words),
-            compile: self.compile.as_deref().map(words),
-            aliases: self.aliases,
-        };
-        self.out
-            .make(|folder| packages::make::from_oci(&what, folder))
-    }
 }
 
 #[derive(Debug, Args)]
@@ -441,6 +381,7 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             packages::make::extend(&what, folder)
         }),
         MakeCommand::Oci(flags) => flags.make(),
+        MakeCommand::PistonV2(flags) => flags.make(),
         MakeCommand::Offer { limited } => {
             if limited {
                 limit_this_process().context("cannot limit the maker")?;

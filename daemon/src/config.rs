@@ -57,10 +57,10 @@ pub struct Config {
     pub make_timeout: Duration,
     /// URL of the index that Python libraries come from; none for the usual one.
     pub python_index: Option<String>,
-    /// URL of the registry that JavaScript libraries come from; none for the usual one.
-    pub javascript_registry: Option<String>,
     /// File of credentials for registries, as `docker login` writes it.
     pub registry_auth: Option<PathBuf>,
+    /// URL of the registry that JavaScript libraries come from; none for the usual one.
+    pub javascript_registry: Option<String>,
     /// Compressors whose images are written anew when they are installed.
     pub recompress: Vec<String>,
     /// Whether packages are made of what Debian has where no repository has them.

@@ -59,8 +59,8 @@ pub(crate) use files::{read_bounded, write_atomic};
 pub use installed::{Entry, Installed, ProvidedRuntime};
 pub use list::LimitsOf;
 pub use making::{
-    INDEX_VARIABLE, MadeFile, Making, NO_SPACE, RECIPE_FILES, REGISTRY_PASSWORD_VARIABLE,
-    REGISTRY_VARIABLE,
+    DEFAULT_BASE, INDEX_VARIABLE, MadeFile, Making, NO_SPACE, PISTON_V2_VARIABLE, RECIPE_FILES,
+    REGISTRY_PASSWORD_VARIABLE, REGISTRY_VARIABLE,
 };
 pub use progress::{Planned, Step, Steps};
 pub use recompress::recompress_image_main;

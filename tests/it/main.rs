@@ -39,6 +39,7 @@ mod makers;
 mod oci;
 mod packages;
 mod page;
+mod piston_v2;
 mod proxy;
 mod published;
 mod python;

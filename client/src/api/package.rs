@@ -187,6 +187,7 @@ pub struct MakeRequest {
     /// [`MakeKind::Extend`]: what to call the package and the language that it runs, instead of after
     /// what is added, running the languages of the package that is extended.
     /// [`MakeKind::Oci`]: what to call the package, instead of what the image is called.
+    /// [`MakeKind::PistonV2`]: which package of the index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Language>,
     /// [`MakeKind::Host`]: program to start from instead of the one on the daemon's `PATH`, e.g.
@@ -211,6 +212,8 @@ pub struct MakeRequest {
     pub extends: Option<String>,
     /// [`MakeKind::Extend`]: its version or a range of them; the newest when there is none.
     /// [`MakeKind::Oci`]: the version of the package, instead of what the image says.
+    /// [`MakeKind::PistonV2`]: which of its versions in the index, or a range; the newest when there is
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// [`MakeKind::Extend`]: Python libraries as requirements, e.g. `numpy` or `pandas>=2,<3`.
@@ -220,12 +223,6 @@ pub struct MakeRequest {
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
-    /// [`MakeKind::Extend`]: JavaScript libraries, e.g. `lodash` or `@types/node@^18`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub npm: Vec<String>,
-    /// [`MakeKind::Extend`]: URL of the registry that they come from, instead of the configured one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry: Option<String>,
     /// [`MakeKind::Oci`]: the image: its name at a registry (`python:3.12`, `ghcr.io/owner/name`,
     /// `localhost:5000/name@sha256:...`), or the absolute path of an image layout or of an archive
     /// (`docker save`) on the daemon's machine, followed by `:NAME` where that holds several.
@@ -243,6 +240,20 @@ pub struct MakeRequest {
     /// [`MakeKind::Oci`]: that user's password, or a token in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// [`MakeKind::PistonV2`]: a `pkg.tar.gz` by its absolute path on the daemon's machine, or the path or
+    /// URL of an index of such files (`language,version,checksum,url`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// [`MakeKind::PistonV2`]: the package that stands for the system that its scripts expect; `debian-base`
+    /// when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Language>,
+    /// [`MakeKind::Extend`]: JavaScript libraries, e.g. `lodash` or `@types/node@^18`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub npm: Vec<String>,
+    /// [`MakeKind::Extend`]: URL of the registry that they come from, instead of the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// Install what was made (the default), or reply with the package file itself
     /// (`application/gzip`), without what it depends on.
     #[serde(default = "yes")]
@@ -291,6 +302,14 @@ impl MakeRequest {
         }
     }
 
+    /// Converts and installs a package of the released Piston.
+    pub fn piston_v2(source: String) -> Self {
+        Self {
+            source: Some(source),
+            ..Self::of(MakeKind::PistonV2)
+        }
+    }
+
     fn of(from: MakeKind) -> Self {
         Self {
             from,
@@ -303,13 +322,15 @@ impl MakeRequest {
             version: None,
             pip: Vec::new(),
             index: None,
-            npm: Vec::new(),
-            registry: None,
             image: None,
             compile: None,
             aliases: Vec::new(),
             username: None,
             password: None,
+            source: None,
+            base: None,
+            npm: Vec::new(),
+            registry: None,
             install: true,
         }
     }
@@ -334,6 +355,9 @@ pub enum MakeKind {
     Extend,
     /// An image as container engines run them.
     Oci,
+    /// A package of the released Piston.
+    #[serde(rename = "piston_v2")]
+    PistonV2,
 }
 
 /// Reply of `POST /make`, which installs what it made.

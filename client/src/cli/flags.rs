@@ -15,7 +15,7 @@ use crate::units::{Bytes, InvalidUnit, Millis, Rate};
 use super::plan::{EnvVar, PackageWord};
 use super::render::Consent;
 
-pub(super) use make::{Build, Extend, FromDebian, FromHost, FromOci, MakeTo};
+pub(super) use make::{Build, Extend, FromDebian, FromHost, FromOci, FromPistonV2, MakeTo};
 pub(super) use packages::{Index, Install, Package, Remove, Repo};
 
 /// Runs programs in any language, sandboxed, through the Piston daemon.

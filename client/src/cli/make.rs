@@ -1,5 +1,5 @@
-//! `piston package from-host`, `from-debian`, `from-oci`, `build`, `extend`: packages that the daemon
-//! makes.
+//! `piston package from-host`, `from-debian`, `from-oci`, `from-piston-v2`, `build`, `extend`: packages
+//! that the daemon makes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::api::{MakeFilesParameters, MakeReply, MakeRequest};
 use crate::{Client, Error, MadeFile};
 
 use super::failure::Failure;
-use super::flags::{Build, Extend, FromDebian, FromHost, FromOci, MakeTo};
+use super::flags::{Build, Extend, FromDebian, FromHost, FromOci, FromPistonV2, MakeTo};
 use super::folder;
 use super::packages::joined;
 use super::plan::PackageWord;
@@ -87,6 +87,36 @@ pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -
         ..MakeRequest::oci(image)
     };
     let file = file.unwrap_or_else(|| "image".to_owned());
+    make(client, request.into(), &file, flags.to, screen).await
+}
+
+/// Converts a package of the released Piston.
+pub(super) async fn from_piston_v2(
+    client: &Client,
+    flags: FromPistonV2,
+    screen: &Screen,
+) -> Result<()> {
+    let source = if flags.source.contains("://") {
+        flags.source
+    } else {
+        // As the daemon has to see it, which stands elsewhere.
+        let path = std::path::absolute(&flags.source)?;
+        path.to_string_lossy().into_owned()
+    };
+    screen.progress("converting a package of the released Piston ...".to_owned());
+    let (name, version) = match flags.package {
+        Some(PackageWord { name, range }) => (Some(name), range),
+        None => (None, None),
+    };
+    let file = name
+        .as_ref()
+        .map_or_else(|| "package".to_owned(), ToString::to_string);
+    let request = MakeRequest {
+        name,
+        version,
+        base: flags.base,
+        ..MakeRequest::piston_v2(source)
+    };
     make(client, request.into(), &file, flags.to, screen).await
 }
 

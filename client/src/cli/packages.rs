@@ -36,6 +36,7 @@ pub(super) async fn perform(client: &Client, command: Package, screen: &Screen) 
         Package::FromHost(flags) => make::from_host(client, flags, screen).await?,
         Package::FromDebian(flags) => make::from_debian(client, flags, screen).await?,
         Package::FromOci(flags) => make::from_oci(client, flags, screen).await?,
+        Package::FromPistonV2(flags) => make::from_piston_v2(client, flags, screen).await?,
         Package::Build(flags) => make::build(client, flags, screen).await?,
         Package::Extend(flags) => make::extend(client, flags, screen).await?,
         Package::Gc => {

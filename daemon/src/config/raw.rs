@@ -136,8 +136,8 @@ pub(crate) struct RawPackages {
     pub(crate) recompress: Option<Vec<String>>,
     pub(crate) builtin: Option<bool>,
     pub(crate) python_index: Option<String>,
-    pub(crate) javascript_registry: Option<String>,
     pub(crate) registry_auth: Option<PathBuf>,
+    pub(crate) javascript_registry: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -39,8 +39,8 @@ pub(super) fn resolve(raw: Raw, host: &Host, paths: &Paths) -> Result<Config, Ba
         limits,
         make_timeout,
         python_index: raw.packages.python_index,
-        javascript_registry: raw.packages.javascript_registry,
         registry_auth: registry_auth(raw.packages.registry_auth)?,
+        javascript_registry: raw.packages.javascript_registry,
         builtin: if raw.packages.builtin.unwrap_or(true) {
             Builtin::Offered(make_timeout)
         } else {

@@ -61,9 +61,9 @@ fn the_default_file_says_what_the_built_in_defaults_are() {
     all.server.socket.group = built_in.server.socket.group.clone();
     all.limits.v2.memory = built_in.limits.v2.memory;
     all.python_index.clone_from(&built_in.python_index);
+    all.registry_auth.clone_from(&built_in.registry_auth);
     all.javascript_registry
         .clone_from(&built_in.javascript_registry);
-    all.registry_auth.clone_from(&built_in.registry_auth);
     assert_eq!(all, built_in);
 }
 

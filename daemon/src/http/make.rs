@@ -21,8 +21,8 @@ use super::app::App;
 use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::make::{Credentials, Folder, FromOci};
-use crate::packages::{Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
+use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2};
+use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
@@ -120,22 +120,31 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
         MakeKind::Debian => debian(request),
         MakeKind::Recipe => recipe(request.files),
         MakeKind::Oci => image(request),
+        MakeKind::PistonV2 => piston_v2(request),
         MakeKind::Extend => extension(request),
     }
 }
 
 /// A field that is given and means nothing to the kind.
 fn unfit(request: &MakeRequest) -> Option<&'static str> {
-    use MakeKind::{Debian, Extend, Host, Oci, Recipe};
+    use MakeKind::{Debian, Extend, Host, Oci, PistonV2, Recipe};
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 16] = [
-        ("name", request.name.is_some(), &[Host, Debian, Extend, Oci]),
+    let fields: [(&str, bool, &[MakeKind]); 18] = [
+        (
+            "name",
+            request.name.is_some(),
+            &[Host, Debian, Extend, Oci, PistonV2],
+        ),
         ("program", request.program.is_some(), &[Host]),
         ("packages", !request.packages.is_empty(), &[Debian]),
         ("run", request.run.is_some(), &[Debian, Oci]),
         ("files", !request.files.is_empty(), &[Recipe]),
         ("extends", request.extends.is_some(), &[Extend]),
-        ("version", request.version.is_some(), &[Extend, Oci]),
+        (
+            "version",
+            request.version.is_some(),
+            &[Extend, Oci, PistonV2],
+        ),
         ("pip", !request.pip.is_empty(), &[Extend]),
         ("index", request.index.is_some(), &[Extend]),
         ("npm", !request.npm.is_empty(), &[Extend]),
@@ -145,6 +154,8 @@ fn unfit(request: &MakeRequest) -> Option<&'static str> {
         ("aliases", !request.aliases.is_empty(), &[Oci]),
         ("username", request.username.is_some(), &[Oci]),
         ("password", request.password.is_some(), &[Oci]),
+        ("source", request.source.is_some(), &[PistonV2]),
+        ("base", request.base.is_some(), &[PistonV2]),
     ];
     let from = request.from;
     let is_unfit = |(_, given, kinds): &(&str, bool, &[MakeKind])| *given && !kinds.contains(&from);
@@ -182,13 +193,14 @@ fn extension(request: MakeRequest) -> Result<Making, Error> {
     if !(1..=MOST_PACKAGES).contains(&(request.pip.len() + request.npm.len())) {
         return wrong("`pip` and `npm` name no library, or too many");
     }
+    let range = range(request.version.as_deref())?;
     Ok(Making::Extension(Extension {
         name: request.name,
         pip: request.pip,
         index: request.index,
         npm: request.npm,
         registry: request.registry,
-        ..Extension::of(extends, range(request.version.as_deref())?)
+        ..Extension::of(extends, range)
     }))
 }
 
@@ -207,6 +219,20 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
     })))
+}
+
+fn piston_v2(request: MakeRequest) -> Result<Making, Error> {
+    let source = request.source.unwrap_or_default();
+    if !(source.starts_with('/') || source.contains("://")) || source.contains('\0') {
+        return wrong("`source` is missing: an absolute path, or the URL of an index");
+    }
+    let range = range(request.version.as_deref())?;
+    let base = request.base.map_or_else(|| DEFAULT_BASE.parse(), Ok);
+    Ok(Making::PistonV2(FromPistonV2 {
+        source,
+        wanted: request.name.map(|name| (name, range)),
+        base: parsed("base", base)?,
+    }))
 }
 
 fn words(command: &str) -> Vec<String> {
@@ -395,10 +421,13 @@ mod tests {
                 "packages",
             ),
             (json!({"from": "host", "name": "a", "pip": ["b"]}), "pip"),
+            (json!({"from": "piston_v2"}), "source"),
+            (json!({"from": "piston_v2", "source": "x.tar.gz"}), "source"),
             (
-                json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
-                "npm",
+                json!({"from": "piston_v2", "source": "/x", "version": "latest"}),
+                "version",
             ),
+            (json!({"from": "host", "name": "a", "base": "b"}), "base"),
             (json!({"from": "oci"}), "image"),
             (json!({"from": "oci", "image": "Python"}), "image"),
             (
@@ -416,6 +445,10 @@ mod tests {
             (
                 json!({"from": "debian", "packages": ["a"], "image": "b"}),
                 "image",
+            ),
+            (
+                json!({"from": "debian", "packages": ["a"], "npm": ["b"]}),
+                "npm",
             ),
         ];
         for (request, expected) in rows {

@@ -2,7 +2,7 @@
 //!
 //! [`from_host`] takes a language from the host's own programs, [`from_debian`] and [`from_recipe`]
 //! download what Debian has packaged, [`from_oci`] takes an image of a registry or a file,
-//! [`extend()`] adds libraries to a package; without root and without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
+//! [`from_piston_v2`] a package of the released Piston, [`extend()`] adds libraries to a package; without root and without any tool but ours. A maker drafts (metadata, scripts, and a `plan` of what goes into the
 //! image, which is all that most tests look at), then the draft is written by `package`. A language
 //! package holds only what the `base` package of the same host lacks; its view merges the two.
 //! Installing what was made, and running this in a limited child, are the caller's.
@@ -17,6 +17,7 @@ mod merge;
 mod oci;
 mod offer;
 mod package;
+mod piston_v2;
 mod plan;
 mod recipe;
 mod unpack;
@@ -36,6 +37,7 @@ use self::host::{Host, base, bash, gcc, interpreter, python};
 pub use self::oci::{Credentials, FromOci, ImageSource, OciError, ReferenceError};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
+pub use self::piston_v2::{FromPistonV2, PistonV2Error};
 use self::recipe::Recipe;
 use super::error::distance;
 use super::info::PackageInfo;
@@ -141,6 +143,11 @@ pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made,
 /// them.
 pub fn from_oci(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
     oci::make(what, out)
+}
+
+/// Makes a package of one of the released Piston's into the directory `out`, on a base package.
+pub fn from_piston_v2(what: &FromPistonV2, out: &Path) -> Result<Made, MakeError> {
+    piston_v2::make(what, out)
 }
 
 /// Makes a package that adds libraries to another one, which it depends on, into the directory

@@ -22,7 +22,7 @@ use super::data::Staging;
 use super::error::PackagesError;
 use super::extending::Extension;
 use super::files::AtPath as _;
-use super::make::{Base, DEBIAN_BASE, Folder, FromOci};
+use super::make::{Base, DEBIAN_BASE, Folder, FromOci, FromPistonV2};
 use super::resolve::ResolveError;
 use super::{Lease, Packages};
 
@@ -32,10 +32,14 @@ const MAX_WORDS: u64 = 64 * 1024;
 pub const NO_SPACE: u8 = 3;
 /// The environment variable that names an index of Python libraries.
 pub const INDEX_VARIABLE: &str = "PIP_INDEX_URL";
-/// The one that names a registry of JavaScript libraries.
-pub const REGISTRY_VARIABLE: &str = "npm_config_registry";
 /// The environment variable that holds a registry's password.
 pub const REGISTRY_PASSWORD_VARIABLE: &str = "PISTON_REGISTRY_PASSWORD";
+/// The environment variable that names a package of the released Piston, or an index of them.
+pub const PISTON_V2_VARIABLE: &str = "PISTON_V2_SOURCE";
+/// The base of packages whose maker was told none.
+pub const DEFAULT_BASE: &str = "debian-base";
+/// The one that names a registry of JavaScript libraries.
+pub const REGISTRY_VARIABLE: &str = "npm_config_registry";
 /// How the child begins a line about what it left out.
 const NOTE: &str = "note: ";
 /// The files that a recipe may consist of.
@@ -64,6 +68,8 @@ pub enum Making {
     Recipe(BTreeMap<String, String>),
     /// An image of a registry, or of this machine.
     Oci(Box<FromOci>),
+    /// A package of the released Piston.
+    PistonV2(FromPistonV2),
     /// Libraries on top of an installed package.
     Extension(Extension),
 }
@@ -99,13 +105,17 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
             Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
-            Self::Recipe(_) | Self::Oci(_) | Self::Extension(_) => false,
+            Self::Recipe(_) | Self::Oci(_) | Self::PistonV2(_) | Self::Extension(_) => false,
         }
     }
 
     /// Whether what is missing when it is installed can be its base.
     fn has_base(&self) -> bool {
-        !self.is_base() && !matches!(self, Self::Extension(_) | Self::Oci(_))
+        match self {
+            Self::Extension(_) | Self::Oci(_) => false,
+            Self::PistonV2(what) => what.base.as_str() == DEFAULT_BASE,
+            _ => !self.is_base(),
+        }
     }
 
     /// What it is called in a message.
@@ -115,6 +125,10 @@ impl Making {
             Self::Debian { packages, .. } => packages.first().cloned().unwrap_or_default(),
             Self::Recipe(_) => "the recipe".to_owned(),
             Self::Oci(what) => what.image.to_string(),
+            Self::PistonV2(what) => match &what.wanted {
+                Some((language, _)) => language.to_string(),
+                None => what.source.clone(),
+            },
             Self::Extension(what) => what.extends.clone(),
         }
     }
@@ -157,6 +171,14 @@ impl Making {
                 Ok(("recipe", vec!["--".into(), folder.into()]))
             }
             Self::Oci(what) => Ok(("oci", oci_arguments(what))),
+            Self::PistonV2(what) => {
+                rest.extend(["--base".into(), what.base.as_str().into()]);
+                if let Some((language, range)) = &what.wanted {
+                    rest.extend(["--name".into(), language.as_str().into()]);
+                    rest.push(format!("--range={range}").into());
+                }
+                Ok(("piston-v2", rest))
+            }
             Self::Extension(what) => {
                 if let Some(name) = &what.name {
                     rest.extend(["--name".into(), name.as_str().into()]);
@@ -191,6 +213,7 @@ impl Making {
                     .map(|one| (REGISTRY_PASSWORD_VARIABLE, one.password.as_str()))
                     .collect()
             }
+            Self::PistonV2(what) => vec![(PISTON_V2_VARIABLE, what.source.as_str())],
             Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
         }
     }
@@ -273,7 +296,7 @@ impl Packages {
     /// What the package will stand on, where the child has to know it.
     fn below(&self, what: &Making, base: Option<&str>) -> Result<Option<Below>, PackagesError> {
         let (flag, name, json, lease) = match what {
-            Making::Host { .. } | Making::Oci(_) => return Ok(None),
+            Making::Host { .. } | Making::Oci(_) | Making::PistonV2(_) => return Ok(None),
             Making::Extension(extension) => {
                 let (lease, target) = self.target(extension)?;
                 let json = serde_json::to_string(&target);

@@ -69,6 +69,21 @@ pub(in crate::cli) struct FromOci {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct FromPistonV2 {
+    /// A pkg.tar.gz on the daemon's machine, or the path or URL of an index
+    #[arg(value_name = "FILE|INDEX")]
+    pub(in crate::cli) source: String,
+    /// Package of the index, with a version or range or without
+    #[arg(value_name = "NAME[@RANGE]")]
+    pub(in crate::cli) package: Option<PackageWord>,
+    /// Package that stands for the system that its scripts expect [default: debian-base]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) base: Option<Language>,
+    #[command(flatten)]
+    pub(in crate::cli) to: MakeTo,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct Build {
     /// The recipe's folder, or its recipe.toml
     #[arg(value_name = "DIR|FILE")]

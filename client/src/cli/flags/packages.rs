@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::super::plan::PackageWord;
-use super::make::{Build, Extend, FromDebian, FromHost, FromOci};
+use super::make::{Build, Extend, FromDebian, FromHost, FromOci, FromPistonV2};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Package {
@@ -84,6 +84,17 @@ Examples:
   piston package from-oci localhost:5000/team/judge:1.4 --username ann
   docker save gcc:14 -o gcc.tar && piston package from-oci ./gcc.tar --compile 'gcc {files}' --run '/piston/job/a.out'")]
     FromOci(FromOci),
+    /// Convert a package of the released Piston (version 2)
+    #[command(after_help = "\
+Its files are taken as they are and stand where they were built for, /piston/packages/LANGUAGE/VERSION;
+its run and compile scripts are started by bash, as they were. What they expect around them (bash,
+coreutils, for some perl, binutils, headers) comes from the package that --base names.
+
+Examples:
+  piston package from-piston-v2 ./python-3.10.0.pkg.tar.gz
+  piston package from-piston-v2 https://github.com/engineer-man/piston/releases/download/pkgs/index python@3.10
+  piston package from-piston-v2 ./gcc-10.2.0.pkg.tar.gz --base gcc-base")]
+    FromPistonV2(FromPistonV2),
     /// Make what a recipe describes
     #[command(after_help = "\
 A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.

@@ -211,19 +211,20 @@ fn the_help_of_package_is_this() {
     Usage: piston package [OPTIONS] <COMMAND>
 
     Commands:
-      list         List what is installed [alias: ls]
-      install      Install a package from a repository, with what it depends on
-      remove       Remove a package [alias: rm]
-      info         Show a package: what it runs, what it is made of, who needs it
-      verify       Check that what is on the disk is what was installed
-      upload       Install a package file
-      from-host    Make a package of what the daemon's own machine has
-      from-debian  Make a package of what Debian has packaged
-      from-oci     Make a package of a container image
-      build        Make what a recipe describes
-      extend       Add libraries or files to an installed language
-      gc           Remove dependencies that nothing needs any more
-      help         Print this message or the help of the given subcommand(s)
+      list            List what is installed [alias: ls]
+      install         Install a package from a repository, with what it depends on
+      remove          Remove a package [alias: rm]
+      info            Show a package: what it runs, what it is made of, who needs it
+      verify          Check that what is on the disk is what was installed
+      upload          Install a package file
+      from-host       Make a package of what the daemon's own machine has
+      from-debian     Make a package of what Debian has packaged
+      from-oci        Make a package of a container image
+      from-piston-v2  Convert a package of the released Piston (version 2)
+      build           Make what a recipe describes
+      extend          Add libraries or files to an installed language
+      gc              Remove dependencies that nothing needs any more
+      help            Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help
@@ -273,6 +274,7 @@ fn the_help_of_the_other_commands_names_every_option() {
         &["package", "from-host"],
         &["package", "from-debian"],
         &["package", "from-oci"],
+        &["package", "from-piston-v2"],
         &["package", "build"],
         &["package", "extend"],
         &["repo", "add"],

@@ -10,6 +10,7 @@ use super::debian::DebianError;
 use super::elf::ElfError;
 use super::extend::ExtendError;
 use super::oci::OciError;
+use super::piston_v2::PistonV2Error;
 
 /// Why a package can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,9 @@ pub enum MakeError {
     /// Taking an image apart.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// One of the released Piston's packages.
+    #[error(transparent)]
+    PistonV2(#[from] PistonV2Error),
     /// The package file can't be written.
     #[error("cannot write {path}")]
     Write {

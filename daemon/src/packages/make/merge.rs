@@ -59,15 +59,19 @@ pub(super) struct Merged {
 impl Merged {
     /// Lays a layer over the tree: its whiteouts first, because they hide nothing of its own.
     pub(super) fn lay(&mut self, layer: &[Entry]) -> Result<(), MergeError> {
-        let refused = |path: &str, reason| MergeError {
-            entry: path.chars().take(80).collect(),
-            reason,
-        };
         let (whiteouts, entries): (Vec<&Entry>, Vec<&Entry>) =
             layer.iter().partition(|entry| is_whiteout(&entry.path));
         for Entry { path, .. } in whiteouts {
             self.hide(path).map_err(|reason| refused(path, reason))?;
         }
+        self.add(entries)
+    }
+
+    /// Puts entries into the tree, whatever they are called.
+    pub(super) fn add<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> Result<(), MergeError> {
         for Entry { path, kind } in entries {
             self.place(path, kind)
                 .map_err(|reason| refused(path, reason))?;
@@ -209,6 +213,26 @@ impl Merged {
         false
     }
 
+    /// Where the bytes of a file are, by its own path.
+    pub(super) fn file(&self, path: &str) -> Option<&PathBuf> {
+        match self.nodes.get(path)? {
+            Node::File { content, .. } => Some(content),
+            _ => None,
+        }
+    }
+
+    /// Where the bytes of its programs are.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.nodes.values().filter_map(|node| match node {
+            Node::File {
+                content,
+                executable: true,
+                ..
+            } => Some(content),
+            _ => None,
+        })
+    }
+
     /// What goes into an image, each path below `top`; the root is the empty one.
     pub(super) fn into_plan(self, top: &str) -> Plan {
         let mut plan = Plan::default();
@@ -225,6 +249,13 @@ impl Merged {
             }
         }
         plan
+    }
+}
+
+fn refused(path: &str, reason: &'static str) -> MergeError {
+    MergeError {
+        entry: path.chars().take(80).collect(),
+        reason,
     }
 }
 

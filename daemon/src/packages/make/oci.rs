@@ -23,7 +23,6 @@ use piston_client::ids::{Language, Version};
 
 pub use self::credentials::Credentials;
 pub use self::error::OciError;
-use self::error::reason_of;
 use self::image::Image;
 pub use self::reference::{ImageSource, ReferenceError};
 use super::super::files::{AtPath as _, Hashing};
@@ -69,7 +68,7 @@ fn draft(what: &FromOci, work: &Work) -> Result<Draft, MakeError> {
     let (description, described) = describe::describe(what, &image, &mut tree)?;
     let mut notes = vec![format!("made of {}, sha256:{}", image.shown, image.digest)];
     notes.extend(described);
-    notes.extend(notes_of(left_out));
+    notes.extend(left_out.notes("the image"));
     let package = &description.package;
     let mut plan = tree.into_plan("");
     plan.directory(&home(package.language.as_str(), &package.version));
@@ -96,8 +95,9 @@ fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, L
         let mut packed = section.open()?;
         let first = packed.fill_buf().at("read", &section.file)?;
         let unpacked = compressed::Kind::of_magic(first).reader(packed);
-        let mut hashing =
-            Hashing::new(unpacked.map_err(|error| refused(format!("can't be unpacked: {error}")))?);
+        let mut hashing = Hashing::new(
+            unpacked.map_err(|error| OciError::layer(&image.shown, &label, error.into()))?,
+        );
         let mut unpacker = Unpacker {
             spool: &mut spool,
             budget: &mut budget,
@@ -106,7 +106,7 @@ fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, L
         };
         let (entries, more) = unpacker
             .tree(&mut hashing)
-            .map_err(|error| refused(reason_of(error)))?;
+            .map_err(|error| OciError::layer(&image.shown, &label, error))?;
         let (digest, _) = hashing.finish();
         if image.config.layers.get(number) != Some(&digest) {
             let text = format!("is sha256:{digest} unpacked, not what the configuration says");
@@ -119,24 +119,6 @@ fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, L
         image.done(&section)?;
     }
     Ok((tree, left_out))
-}
-
-/// What is not in the package, a sentence each.
-fn notes_of(left_out: LeftOut) -> Vec<String> {
-    let mut notes = Vec::new();
-    if left_out.special > 0 {
-        let count = left_out.special;
-        notes.push(format!(
-            "{count} devices and pipes of the image are left out"
-        ));
-    }
-    if left_out.names > 0 {
-        let count = left_out.names;
-        notes.push(format!(
-            "{count} entries with names that are no text are left out"
-        ));
-    }
-    notes
 }
 
 #[cfg(test)]

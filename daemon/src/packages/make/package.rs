@@ -36,6 +36,8 @@ pub(super) struct Description {
     pub(super) platform: String,
     /// Exact versions of what its view needs.
     pub(super) dependencies: BTreeMap<String, Version>,
+    /// What else it needs, by ranges of versions.
+    pub(super) ranges: BTreeMap<String, String>,
     /// Other names of the language.
     pub(super) aliases: Vec<String>,
     /// Languages and their aliases, when there are several.
@@ -88,6 +90,18 @@ pub(super) fn home(name: &str, version: &Version) -> String {
     format!("/piston/packages/{name}/{version}")
 }
 
+/// The line of an `environment` that sets a variable; none where no shell could on one line.
+pub(super) fn export(name: &str, value: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = |c: char| fits(c) && !c.is_ascii_digit();
+    let is_name = name.starts_with(starts) && name.chars().all(fits);
+    if !is_name || value.contains(['\n', '\r', '\0']) {
+        return None;
+    }
+    let quoted = value.replace('\'', r"'\''");
+    Some(format!("export {name}='{quoted}'\n"))
+}
+
 impl Description {
     /// A package of this host that depends on nothing.
     pub(super) fn new(name: &'static str, version: Version, host: &Host) -> Self {
@@ -104,6 +118,7 @@ impl Description {
             package,
             platform: String::new(),
             dependencies: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             aliases: Vec::new(),
             provides: Vec::new(),
             artifacts: Vec::new(),
@@ -141,7 +156,10 @@ impl Description {
             set("build_platform", json!(self.platform));
         }
         set("mount", json!("/"));
-        set("dependencies", json!(self.dependencies));
+        let exact = self.dependencies.iter();
+        let exact = exact.map(|(name, version)| (name.clone(), version.to_string()));
+        let needs: BTreeMap<String, String> = exact.chain(self.ranges.clone()).collect();
+        set("dependencies", json!(needs));
         if !self.aliases.is_empty() {
             set("aliases", json!(self.aliases));
         }

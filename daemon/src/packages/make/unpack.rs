@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use tar::EntryType;
 
+use super::super::files::PathError;
 use super::work::Spool;
 
 /// Longest header or script that is read into memory.
@@ -95,11 +96,40 @@ pub(super) struct LeftOut {
     pub(super) names: usize,
 }
 
+impl LeftOut {
+    /// What is not in the package, a sentence each.
+    pub(super) fn notes(self, of: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (count, what) in [
+            (self.special, "devices and pipes"),
+            (self.names, "entries with names that are no text"),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} {what} of {of} are left out"));
+            }
+        }
+        notes
+    }
+}
+
+/// What to say of an archive that can't be read. Only the system's words and ours: those of readers
+/// repeat what is in the file, which may be any file of this machine.
+pub(super) fn told(error: &io::Error) -> String {
+    let is_known = error.raw_os_error().is_some() || error.kind() == io::ErrorKind::FileTooLarge;
+    if is_known {
+        error.to_string()
+    } else {
+        "it is damaged, or no tar".to_owned()
+    }
+}
+
 /// Why an archive is refused.
 #[derive(Debug)]
 pub(super) enum UnpackError {
     /// It is no tar, ends early, or unpacks to too much.
     Damaged(io::Error),
+    /// What is unpacked finds no place.
+    Path(PathError),
     /// An entry would not stay in its place.
     Entry {
         /// Which, shortened.
@@ -227,7 +257,13 @@ impl Unpacker<'_> {
         let mode = entry.header().mode()?;
         let mtime = entry.header().mtime()?;
         Ok(Kind::File {
-            content: self.spool.keep(entry)?,
+            content: self.spool.keep(entry).map_err(|source| {
+                if source.kind() == io::ErrorKind::StorageFull {
+                    UnpackError::Path(self.spool.error(source))
+                } else {
+                    UnpackError::Damaged(source)
+                }
+            })?,
             executable: mode & 0o111 != 0,
             mtime: u32::try_from(mtime).unwrap_or(u32::MAX),
         })
@@ -333,10 +369,10 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         let taken = u64::try_from(read).unwrap_or(u64::MAX);
-        self.left = self
-            .left
-            .checked_sub(taken)
-            .ok_or_else(|| io::Error::other("it unpacks to more than may be taken"))?;
+        self.left = self.left.checked_sub(taken).ok_or_else(|| {
+            let text = "it unpacks to more than may be taken";
+            io::Error::new(io::ErrorKind::FileTooLarge, text)
+        })?;
         Ok(read)
     }
 }
@@ -379,6 +415,7 @@ mod tests {
         };
         unpacker.tree(&tar[..]).map_err(|error| match error {
             UnpackError::Damaged(error) => error.to_string(),
+            UnpackError::Path(error) => error.to_string(),
             UnpackError::Entry { entry, reason } => format!("{entry} {reason}"),
         })
     }

@@ -67,6 +67,15 @@ impl Spool {
         }
     }
 
+    /// An error of writing here.
+    pub(super) fn error(&self, source: io::Error) -> PathError {
+        PathError {
+            doing: "write to",
+            path: self.directory.clone(),
+            source,
+        }
+    }
+
     /// Writes a file of these bytes.
     pub(super) fn keep(&mut self, bytes: &mut (impl Read + ?Sized)) -> io::Result<PathBuf> {
         self.files += 1;

@@ -182,6 +182,7 @@ impl Reading<'_> {
         };
         let (entries, _) = unpacker.tree(tar).map_err(|error| match error {
             UnpackError::Damaged(error) => self.damaged(&error),
+            UnpackError::Path(error) => error.into(),
             UnpackError::Entry { entry, reason } => DebianError::Entry {
                 package: self.name.to_owned(),
                 entry,

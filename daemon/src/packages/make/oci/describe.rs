@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 use super::super::error::MakeError;
 use super::super::host::semver;
 use super::super::merge::Merged;
-use super::super::package::{Description, Step};
+use super::super::package::{Description, Step, export};
 use super::image::Image;
 use super::{FromOci, OciError};
 use crate::packages::environment::DEFAULT_PATH;
@@ -159,19 +159,15 @@ fn environment(variables: &[String], notes: &mut Vec<String>) -> String {
     let mut lines = BTreeMap::new();
     for line in variables {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let is_name =
-            name.starts_with(|c: char| fits(c) && !c.is_ascii_digit()) && name.chars().all(fits);
-        if !is_name || value.contains(['\n', '\r', '\0']) {
-            let name: String = name.chars().take(40).collect();
-            notes.push(format!(
-                "the image's variable `{name}` is left out: no shell could set it on one line"
-            ));
-        } else if !OWN.contains(&name) {
-            lines.insert(
-                name,
-                format!("export {name}='{}'\n", value.replace('\'', r"'\''")),
-            );
+        match export(name, value) {
+            _ if OWN.contains(&name) => {}
+            Some(line) => drop(lines.insert(name, line)),
+            None => {
+                let name: String = name.chars().take(40).collect();
+                notes.push(format!(
+                    "the image's variable `{name}` is left out: no shell could set it on one line"
+                ));
+            }
         }
     }
     lines.into_values().collect()

@@ -2,7 +2,7 @@
 
 use super::super::super::fetch::FetchError;
 use super::super::super::files::PathError;
-use super::super::unpack::UnpackError;
+use super::super::unpack::{UnpackError, told};
 use super::credentials::CredentialsError;
 use super::reference::ReferenceError;
 
@@ -65,10 +65,17 @@ impl OciError {
     }
 }
 
-/// What is wrong with a layer that can't be unpacked.
-pub(super) fn reason_of(error: UnpackError) -> String {
-    match error {
-        UnpackError::Damaged(error) => format!("can't be unpacked: {error}"),
-        UnpackError::Entry { entry, reason } => format!("holds `{entry}`, which {reason}"),
+impl OciError {
+    /// A layer of an image that can't be unpacked.
+    pub(super) fn layer(image: &str, layer: &str, error: UnpackError) -> Self {
+        Self::Layer {
+            image: image.to_owned(),
+            layer: layer.to_owned(),
+            reason: match error {
+                UnpackError::Path(error) => return error.into(),
+                UnpackError::Damaged(error) => format!("can't be unpacked: {}", told(&error)),
+                UnpackError::Entry { entry, reason } => format!("holds `{entry}`, which {reason}"),
+            },
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::reference::{ImageSource, Reference};
 use super::registry::Registry;
 use super::{FromOci, OciError};
 use crate::packages::files::AtPath as _;
+use crate::packages::make::unpack::MAX_FILE_BYTES;
 use crate::packages::make::work::Work;
 
 /// Indexes that lead to one another.
@@ -372,6 +373,7 @@ impl Store {
         };
         let Descriptor { digest, size, .. } = descriptor;
         let (section, got) = match self {
+            _ if *size > MAX_FILE_BYTES => return Err(wrong("is over 8 GiB long".to_owned())),
             Self::Registry(registry) => {
                 let file = registry.blob(descriptor)?;
                 let section = Section::of_file(&file);
