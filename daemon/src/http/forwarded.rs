@@ -58,7 +58,7 @@ pub(super) fn told<'a>(headers: &'a HeaderMap, proxies: &Proxies) -> Told<'a> {
     }
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: HeaderName) -> impl Iterator<Item = &'a str> {
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter();
     values.filter_map(|value: &HeaderValue| value.to_str().ok())
 }

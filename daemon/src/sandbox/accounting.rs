@@ -18,7 +18,7 @@ use super::spec::{Exit, Over, Spec};
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The least that a group is held to. With less a program does not start, or it does nothing but
-/// read its own pages again and again, which the kernel does not end: CPython spends its time so
+/// read its own pages again and again, which the kernel does not end: `CPython` spends its time so
 /// with 4 MiB. A stage with a lower limit gets this much, and is judged by what it has used.
 const LEAST_MEMORY: u64 = 16 << 20;
 
