@@ -179,12 +179,12 @@ impl Reading<'_> {
         let Ok(name) = std::str::from_utf8(&name) else {
             return Err(wrong("has a name that is not UTF-8"));
         };
-        let plain = name.strip_prefix("./").unwrap_or(name);
-        let plain = plain.strip_suffix('/').unwrap_or(plain);
+        let path = name.strip_prefix("./").unwrap_or(name);
+        let plain = path.strip_suffix('/').unwrap_or(path);
         if matches!(plain, "" | ".") && kind == EntryType::Directory {
             return Ok(());
         }
-        check_name(plain).map_err(wrong)?;
+        check_name(path).map_err(wrong)?;
         let target = match long.target {
             Some(target) => Some(target),
             None => entry.link_name_bytes().map(std::borrow::Cow::into_owned),

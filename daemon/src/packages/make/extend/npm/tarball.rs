@@ -162,6 +162,7 @@ mod tests {
             (EntryType::Regular, "package/../../x", ".."),
             (EntryType::Regular, "/etc/passwd", "absolute"),
             (EntryType::Regular, "x.js", "beside"),
+            (EntryType::Regular, "package/-//", "nothing in it"),
             (EntryType::Symlink, "package/link", "link"),
             (EntryType::Link, "package/hard", "link"),
             (EntryType::Char, "package/null", "device"),
