@@ -195,10 +195,14 @@ fn memory_is_the_kernels_to_limit(daemon: &Daemon) {
         "{run}"
     );
     // Less than any program needs, down to what no group could be entered with.
-    for limit in [4 << 10, 100 << 10, 512 << 10, MIB, 2 * MIB, 4 * MIB] {
-        let run = python(daemon, "print('hi')", &json!({"memory_bytes": limit}));
+    let hi = |limit: u64| python(daemon, "print('hi')", &json!({"memory_bytes": limit}));
+    for limit in [4 << 10, 100 << 10, 512 << 10, MIB, 2 * MIB] {
+        let run = hi(limit);
         assert_eq!(run["status"], "ML", "{limit}: {run}");
     }
+    // Enough for what it holds, and not for the pages of its own program besides.
+    let run = hi(4 * MIB);
+    assert_eq!(run["stdout"], "hi\n", "{run}");
     // One child is killed by the kernel, the program would go on: the job is over all the same.
     let child = "import os, time\n\
         if os.fork() == 0:\n held = bytearray(b'x') * (200 << 20)\n\
