@@ -204,13 +204,8 @@ impl Index {
         let Some(number) = self.find(key) else {
             return false;
         };
-        let meta = &self.slot(number).meta;
-        if !fits(meta) {
+        if !fits(&self.slot(number).meta) {
             return false;
-        }
-        // To the second is near enough, and much used ones cost their neighbours nothing.
-        if meta.used == now {
-            return true;
         }
         if self.ends.is_none_or(|(_, newest)| newest != number) {
             self.take_out(number);
@@ -496,33 +491,28 @@ mod tests {
         fn the_index_does_what_a_plain_list_does(
             acts in proptest::collection::vec(any_act(), 0..200)
         ) {
-            // Number, length and second of the last use.
-            let (mut index, mut list) = (Index::default(), Vec::<(u8, u64, u64)>::new());
-            let mut now = 0;
+            let (mut index, mut list) = (Index::default(), Vec::<(u8, u64)>::new());
             let mut touched = std::collections::BTreeSet::new();
             for act in acts {
                 match act {
                     Act::Put(number, length) => {
                         put(&mut index, "gcc", number, length);
-                        list.retain(|(other, ..)| *other != number);
-                        list.push((number, length, 0));
+                        list.retain(|(other, _)| *other != number);
+                        list.push((number, length));
                         touched.remove(&number);
                     }
                     Act::Touch(number) => {
-                        // Two follow each other within a second now and then.
-                        now += u64::from(number % 3).min(1);
-                        index.touch(&key(number), now);
-                        let at = list.iter().position(|(other, ..)| *other == number);
-                        if let Some(at) = at.filter(|at| list[*at].2 != now) {
-                            let (number, length, _) = list.remove(at);
-                            list.push((number, length, now));
+                        index.touch(&key(number), 1);
+                        if let Some(at) = list.iter().position(|(other, _)| *other == number) {
+                            let entry = list.remove(at);
+                            list.push(entry);
                             touched.insert(number);
                         }
                     }
                     Act::Remove(number) => {
-                        let was = list.iter().any(|(other, ..)| *other == number);
+                        let was = list.iter().any(|(other, _)| *other == number);
                         prop_assert_eq!(index.remove(&key(number)).is_some(), was);
-                        list.retain(|(other, ..)| *other != number);
+                        list.retain(|(other, _)| *other != number);
                         touched.remove(&number);
                     }
                     Act::Flush => {
@@ -532,12 +522,12 @@ mod tests {
                         prop_assert_eq!(used, expected.into_iter().map(key).collect());
                     }
                 }
-                let order: Vec<Key> = list.iter().map(|(number, ..)| key(*number)).collect();
+                let order: Vec<Key> = list.iter().map(|(number, _)| key(*number)).collect();
                 prop_assert_eq!(index.over(0), order);
-                let bytes = list.iter().map(|(_, length, _)| length).sum();
+                let bytes = list.iter().map(|(_, length)| length).sum();
                 let entries = u64::try_from(list.len()).unwrap();
                 prop_assert_eq!(index.amount(None), Amount { entries, bytes });
-                for (number, length, _) in &list {
+                for (number, length) in &list {
                     prop_assert_eq!(index.get(&key(*number)).unwrap().length, *length);
                 }
             }
