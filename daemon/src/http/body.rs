@@ -3,11 +3,9 @@
 //! Invariant: no body is in memory beyond its bound, whatever its headers claim.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -19,7 +17,6 @@ use piston_client::api::Code;
 use piston_client::units;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::error::Elapsed;
 
 use super::app::App;
 use crate::error::Error;
@@ -32,8 +29,6 @@ const DRAIN: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// What a claimed length reserves: memory for nothing, if the body does not come.
 const BELIEVED: usize = 64 << 10;
-/// Polls after which a body that is not there is waited for.
-const AT_ONCE: usize = 2;
 
 /// A JSON body of a v3 request, or of a reply.
 #[derive(Debug)]
@@ -93,29 +88,9 @@ pub(super) async fn read(body: Body, app: &App) -> Result<Bytes, Error> {
         }
         Ok(Bytes::from(bytes))
     };
-    within(time, all)
+    tokio::time::timeout(time, all)
         .await
         .unwrap_or_else(|_| Err(too_slow(time)))
-}
-
-/// What `all` gives, when that takes no longer than `time`. What has come with the head is there
-/// within a few polls, most of all bodies, and needs no timer.
-async fn within<F: Future>(time: Duration, all: F) -> Result<F::Output, Elapsed> {
-    let mut all = pin!(all);
-    let mut polls = 0;
-    let at_once = poll_fn(|task| match all.as_mut().poll(task) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending if polls == AT_ONCE => Poll::Ready(None),
-        Poll::Pending => {
-            polls += 1;
-            task.waker().wake_by_ref();
-            Poll::Pending
-        }
-    });
-    match at_once.await {
-        Some(done) => Ok(done),
-        None => tokio::time::timeout(time, all).await,
-    }
 }
 
 /// Writes the body to a new file, within its bounds.
