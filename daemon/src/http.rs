@@ -3,8 +3,8 @@
 //! Parts, outside in: [`listener`] (sockets), this file (connections: their number and end),
 //! `pace` (their time), `hangup` (whether somebody is still there), `cors` (pages of other origins),
 //! `edge` (around every request: id, span, panic boundary, how errors look), `access` (who it is,
-//! what it may do), `forwarded` (what proxies say of it), `quota` (how much of it), [`repeat`] (what came before and need not be routed),
-//! `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
+//! what it may do), `forwarded` (what proxies say of it), `quota` (how much of it), [`repeat`] (what
+//! came before and need not be routed), `route` (the one table of v3 operations), the handlers by subject, [`v2`] (the released Piston's
 //! API), `stream` and `ws` (jobs that are listened to), `told` (their events in words), `page` (the
 //! playground, for browsers), [`body`] and [`reply`] (bounds and JSON). Handlers hold no logic:
 //! they parse, call `job` or `packages`, and answer.
@@ -74,10 +74,6 @@ use hangup::{Hangup, Stream};
 use inplace::InPlace;
 use listener::Listener;
 use pace::{Heard, Pace, Paced};
-
-/// Bytes of a body that are read at once: about what a Unix socket holds. Memory of a connection
-/// only while a large body is on its way.
-const BODY_BUFFER: usize = 256 << 10;
 
 /// How long replies may take to leave once everything has to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -175,7 +171,8 @@ async fn connection(stream: Stream, service: Arc<Service>, client: Connection, a
         // `pace` has the time.
         .header_read_timeout(None)
         .max_header_size(server.max_head.as_usize())
-        .max_buf_size(server.max_head.as_usize().max(BODY_BUFFER))
+        // Kept as long as the connection, also when it is idle after a large body.
+        .max_buf_size(server.max_head.as_usize())
         // Who has said all and waits for the reply is told from who went away by `client`.
         .half_close(client.knows_half_closed())
         .serve_connection(TokioIo::new(stream), service)
