@@ -21,6 +21,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Runtime;
 
 use super::files::{self, AtPath as _, PathError};
 use super::index::{Checksum, MAX_INDEX_BYTES};
@@ -33,6 +34,14 @@ pub use location::{Location, LocationError};
 
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
+
+/// What makers download with, which do one thing after the other; `into` is where to.
+pub(crate) fn runtime(into: &Path) -> Result<Runtime, PathError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .at("download to", into)
+}
 
 /// Time bounds of downloads.
 #[derive(Debug, Clone, Copy)]

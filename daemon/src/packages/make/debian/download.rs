@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::super::fetch::{self, Fetcher, Location, Patience};
-use super::super::super::files::PathError;
 use super::super::super::index::Checksum;
 use super::error::DebianError;
 use super::lists::List;
@@ -37,14 +36,7 @@ pub(super) fn all<'a>(
         .enumerate()
         .map(|(number, package)| Wanted::of(package, lists, into.join(format!("{number}.deb"))))
         .collect::<Result<_, _>>()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| PathError {
-            doing: "download to",
-            path: into.to_owned(),
-            source,
-        })?;
+    let runtime = fetch::runtime(into)?;
     let fetcher = Fetcher::new(Patience::default());
     let one = |wanted: Wanted| {
         let fetcher = &fetcher;

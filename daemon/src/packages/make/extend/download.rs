@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
-use super::super::super::fetch::{FetchError, Fetcher, IndexReply, Location, Patience, Wanted};
-use super::super::super::files::{self, PathError};
+use super::super::super::fetch::{
+    self, FetchError, Fetcher, IndexReply, Location, Patience, Wanted,
+};
+use super::super::super::files;
 use super::super::super::index::Checksum;
 use super::ExtendError;
 
@@ -30,14 +32,7 @@ pub(super) struct Downloads {
 impl Downloads {
     /// Into an empty folder.
     pub(super) fn new(folder: &Path) -> Result<Self, ExtendError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| PathError {
-                doing: "download to",
-                path: folder.to_owned(),
-                source,
-            })?;
+        let runtime = fetch::runtime(folder)?;
         Ok(Self {
             runtime,
             fetcher: Fetcher::new(Patience::default()),

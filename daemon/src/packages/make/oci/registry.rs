@@ -11,7 +11,6 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use super::super::super::fetch::{self, Authorization, FetchError, Fetcher, Location, Patience};
-use super::super::super::files::PathError;
 use super::super::super::index::Checksum;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
@@ -53,14 +52,7 @@ impl Registry {
             (None, Some(file)) => Credentials::of_file(file, reference)?,
             (None, None) => None,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| PathError {
-                doing: "download to",
-                path: folder.to_owned(),
-                source,
-            })?;
+        let runtime = fetch::runtime(folder)?;
         Ok(Self {
             runtime,
             fetcher: Fetcher::new(Patience::default()),

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use piston_client::ids::Language;
 
-use super::super::super::fetch::{Fetcher, IndexReply, Location, Patience, Validators, Wanted};
-use super::super::super::files::{AtPath as _, PathError};
+use super::super::super::fetch::{
+    self, Fetcher, IndexReply, Location, Patience, Validators, Wanted,
+};
+use super::super::super::files::AtPath as _;
 use super::super::super::index::{Entry, Index, Source};
 use super::super::super::version::VersionRange;
 use super::super::compressed::Kind;
@@ -48,14 +50,7 @@ pub(super) fn download(
     range: &VersionRange,
     work: &Work,
 ) -> Result<(PathBuf, String), PistonV2Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| PathError {
-            doing: "download to",
-            path: work.downloads.clone(),
-            source,
-        })?;
+    let runtime = fetch::runtime(&work.downloads)?;
     let fetcher = Fetcher::new(Patience::default());
     let mut from = place(source)?;
     let reply = runtime.block_on(fetcher.index(&from, &Validators::default()))?;
