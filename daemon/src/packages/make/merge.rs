@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::plan::Plan;
+use super::plan::{Plan, names};
 use super::unpack::{Entry, Kind, MAX_NAME_BYTES};
 
 /// Links that one path may run through, as in the kernel.
@@ -267,15 +267,6 @@ fn is_whiteout(path: &str) -> bool {
 /// A path's directory and its name.
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
-}
-
-/// The named components of a path, last first.
-fn names(path: &str) -> Vec<String> {
-    path.split('/')
-        .rev()
-        .filter(|name| !matches!(*name, "" | "."))
-        .map(ToOwned::to_owned)
-        .collect()
 }
 
 #[cfg(test)]

@@ -199,6 +199,15 @@ fn is_normal(path: &str) -> bool {
         .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
+/// The named components of a path, last first.
+pub(super) fn names(path: &str) -> Vec<String> {
+    path.split('/')
+        .rev()
+        .filter(|name| !matches!(*name, "" | "."))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::plan::{Content, Item, Plan};
+use super::super::plan::{Content, Item, Plan, names};
 use super::deb::{Contents, Entry, Kind};
 use super::error::DebianError;
 
@@ -201,15 +201,6 @@ fn into_usr(path: &str) -> Option<String> {
         return Some(path.to_owned());
     }
     (!below.is_empty()).then(|| format!("/usr{path}"))
-}
-
-/// The named components of a path, last first.
-fn names(path: &str) -> Vec<String> {
-    path.split('/')
-        .rev()
-        .filter(|name| !matches!(*name, "" | "."))
-        .map(ToOwned::to_owned)
-        .collect()
 }
 
 /// The text of a planned file that a package brought.
