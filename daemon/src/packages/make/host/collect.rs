@@ -369,6 +369,30 @@ fn lexical(path: &Path) -> PathBuf {
     clean
 }
 
+/// Shared objects below a directory, asked for as in [`Collector::tree`]; no link is followed.
+pub(super) fn shared_objects(
+    top: &Path,
+    keep: &dyn Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>, MakeError> {
+    let top = fs::canonicalize(top).map_err(reading(top))?;
+    let mut found = Vec::new();
+    let mut pending = vec![top.clone()];
+    while let Some(directory) = pending.pop() {
+        for path in sorted_entries(&directory)? {
+            if !keep(path.strip_prefix(&top).unwrap_or(&path)) || path.is_symlink() {
+                continue;
+            }
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|end| end == "so") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, MakeError> {
     let entries = fs::read_dir(directory).map_err(reading(directory))?;
     let entries: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.path())).collect();

@@ -4,11 +4,11 @@
 //! package has. Modules that the host's administrator or users installed are left out.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home, owned};
-use super::collect::{Collector, Relocation, reading};
+use super::collect::{Collector, Relocation, reading, shared_objects};
 use super::{Host, Needs, ask, base, semver};
 
 /// An interpreter.
@@ -141,7 +141,7 @@ fn relocation(place: Place, program: &Path, home: &str) -> Result<Vec<Relocation
 
 /// A directory of the library, with what its compiled modules need.
 fn library(collector: &mut Collector, top: &Path, program: &Path) -> Result<(), MakeError> {
-    for module in modules(top)? {
+    for module in shared_objects(top, &|_| true)? {
         if let Err(error) = collector.libraries_of(&module, Some(program)) {
             // The host can't load it either.
             collector.notes.push(error.to_string());
@@ -150,24 +150,4 @@ fn library(collector: &mut Collector, top: &Path, program: &Path) -> Result<(), 
     // Manuals of modules, which programs don't read.
     let wanted = |path: &Path| path.extension().is_none_or(|end| end != "pod");
     collector.tree(top, &wanted)
-}
-
-fn modules(top: &Path) -> Result<Vec<PathBuf>, MakeError> {
-    let mut found = Vec::new();
-    let mut pending = vec![fs::canonicalize(top).map_err(reading(top))?];
-    while let Some(directory) = pending.pop() {
-        let entries = fs::read_dir(&directory).map_err(reading(&directory))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                pending.push(path);
-            } else if path.extension().is_some_and(|end| end == "so") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }

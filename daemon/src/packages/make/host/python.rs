@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home, owned};
 use super::super::plan::Plan;
-use super::collect::{Collector, Relocation};
+use super::collect::{Collector, Relocation, shared_objects};
 use super::{Host, Needs, ask, base};
 
 /// Its name.
@@ -163,7 +163,7 @@ fn library(collector: &mut Collector, part: &Path, program: &Path) -> Result<(),
         return collector.take(part).map(drop);
     }
     let mut incomplete = BTreeSet::new();
-    for extension in extensions(part)? {
+    for extension in shared_objects(part, &wanted)? {
         if let Err(error) = collector.libraries_of(&extension, Some(program)) {
             // The host can't import it either.
             collector.notes.push(error.to_string());
@@ -174,28 +174,6 @@ fn library(collector: &mut Collector, part: &Path, program: &Path) -> Result<(),
     collector.tree(part, &|path| {
         wanted(path) && !incomplete.contains(&real.join(path))
     })
-}
-
-/// Extension modules below a directory that are wanted.
-fn extensions(top: &Path) -> Result<Vec<PathBuf>, MakeError> {
-    let top = std::fs::canonicalize(top).map_err(super::collect::reading(top))?;
-    let mut found = Vec::new();
-    let mut pending = vec![top.clone()];
-    while let Some(directory) = pending.pop() {
-        let entries = std::fs::read_dir(&directory).map_err(super::collect::reading(&directory))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if !wanted(path.strip_prefix(&top).unwrap_or(&path)) || path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                pending.push(path);
-            } else if path.extension().is_some_and(|end| end == "so") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Whether a path below the standard library belongs into the package.
