@@ -43,6 +43,26 @@ fn a_thousand_submissions_at_once_are_all_answered() {
 }
 
 #[test]
+fn memory_does_not_grow_with_the_number_of_jobs() {
+    let daemon = Daemon::start(Who::User);
+    packages::install(&daemon, &["bash"]);
+    let run = |jobs: usize| {
+        let client = || {
+            for number in 0..jobs / 8 {
+                let code = format!("echo {number}");
+                let reply = daemon.execute("bash", &json!({"code": code, "cache": "none"}));
+                assert_eq!(reply["run"]["stdout"], format!("{number}\n"));
+            }
+        };
+        thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(client))));
+        daemon.resident()
+    };
+    // What is promised is ten times as many: `contrib/bench/jobs lasting`.
+    let (before, after) = (run(200), run(2000));
+    assert!(after < before * 6 / 5, "{before} and {after} bytes");
+}
+
+#[test]
 fn requesters_take_turns_and_the_list_says_who_waits() {
     let port = free_port();
     let config = "[jobs]\nmax_concurrent = 1\n";

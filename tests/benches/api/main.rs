@@ -144,22 +144,11 @@ fn large(daemon: &Daemon) {
     println!("  {over:.2} ms more at the median (promised: at most 5)\n");
 }
 
-/// Resident memory of the daemon, in MiB.
-fn resident(daemon: &Daemon) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
-    let status = status.expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    kib.and_then(|kib| kib.parse::<f64>().ok())
-        .expect("a number")
-        / 1024.0
-}
-
 fn idle(daemon: &Daemon) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("raised");
-    let before = resident(daemon);
+    let before = daemon.resident() >> 20;
     let open = |_| {
         let mut stream = UnixStream::connect(daemon.socket()).expect("connected");
         stream.write_all(VERSION).expect("sent");
@@ -168,13 +157,13 @@ fn idle(daemon: &Daemon) {
         stream
     };
     let connections: Vec<UnixStream> = (0..IDLE).map(open).collect();
-    let after = resident(daemon);
+    let after = daemon.resident() >> 20;
     println!(
         "{} connections, each idle after a request",
         connections.len()
     );
     println!(
-        "  the daemon has {before:.0} MiB before and {after:.0} MiB with them (promised: under 200)\n"
+        "  the daemon has {before} MiB before and {after} MiB with them (promised: under 200)\n"
     );
 }
 

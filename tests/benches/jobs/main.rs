@@ -22,13 +22,14 @@ use times::{Times, alternate};
 /// A row of the table.
 type Row = (&'static str, fn(&Bench));
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     ("sandbox", sandbox_alone),
     ("memory", large_daemon),
     ("api", through_the_api),
     ("throughput", many_clients),
     ("burst", all_at_once),
     ("batch", many_cases),
+    ("lasting", many_jobs),
     ("view", warm_python),
 ];
 
@@ -300,6 +301,25 @@ fn many_cases(bench: &Bench) {
     parallel.report(&format!("case, {processors} at a time"));
     over("one at a time over bare spawn", &single, &bare, 1.2);
     over("in parallel over bare spawn", &parallel, &bare, 1.2);
+}
+
+/// Memory of a daemon that has run many jobs.
+fn many_jobs(bench: &Bench) {
+    println!("memory of the daemon after 10,000 jobs, against after 1,000");
+    let request = request("native", "");
+    let run = |jobs: usize| {
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    let mut connection = bench.connect();
+                    (0..jobs.div_ceil(CLIENTS)).for_each(|_| connection.run(&request, "hi\n"));
+                });
+            }
+        });
+        bench.daemon.resident() >> 10
+    };
+    let (before, after) = (run(1000), run(9000));
+    println!("  {before} KiB and {after} KiB (promised: at most 20 % more)\n");
 }
 
 /// A warm Python start inside the view against the same files in a plain directory.
