@@ -38,11 +38,11 @@ try_jobs() {
     check "status names the control groups: $want" "*$want*" "$(grep -A1 '^ *cgroup' <<<"$out")"
     out=$(printf 'echo hi' | job bash -)
     check "a job runs" '*hi*' "$out"
-    printf '%s\n' 'import os,time' 'for _ in range(4):' ' if os.fork()==0:' '  held=b"x"*(40<<20); time.sleep(60)' 'time.sleep(60)' >"$home/bomb.py"
-    out=$(job -m 96M -t 20s python "$home/bomb.py")
+    printf '%s\n' 'import os,time' 'for _ in range(4):' ' if os.fork()==0:' '  held=b"x"*(20<<20); time.sleep(60)' 'time.sleep(60)' >"$home/bomb.py"
+    out=$(job -m 48M -t 60s python "$home/bomb.py")
     check "children together over the memory limit are ML" '*"ML"*' "$out"
     printf '%s\n' 'import os' 'n=0' 'try:' ' while True:' '  if os.fork()==0: os.read(os.pipe()[0],1)' '  n+=1' 'except BlockingIOError: print("made",n)' >"$home/fork.py"
-    out=$(job -t 20s python "$home/fork.py")
+    out=$(job -t 60s python "$home/fork.py")
     check "a fork bomb is held to its processes" '*made 6[0-4]*' "$out"
     out=$(printf 'while :; do :; done' | job -t 60s bash -)
     check "processor time over its limit is TO" '*Time limit exceeded"*' "$out"
