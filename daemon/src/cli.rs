@@ -184,7 +184,7 @@ enum MakeCommand {
             default_value = packages::make::DEFAULT_REGISTRY
         )]
         registry: String,
-        /// A tar of files, packed with gzip or not.
+        /// A tar of files; packed with gzip, xz, zstd or lz4, or not.
         #[arg(long, value_name = "FILE")]
         files: Option<PathBuf>,
         /// The directory in the package that they go to, instead of the result's own.

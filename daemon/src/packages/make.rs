@@ -20,6 +20,7 @@ mod package;
 mod piston_v2;
 mod plan;
 mod recipe;
+mod tar_reader;
 mod unpack;
 mod work;
 
