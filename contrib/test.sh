@@ -13,7 +13,7 @@ needs=(
     mksquashfs:squashfs-tools tar2sqfs:squashfs-tools-ng fusermount3:fuse3 setpriv:util-linux losetup:mount pgrep:procps
     newuidmap:uidmap /usr/bin/python3:python3 gcc:gcc g++:g++ curl:curl strace:strace gpg:gnupg
     pip3:python3-pip node:nodejs npm:npm chromium:chromium nginx:nginx-light openssl:openssl haproxy:haproxy caddy:caddy
-    docker-registry:docker-registry
+    docker-registry:docker-registry php:php-cli
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

@@ -120,9 +120,9 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum MakeCommand {
-    /// From what this host has installed: python, bash, gcc, or their base.
+    /// From what this host has installed: an interpreter, a compiler, or their base.
     Host {
-        /// What to make: python, bash, gcc or base.
+        /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go or base.
         name: Language,
         /// Take this interpreter or compiler, where the host has several.
         #[arg(long, value_name = "PROGRAM")]
@@ -184,7 +184,7 @@ enum MakeCommand {
             default_value = packages::make::DEFAULT_REGISTRY
         )]
         registry: String,
-        /// A tar of files, packed with gzip or not.
+        /// A tar of files; packed with gzip, xz, zstd or lz4, or not.
         #[arg(long, value_name = "FILE")]
         files: Option<PathBuf>,
         /// The directory in the package that they go to, instead of the result's own.

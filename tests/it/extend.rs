@@ -537,7 +537,7 @@ fn what_can_t_be_added_of_a_folder_is_told_and_leaves_nothing(who: Who) {
     assert!(!worked && printed.contains("/pipe"), "{printed}");
     // Whatever else is sent.
     for (body, reason) in [
-        (&b"no tar"[..], "can't be read"),
+        (&b"no tar"[..], "damaged, or no tar"),
         (b"", "there is no file in it"),
     ] {
         let path = "/api/v3/make/files?extends=javascript";

@@ -11,7 +11,7 @@ as_root_and_user!(
     a_recipe_is_built_with_its_base_and_runs_its_test_program,
     a_package_of_debian_is_made_by_its_name,
     a_fresh_daemon_installs_a_language_without_any_repository,
-    interpreters_of_this_host_become_packages_that_run_their_test_programs,
+    languages_of_this_host_become_packages_that_run_their_test_programs,
 );
 
 /// A file of a recipe.
@@ -160,8 +160,8 @@ fn a_fresh_daemon_installs_a_language_without_any_repository(who: Who) {
     );
 }
 
-fn interpreters_of_this_host_become_packages_that_run_their_test_programs(who: Who) {
-    // Every Debian has Perl; of the others what is there is tried.
+fn languages_of_this_host_become_packages_that_run_their_test_programs(who: Who) {
+    // Every Debian has Perl, contrib/test.sh brings PHP; of the others what is there is tried.
     let there = |program: &str| {
         let found = std::process::Command::new(program).arg("--help").output();
         found.is_ok()
@@ -172,8 +172,11 @@ fn interpreters_of_this_host_become_packages_that_run_their_test_programs(who: W
         ("javascript", "node", "javascript/test.js"),
         ("lua", "lua", "lua/test.lua"),
         ("ruby", "ruby", "ruby/test.rb"),
+        ("php", "php", "php/test.php"),
+        ("java", "javac", "java/Test.java"),
+        ("go", "go", "go/test.go"),
     ] {
-        if language != "perl" && !there(program) {
+        if !["perl", "php"].contains(&language) && !there(program) {
             continue;
         }
         let made = cli(&daemon, &["package", "from-host", language], b"");

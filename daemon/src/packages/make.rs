@@ -20,6 +20,7 @@ mod package;
 mod piston_v2;
 mod plan;
 mod recipe;
+mod tar_reader;
 mod unpack;
 mod work;
 
@@ -33,7 +34,7 @@ pub use self::error::MakeError;
 pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
-use self::host::{Host, base, bash, gcc, interpreter, python};
+use self::host::{Host, base, bash, gcc, interpreter, php, python, toolchain};
 pub use self::oci::{Credentials, FromOci, ImageSource, OciError, ReferenceError};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
@@ -58,10 +59,11 @@ pub const DEBIAN_BASE: &str = "base";
 
 /// What can be made from the host beside what an interpreter runs, each with words that people may
 /// use for it.
-const KNOWN: [(&str, &[&str]); 4] = [
+const KNOWN: [(&str, &[&str]); 5] = [
     (base::NAME, &["libc", "coreutils", "debian", "ubuntu"]),
     (bash::NAME, &["sh", "shell"]),
     (gcc::NAME, &["c", "c++", "g++", "cc", "cpp", "cxx"]),
+    (php::NAME, &["php8", "php7", "php-cli"]),
     (
         python::NAME,
         &["py", "python2", "python3", "py3", "cpython"],
@@ -182,18 +184,25 @@ fn draft(name: &Language, program: Option<&Path>) -> Result<Draft, MakeError> {
         }),
         (bash::NAME, program) => bash::draft(&host, program),
         (gcc::NAME, program) => gcc::draft(&host, program),
+        (php::NAME, program) => php::draft(&host, program),
         (python::NAME, program) => python::draft(&host, program),
-        (other, program) => match interpreter::ALL.iter().find(|one| one.name == other) {
-            Some(found) => interpreter::draft(found, &host, program),
-            None => Err(unknown(other)),
-        },
+        (other, program) => {
+            let interpreter = interpreter::ALL.iter().find(|one| one.name == other);
+            let toolchain = toolchain::ALL.iter().find(|one| one.name == other);
+            match (interpreter, toolchain) {
+                (Some(found), _) => interpreter::draft(found, &host, program),
+                (None, Some(found)) => toolchain::draft(found, &host, program),
+                (None, None) => Err(unknown(other)),
+            }
+        }
     }
 }
 
 /// Everything that can be made from the host.
 fn known() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     let interpreters = interpreter::ALL.iter().map(|one| (one.name, one.aliases));
-    KNOWN.into_iter().chain(interpreters)
+    let toolchains = toolchain::ALL.iter().map(|one| (one.name, one.words));
+    KNOWN.into_iter().chain(interpreters).chain(toolchains)
 }
 
 fn unknown(name: &str) -> MakeError {

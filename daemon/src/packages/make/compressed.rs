@@ -3,7 +3,7 @@
 //! Invariant: a decoder takes a bounded amount of memory whatever the stream says of itself. How
 //! much comes out is the reader's to bound.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Memory of an xz decoder; dpkg's own files need 65 MiB at most.
@@ -83,6 +83,11 @@ impl Kind {
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(BufReader::new(packed))),
         })
     }
+}
+
+/// Unpacks a stream in the way that its first bytes tell.
+pub(super) fn unpacking<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Kind::of_magic(packed.fill_buf()?).reader(packed)
 }
 
 #[cfg(test)]

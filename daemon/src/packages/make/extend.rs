@@ -6,7 +6,6 @@
 //! of the extended package under a name of its own. It runs what the other one runs, the same way.
 //! Needs no root and no tool, and runs nothing of a library.
 
-mod archive;
 mod download;
 mod entry;
 mod error;

@@ -8,7 +8,9 @@ pub(super) mod bash;
 pub(super) mod collect;
 pub(super) mod gcc;
 pub(super) mod interpreter;
+pub(super) mod php;
 pub(super) mod python;
+pub(super) mod toolchain;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -176,6 +178,11 @@ fn question(program: &Path) -> Command {
         "LUA_",
         "RUBY",
         "GEM_",
+        "PHP",
+        "JAVA_",
+        "JDK_",
+        "_JAVA",
+        "GO",
         "GCC_",
         "COMPILER_PATH",
         "LIBRARY_PATH",

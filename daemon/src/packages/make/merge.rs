@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::plan::{Plan, names};
-use super::unpack::{Entry, Kind, MAX_NAME_BYTES};
+use super::tar_reader::MAX_NAME_BYTES;
+use super::unpack::{Entry, Kind};
 
 /// Links that one path may run through, as in the kernel.
 const MOST_LINKS: u32 = 40;

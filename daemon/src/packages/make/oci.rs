@@ -16,7 +16,6 @@ mod manifest;
 mod reference;
 mod registry;
 
-use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::{Language, Version};
@@ -25,13 +24,14 @@ pub use self::credentials::Credentials;
 pub use self::error::OciError;
 use self::image::Image;
 pub use self::reference::{ImageSource, ReferenceError};
-use super::super::files::{AtPath as _, Hashing};
+use super::super::files::Hashing;
 use super::Made;
 use super::compressed;
 use super::error::MakeError;
 use super::merge::Merged;
 use super::package::{Draft, home};
-use super::unpack::{Budget, LeftOut, Manner, Unpacker};
+use super::tar_reader::Budget;
+use super::unpack::{LeftOut, Manner, Unpacker};
 use super::work::{Spool, Work};
 
 /// What to make of an image.
@@ -92,9 +92,7 @@ fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, L
             layer: label.clone(),
             reason,
         };
-        let mut packed = section.open()?;
-        let first = packed.fill_buf().at("read", &section.file)?;
-        let unpacked = compressed::Kind::of_magic(first).reader(packed);
+        let unpacked = compressed::unpacking(section.open()?);
         let mut hashing = Hashing::new(
             unpacked.map_err(|error| OciError::layer(&image.shown, &label, error.into()))?,
         );

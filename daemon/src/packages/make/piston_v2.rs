@@ -26,7 +26,8 @@ use super::compressed::Kind;
 use super::error::MakeError;
 use super::merge::Merged;
 use super::package::{Description, Draft, Step, export, home};
-use super::unpack::{Budget, Manner, UnpackError, Unpacker, told};
+use super::tar_reader::{Budget, TarError, told};
+use super::unpack::{Manner, Unpacker};
 use super::work::{Spool, Work};
 
 /// What the new package has of the old one's `pkg-info.json`. Its dependencies were never looked at,
@@ -138,9 +139,9 @@ fn unpacked(file: &Path, work: &Work) -> Result<(Merged, Vec<String>), Failed> {
         wanted: &|path| !LEFT_OVER.contains(&path),
     };
     let (entries, left_out) = unpacker.tree(reader).map_err(|error| match error {
-        UnpackError::Damaged(error) => damaged(&error),
-        UnpackError::Path(error) => Failed::Path(error),
-        UnpackError::Entry { entry, reason } => {
+        TarError::Damaged(error) => damaged(&error),
+        TarError::Path(error) => Failed::Path(error),
+        TarError::Entry { entry, reason } => {
             Failed::Package(format!("it holds `{entry}`, which {reason}"))
         }
     })?;

@@ -164,7 +164,7 @@ fn an_unknown_name_says_what_was_meant_or_what_there_is() {
         ("python3", "did you mean `python`?"),
         ("c++", "did you mean `gcc`?"),
         ("sh", "did you mean `bash`?"),
-        ("erlang", "base, bash, gcc, python"),
+        ("erlang", "base, bash, gcc, php, python"),
     ];
     for (name, expected) in rows {
         let error = draft(&language(name), None).expect_err("unknown");

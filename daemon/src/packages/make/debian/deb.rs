@@ -1,7 +1,7 @@
 //! A Debian package file: an `ar` archive of two tars, unpacked without a tool.
 //!
-//! Invariants: those of `make::unpack`; what dpkg would not write (extended headers,
-//! devices, names that are no text) is refused with the whole package. Runs nothing. What the entries
+//! Invariants: those of `make::unpack`; what dpkg would not write (devices, names that are no text) is
+//! refused with the whole package. Runs nothing. What the entries
 //! become is `assemble`'s.
 
 use std::fs::File;
@@ -11,8 +11,9 @@ use std::path::Path;
 use tar::EntryType;
 
 use super::super::compressed;
-use super::super::unpack::{self, Budget, Manner, UnpackError, Unpacker};
+use super::super::tar_reader::{self, Budget, TarError};
 pub(super) use super::super::unpack::{Entry, Kind};
+use super::super::unpack::{Manner, Unpacker};
 use super::super::work::Spool;
 use super::error::DebianError;
 
@@ -20,6 +21,10 @@ use super::error::DebianError;
 const MAGIC: &[u8] = b"!<arch>\n";
 /// Most bytes of the control archive, unpacked, that are read.
 const MAX_CONTROL_BYTES: u64 = 64 << 20;
+/// Most entries of it.
+const MAX_CONTROL_ENTRIES: usize = 10_000;
+/// Most bytes of a script.
+const MAX_SCRIPT_BYTES: u64 = 1 << 20;
 
 /// What a package holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,17 +164,17 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Takes the script out of the control archive.
     fn control(&mut self, tar: impl Read) -> Result<(), DebianError> {
-        let mut archive = tar::Archive::new(tar.take(MAX_CONTROL_BYTES));
-        let entries = archive.entries().map_err(|error| self.damaged(&error))?;
-        for entry in entries.raw(true) {
-            let mut entry = entry.map_err(|error| self.damaged(&error))?;
-            let is_script = matches!(&*entry.path_bytes(), b"./postinst" | b"postinst");
-            if is_script && entry.header().entry_type() == EntryType::Regular {
-                let bytes = unpack::small(&mut entry).map_err(|error| self.damaged(&error))?;
+        let mut budget = Budget::new(MAX_CONTROL_BYTES, MAX_CONTROL_ENTRIES);
+        let read = tar_reader::each(tar, &mut budget, &mut |entry| {
+            if entry.kind == EntryType::Regular && entry.path()? == "/postinst" {
+                let mut bytes = Vec::new();
+                let mut script = entry.bytes.take(MAX_SCRIPT_BYTES);
+                script.read_to_end(&mut bytes).map_err(TarError::from)?;
                 self.contents.postinst = Some(String::from_utf8_lossy(&bytes).into_owned());
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        read.map_err(|error| self.refused(error))
     }
 
     /// Takes the tree out of the data archive.
@@ -180,23 +185,23 @@ impl Reading<'_> {
             manner: Manner::Debian,
             wanted: self.wanted,
         };
-        let (entries, _) = unpacker.tree(tar).map_err(|error| match error {
-            UnpackError::Damaged(error) => self.damaged(&error),
-            UnpackError::Path(error) => error.into(),
-            UnpackError::Entry { entry, reason } => DebianError::Entry {
-                package: self.name.to_owned(),
-                entry,
-                reason,
-            },
-        })?;
+        let (entries, _) = unpacker.tree(tar).map_err(|error| self.refused(error))?;
         self.contents.entries = entries;
         Ok(())
     }
 
-    fn damaged(&self, error: &io::Error) -> DebianError {
-        DebianError::Damaged {
-            what: format!("the Debian package {}", self.name),
-            reason: error.to_string(),
+    fn refused(&self, error: TarError) -> DebianError {
+        match error {
+            TarError::Damaged(error) => DebianError::Damaged {
+                what: format!("the Debian package {}", self.name),
+                reason: error.to_string(),
+            },
+            TarError::Path(error) => error.into(),
+            TarError::Entry { entry, reason } => DebianError::Entry {
+                package: self.name.to_owned(),
+                entry,
+                reason,
+            },
         }
     }
 }

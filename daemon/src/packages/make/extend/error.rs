@@ -5,6 +5,7 @@ use piston_fs::image::ImageError;
 use super::super::super::archive::ArchiveError;
 use super::super::super::fetch::FetchError;
 use super::super::super::files::PathError;
+use super::super::tar_reader::{TarError, told};
 
 /// Why a package can't be extended.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,17 @@ impl ExtendError {
         Self::Requirement {
             text: text.chars().take(200).collect(),
             reason: reason.into(),
+        }
+    }
+
+    /// An archive that is not taken.
+    pub(super) fn tar(file: &str, error: TarError) -> Self {
+        match error {
+            TarError::Damaged(error) => Self::file(file, told(&error)),
+            TarError::Path(error) => error.into(),
+            TarError::Entry { entry, reason } => {
+                Self::file(file, format!("its entry `{entry}` {reason}"))
+            }
         }
     }
 

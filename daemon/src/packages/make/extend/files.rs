@@ -6,25 +6,23 @@
 //! sockets are refused.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _};
+use std::io::BufReader;
 use std::path::PathBuf;
 
-use flate2::read::MultiGzDecoder;
 use piston_fs::tree::ViewTree;
 use tar::EntryType;
 
 use super::super::super::files::AtPath as _;
+use super::super::compressed;
 use super::super::plan::{Item, Plan};
+use super::super::tar_reader::{self, Budget, Entry, Refused};
 use super::super::work::{Spool, Work};
-use super::archive::{self, Budget, Entry, Refused};
 use super::entry::check_name;
 use super::{Added, ExtendError};
 
 /// Bytes and entries of a folder.
 const MAX_BYTES: u64 = 16 << 30;
-const MAX_ENTRIES: u64 = 2_000_000;
-/// First bytes of a tar that is packed with gzip.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+const MAX_ENTRIES: usize = 2_000_000;
 /// What messages call the archive.
 const SHOWN: &str = "the archive of the files";
 /// What a sandbox has of its own, or puts something over.
@@ -40,7 +38,7 @@ const TAKEN: [&str; 6] = [
 /// A folder, and where it goes.
 #[derive(Debug, Clone)]
 pub struct Folder {
-    /// A tar of what is in it, packed with gzip or not.
+    /// A tar of what is in it, packed or not.
     pub archive: PathBuf,
     /// The directory in the view; the extension's own where none is named.
     pub at: Option<String>,
@@ -57,10 +55,8 @@ pub(super) fn add(
     let at = folder.at.as_deref().unwrap_or(home);
     let at = directory(at).map_err(|reason| ExtendError::requirement(at, reason))?;
     let path = &folder.archive;
-    let mut open = BufReader::new(File::open(path).at("open", path)?);
-    let mut start = Vec::new();
-    let read = open.by_ref().take(2).read_to_end(&mut start);
-    read.and_then(|_| open.rewind()).at("read", path)?;
+    let open = BufReader::new(File::open(path).at("open", path)?);
+    let tar = compressed::unpacking(open).at("read", path)?;
     let mut layout = Layout {
         at: &at,
         tree,
@@ -69,12 +65,8 @@ pub(super) fn add(
         files: 0,
     };
     let mut budget = Budget::new(MAX_BYTES, MAX_ENTRIES);
-    let mut take = |entry: Entry<'_>| layout.entry(entry);
-    if start == GZIP {
-        archive::each(MultiGzDecoder::new(open), SHOWN, &mut budget, &mut take)?;
-    } else {
-        archive::each(open, SHOWN, &mut budget, &mut take)?;
-    }
+    let read = tar_reader::each(tar, &mut budget, &mut |entry| layout.entry(entry));
+    read.map_err(|error| ExtendError::tar(SHOWN, error))?;
     let told = match layout.files {
         0 => return Err(ExtendError::file(SHOWN, "there is no file in it")),
         1 => "1 file".to_owned(),
@@ -109,11 +101,14 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    fn entry(&mut self, entry: Entry<'_>) -> Result<(), Refused> {
-        if entry.kind == EntryType::Directory {
-            return self.directory(entry.name);
+    fn entry(&mut self, mut entry: Entry<'_>) -> Result<(), Refused> {
+        let name = entry.path()?;
+        match entry.kind {
+            EntryType::Directory => return self.directory(&name),
+            _ if name.is_empty() => return Err("has no name".into()),
+            _ => {}
         }
-        let path = self.place(entry.name)?;
+        let path = self.place(&name)?;
         if self.tree.has_directory(&path) {
             return Err("would hide a directory of the package".into());
         }
@@ -122,22 +117,21 @@ impl Layout<'_> {
         }
         match entry.kind {
             EntryType::Regular | EntryType::Continuous => {
-                let kept = self.spool.keep(entry.bytes)?;
-                let executable = entry.mode & 0o111 != 0;
-                self.plan.host_file(&path, kept, executable, entry.mtime);
+                let kept = entry.keep(&mut self.spool)?;
+                let (executable, mtime) = (entry.executable, entry.mtime);
+                self.plan.host_file(&path, kept, executable, mtime);
             }
             EntryType::Symlink => {
-                let target = entry.target.unwrap_or_default();
-                if !stays(entry.name, &target) {
+                let target = entry.target()?;
+                if !stays(&name, target) {
                     return Err("is a symlink that leads out of the folder".into());
                 }
-                self.plan.symlink(&path, &target);
+                self.plan.symlink(&path, target);
             }
             EntryType::Link => {
-                let target = entry.target.unwrap_or_default();
-                let first = target.strip_prefix("./").unwrap_or(&target);
-                check_name(first).map_err(|_| "is a link that leads out of the folder")?;
-                let first = self.plan.item(&self.place(first)?).cloned();
+                let first = entry.linked();
+                let first = first.map_err(|_| "is a link that leads out of the folder")?;
+                let first = self.plan.item(&self.place(&first)?).cloned();
                 let Some(item @ Item::File { .. }) = first else {
                     return Err("is a link to a file that is not before it".into());
                 };
@@ -151,6 +145,9 @@ impl Layout<'_> {
 
     /// One that nothing may be in.
     fn directory(&mut self, name: &str) -> Result<(), Refused> {
+        if name.is_empty() {
+            return Ok(());
+        }
         let inside = self.place(&format!("{name}/_"))?;
         if self.plan.lies_in_file(&inside) {
             return Err("would lie in a file".into());
@@ -163,7 +160,7 @@ impl Layout<'_> {
 
     /// Where an entry of the folder lies in the view.
     fn place(&self, name: &str) -> Result<String, Refused> {
-        let place = self.tree.place(&format!("{}/{name}", self.at));
+        let place = self.tree.place(&format!("{}{name}", self.at));
         let place = place.ok_or("would lie in a file of the package")?;
         let inside = |taken: &str| {
             let rest = place.strip_prefix(taken);
@@ -176,9 +173,9 @@ impl Layout<'_> {
     }
 }
 
-/// Whether a symlink of this name leads to something in its folder, as it is written.
-fn stays(name: &str, target: &str) -> bool {
-    let mut depth = name.matches('/').count();
+/// Whether a symlink at this path leads to something in its folder, as it is written.
+fn stays(path: &str, target: &str) -> bool {
+    let mut depth = path.matches('/').skip(1).count();
     let mut names = target.split('/').filter(|part| !matches!(*part, "" | "."));
     !target.is_empty()
         && !target.starts_with('/')
@@ -309,13 +306,13 @@ mod tests {
                 (EntryType::Symlink, "root", "/etc", 0o777),
                 "out of the folder",
             ),
-            ((EntryType::Symlink, "none", "", 0o777), "out of the folder"),
+            ((EntryType::Symlink, "none", "", 0o777), "leads nowhere"),
             (
                 (EntryType::Link, "hard", "/etc/passwd", 0o644),
                 "out of the folder",
             ),
             ((EntryType::Link, "hard", "later", 0o644), "not before it"),
-            ((FILE, "../x", "", 0o644), ".."),
+            ((FILE, "../x", "", 0o644), "out of its tree"),
             ((FILE, "/x", "", 0o644), "absolute"),
             ((FILE, "there", "", 0o644), "twice"),
             ((FILE, "there/x", "", 0o644), "in a file"),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::Digest;
@@ -13,7 +13,7 @@ use tar::EntryType;
 
 use super::super::super::files::{AtPath as _, Hashing, PathError};
 use super::super::compressed::Kind;
-use super::super::unpack::{Bounded, MAX_FILE_BYTES, normal};
+use super::super::tar_reader::{self, Bounded, Budget, MAX_FILE_BYTES, TarError, normal};
 
 /// Most members that are looked at.
 const MOST_MEMBERS: usize = 20_000;
@@ -83,62 +83,45 @@ pub(super) struct Archive {
 impl Archive {
     /// Looks through an archive; a packed one is unpacked into the file `unpacked` first. The error is
     /// what is wrong with it.
-    pub(super) fn open(file: &Path, unpacked: &Path) -> Result<Self, ArchiveError> {
-        let mut first = [0; 6];
-        let packed = File::open(file).at("open", file)?;
-        let read = (&packed).take(6).read(&mut first).at("read", file)?;
-        let kind = Kind::of_magic(first.get(..read).unwrap_or_default());
+    pub(super) fn open(file: &Path, unpacked: &Path) -> Result<Self, TarError> {
+        let open = File::open(file).at("open", file)?;
+        let mut packed = BufReader::with_capacity(PIECE, open);
+        let kind = Kind::of_magic(packed.fill_buf().at("read", file)?);
         if kind == Kind::Plain {
             return Self::index(file);
         }
-        let whole = File::open(file).at("open", file)?;
-        let mut bounded = Bounded {
-            inner: kind.reader(BufReader::with_capacity(PIECE, whole))?,
-            left: MAX_FILE_BYTES,
-        };
+        let unpacking = kind.reader(packed)?;
+        let mut bounded = Bounded::new(unpacking, MAX_FILE_BYTES);
         let mut out = File::create_new(unpacked).at("create", unpacked)?;
         io::copy(&mut bounded, &mut out)?;
         Self::index(unpacked)
     }
 
-    fn index(file: &Path) -> Result<Self, ArchiveError> {
+    fn index(file: &Path) -> Result<Self, TarError> {
         let open = File::open(file).at("open", file)?;
-        let mut archive = tar::Archive::new(open);
         let mut members = BTreeMap::new();
-        for (count, entry) in archive.entries_with_seek()?.raw(true).enumerate() {
-            let entry = entry?;
-            if count >= MOST_MEMBERS {
-                return Err(ArchiveError::Member(
-                    "...".to_owned(),
-                    "is one of over 20000",
-                ));
-            }
-            let path = entry.path_bytes();
-            let refused = |reason| {
-                let shown = String::from_utf8_lossy(&path);
-                ArchiveError::Member(shown.chars().take(80).collect(), reason)
-            };
-            let name = normal(&path).map_err(refused)?;
-            let link = entry.link_name_bytes().unwrap_or_default();
-            let link = String::from_utf8_lossy(&link);
-            let member = match entry.header().entry_type() {
+        let mut budget = Budget::new(0, MOST_MEMBERS);
+        tar_reader::each_in_place(open, &mut budget, &mut |entry| {
+            let name = entry.path()?;
+            let member = match entry.kind {
                 EntryType::Regular | EntryType::Continuous => Member::Bytes {
-                    start: entry.raw_file_position(),
-                    length: entry.size(),
+                    start: entry.start,
+                    length: entry.size,
                 },
-                EntryType::Link => Member::Link(normal(link.as_bytes()).map_err(refused)?),
+                EntryType::Link => Member::Link(entry.linked()?),
                 EntryType::Symlink => {
                     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    Member::Link(joined(folder, &link).ok_or_else(|| refused("leads out of it"))?)
+                    Member::Link(joined(folder, entry.target()?).ok_or("leads out of it")?)
                 }
-                EntryType::Directory | EntryType::XHeader | EntryType::XGlobalHeader => continue,
-                _ => return Err(refused("is of a kind that no image's archive has")),
+                EntryType::Directory => return Ok(()),
+                _ => return Err("is of a kind that no image's archive has".into()),
             };
             // Of two members of one name readers would differ in which counts.
             if members.insert(name, member).is_some() {
-                return Err(refused("is there twice"));
+                return Err("is there twice".into());
             }
-        }
+            Ok(())
+        })?;
         Ok(Self {
             file: file.to_owned(),
             members,
@@ -161,29 +144,6 @@ impl Archive {
             }
         }
         None
-    }
-}
-
-/// Why an archive can't be read.
-#[derive(Debug)]
-pub(super) enum ArchiveError {
-    /// It is no tar, or ends early.
-    Damaged(io::Error),
-    /// A member of it, and what is wrong with it.
-    Member(String, &'static str),
-    /// A file of this machine.
-    Path(PathError),
-}
-
-impl From<io::Error> for ArchiveError {
-    fn from(error: io::Error) -> Self {
-        Self::Damaged(error)
-    }
-}
-
-impl From<PathError> for ArchiveError {
-    fn from(error: PathError) -> Self {
-        Self::Path(error)
     }
 }
 
@@ -223,7 +183,7 @@ mod tests {
         tar.into_inner().expect("written")
     }
 
-    fn opened(bytes: &[u8]) -> (Result<Archive, ArchiveError>, tempfile::TempDir) {
+    fn opened(bytes: &[u8]) -> (Result<Archive, TarError>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("image.tar");
         std::fs::write(&file, bytes).expect("written");
@@ -275,7 +235,9 @@ mod tests {
         ] {
             let (archive, _folder) = opened(&archive(members));
             match archive {
-                Err(ArchiveError::Member(_, text)) => assert!(text.contains(reason), "{text}"),
+                Err(TarError::Entry { reason: text, .. }) => {
+                    assert!(text.contains(reason), "{text}");
+                }
                 other => panic!("{reason}: {other:?}"),
             }
         }

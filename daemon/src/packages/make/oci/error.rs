@@ -2,7 +2,7 @@
 
 use super::super::super::fetch::FetchError;
 use super::super::super::files::PathError;
-use super::super::unpack::{UnpackError, told};
+use super::super::tar_reader::{TarError, told};
 use super::credentials::CredentialsError;
 use super::reference::ReferenceError;
 
@@ -67,14 +67,14 @@ impl OciError {
 
 impl OciError {
     /// A layer of an image that can't be unpacked.
-    pub(super) fn layer(image: &str, layer: &str, error: UnpackError) -> Self {
+    pub(super) fn layer(image: &str, layer: &str, error: TarError) -> Self {
         Self::Layer {
             image: image.to_owned(),
             layer: layer.to_owned(),
             reason: match error {
-                UnpackError::Path(error) => return error.into(),
-                UnpackError::Damaged(error) => format!("can't be unpacked: {}", told(&error)),
-                UnpackError::Entry { entry, reason } => format!("holds `{entry}`, which {reason}"),
+                TarError::Path(error) => return error.into(),
+                TarError::Damaged(error) => format!("can't be unpacked: {}", told(&error)),
+                TarError::Entry { entry, reason } => format!("holds `{entry}`, which {reason}"),
             },
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use piston_client::ids::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::archive::{Archive, ArchiveError, Section};
+use super::archive::{Archive, Section};
 use super::manifest::{
     self, Config, Descriptor, Document, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Platform,
 };
@@ -17,7 +17,7 @@ use super::reference::{ImageSource, Reference};
 use super::registry::Registry;
 use super::{FromOci, OciError};
 use crate::packages::files::AtPath as _;
-use crate::packages::make::unpack::MAX_FILE_BYTES;
+use crate::packages::make::tar_reader::{MAX_FILE_BYTES, TarError};
 use crate::packages::make::work::Work;
 
 /// Indexes that lead to one another.
@@ -188,14 +188,14 @@ impl Search<'_> {
         let archive = opened.map_err(|error| match error {
             // Only the system's own words: those of the reader repeat what is in the file, which may
             // be any file of this machine.
-            ArchiveError::Damaged(error) => self.wrong(match error.raw_os_error() {
+            TarError::Damaged(error) => self.wrong(match error.raw_os_error() {
                 Some(_) => format!("{NEITHER}: {error}"),
                 None => NEITHER.to_owned(),
             }),
-            ArchiveError::Member(name, reason) => {
-                self.wrong(format!("its member `{name}` {reason}"))
+            TarError::Entry { entry, reason } => {
+                self.wrong(format!("its member `{entry}` {reason}"))
             }
-            ArchiveError::Path(error) => error.into(),
+            TarError::Path(error) => error.into(),
         })?;
         if let Some(index) = archive.section("index.json") {
             let index = self.small(&index, MAX_MANIFEST_BYTES)?;

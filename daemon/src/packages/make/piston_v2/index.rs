@@ -16,7 +16,7 @@ use super::super::super::files::AtPath as _;
 use super::super::super::index::{Entry, Index, Source};
 use super::super::super::version::VersionRange;
 use super::super::compressed::Kind;
-use super::super::unpack::MAX_FILE_BYTES;
+use super::super::tar_reader::MAX_FILE_BYTES;
 use super::super::work::Work;
 use super::PistonV2Error;
 

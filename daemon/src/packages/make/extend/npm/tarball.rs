@@ -1,8 +1,7 @@
 //! A package file of a JavaScript registry: a gzipped tar, unpacked into numbered files.
 //!
-//! Invariants: names are relative, plain, UTF-8 and there once as a file; entries are files or
-//! directories; all packages together are bounded in length and number; no name is ever a path of
-//! the host. Whatever is not like this is an error that names the file. Nothing of it is run.
+//! Invariants: those of `tar_reader`; names are there once as a file; entries are files or directories;
+//! all packages together are bounded in length and number; no name is ever a path of the host. Whatever is not like this is an error that names the file. Nothing of it is run.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,14 +13,14 @@ use tar::EntryType;
 
 use super::super::super::super::files::AtPath as _;
 use super::super::super::plan::Plan;
+use super::super::super::tar_reader::{self, Budget, Entry, Refused};
 use super::super::super::work::Spool;
 use super::super::ExtendError;
-use super::super::archive::{self, Budget, Entry, Refused};
 
 /// Bytes that all packages together unpack to.
 const MAX_UNPACKED_BYTES: u64 = 4 << 30;
 /// Entries of all packages together.
-const MAX_ENTRIES: u64 = 2_000_000;
+const MAX_ENTRIES: usize = 2_000_000;
 /// The time of everything, as packers of the registry write it: 26 October 1985.
 const TIME: u32 = 499_162_500;
 
@@ -49,40 +48,38 @@ impl<'a> Layout<'a> {
         let open = BufReader::new(File::open(path).at("open", path)?);
         let mut seen = BTreeSet::new();
         let (plan, spool) = (&mut *self.plan, &mut self.spool);
-        archive::each(
-            MultiGzDecoder::new(open),
-            file,
-            &mut self.budget,
-            &mut |mut entry| plan_entry(&mut entry, to, &mut seen, plan, spool),
-        )
+        let read = tar_reader::each(MultiGzDecoder::new(open), &mut self.budget, &mut |entry| {
+            plan_entry(entry, to, &mut seen, plan, spool)
+        });
+        read.map_err(|error| ExtendError::tar(file, error))
     }
 }
 
 fn plan_entry(
-    entry: &mut Entry<'_>,
+    mut entry: Entry<'_>,
     to: &str,
     seen: &mut BTreeSet<String>,
     plan: &mut Plan,
     spool: &mut Spool,
 ) -> Result<(), Refused> {
+    let path = entry.path()?;
     match entry.kind {
         EntryType::Directory => return Ok(()),
         EntryType::Regular | EntryType::Continuous => {}
         _ => return Err("is a link, a device or a pipe".into()),
     }
     // Everything is in one folder, mostly `package`, whose name says nothing.
-    let Some((_, inside)) = entry.name.split_once('/') else {
-        return Err("lies beside the folder of the package".into());
-    };
-    let path = format!("{to}/{inside}");
+    let inside = path.match_indices('/').nth(1).map(|(at, _)| &path[at..]);
+    let inside = inside.ok_or("lies beside the folder of the package")?;
+    let path = format!("{to}{inside}");
     if !seen.insert(path.clone()) {
         return Err("is there twice".into());
     }
     if plan.lies_in_file(&path) || plan.contains(&path) {
         return Err("would lie in a file, or be one and a directory".into());
     }
-    let kept = spool.keep(entry.bytes)?;
-    plan.host_file(&path, kept, entry.mode & 0o111 != 0, TIME);
+    let kept = entry.keep(spool)?;
+    plan.host_file(&path, kept, entry.executable, TIME);
     Ok(())
 }
 
@@ -159,10 +156,10 @@ mod tests {
     #[test]
     fn what_would_leave_its_place_is_refused_by_name() {
         for (kind, name, reason) in [
-            (EntryType::Regular, "package/../../x", ".."),
+            (EntryType::Regular, "package/../../x", "leads out"),
             (EntryType::Regular, "/etc/passwd", "absolute"),
             (EntryType::Regular, "x.js", "beside"),
-            (EntryType::Regular, "package/-//", "nothing in it"),
+            (EntryType::Regular, "./", "beside"),
             (EntryType::Symlink, "package/link", "link"),
             (EntryType::Link, "package/hard", "link"),
             (EntryType::Char, "package/null", "device"),
@@ -200,8 +197,8 @@ mod tests {
     fn a_bomb_is_given_up_where_the_bound_is() {
         let zeros = vec![0; 2 << 20];
         for (fill, reason) in [
-            (EntryType::Regular, "more than the 1 MiB"),
-            (EntryType::XGlobalHeader, "more than the 1 MiB"),
+            (EntryType::Regular, "more than 1 MiB"),
+            (EntryType::XGlobalHeader, "more than 1 MiB"),
             (EntryType::XHeader, "header of over 1 MiB"),
             (EntryType::GNULongName, "header of over 1 MiB"),
         ] {
@@ -216,7 +213,7 @@ mod tests {
             }
         });
         let error = unpacked(&many).expect_err("too many");
-        assert!(error.contains("more than the 100"), "{error}");
+        assert!(error.contains("more than 100 entries"), "{error}");
     }
 
     proptest! {
