@@ -221,6 +221,11 @@ impl JobId {
     pub fn from_random(bits: u128) -> Self {
         Self(format!("{bits:032x}"))
     }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl FromStr for JobId {

@@ -18,15 +18,15 @@ pub mod flight;
 mod hot;
 pub mod key;
 mod store;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use piston_client::api::CacheOutcome;
 use piston_client::ids::{Digest, PackageRef};
 use piston_client::units::Bytes;
 
@@ -37,6 +37,8 @@ use flight::{Flights, Leader, Seat};
 use hot::Hot;
 use key::Key;
 use store::{Disk, LARGEST_ROW, Open, Shelf, Work, digest_of};
+use tally::Tallies;
+pub use tally::{Counters, Tally};
 
 use crate::store::cache::CacheStore;
 
@@ -71,17 +73,6 @@ impl Settings {
     }
 }
 
-/// How jobs that could be cached fared since the daemon's start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Compile stages that were restored.
-    pub binary_hits: u64,
-    /// Whole results that were restored.
-    pub output_hits: u64,
-    /// Jobs of which nothing was restored.
-    pub misses: u64,
-}
-
 /// What went wrong since the daemon's start, none of it seen by a job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Troubles {
@@ -103,7 +94,7 @@ pub struct Cache {
     hot: Hot,
     writer: Sender<Work>,
     flights: Arc<Flights>,
-    counters: Mutex<BTreeMap<PackageRef, Counters>>,
+    tallies: Tallies,
     too_large: AtomicU64,
     evicted: AtomicU64,
 }
@@ -141,7 +132,7 @@ impl Cache {
             hot: Hot::new(Bytes(settings.memory.0 / 2 - settings.repeats().0)),
             writer,
             flights: Arc::default(),
-            counters: Mutex::default(),
+            tallies: Tallies::default(),
             too_large: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
         };
@@ -311,47 +302,22 @@ impl Cache {
         self.flights.join(key)
     }
 
-    /// Notes how a job fared.
-    pub fn count(&self, package: &PackageRef, outcome: CacheOutcome) {
-        let mut counters = self.counters();
-        let counters = match counters.get_mut(package) {
-            Some(counters) => counters,
-            None => counters.entry(package.clone()).or_default(),
-        };
-        match outcome {
-            CacheOutcome::Miss => counters.misses += 1,
-            CacheOutcome::Binary => counters.binary_hits += 1,
-            CacheOutcome::Output => counters.output_hits += 1,
-        }
-    }
-
-    fn counters(&self) -> MutexGuard<'_, BTreeMap<PackageRef, Counters>> {
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What counts how jobs of a package fare.
+    pub fn tally(&self, package: &PackageRef) -> Arc<Tally> {
+        self.tallies.of(package)
     }
 
     /// How the jobs of a package, or all jobs, fared, and how much is kept of them.
     pub fn usage(&self, package: Option<&PackageRef>) -> (Amount, Counters) {
         let amount = self.shelf.index().amount(package);
-        let counters = self.counters();
-        let counters = match package {
-            Some(package) => counters.get(package).copied().unwrap_or_default(),
-            None => counters
-                .values()
-                .fold(Counters::default(), |sum, one| Counters {
-                    binary_hits: sum.binary_hits + one.binary_hits,
-                    output_hits: sum.output_hits + one.output_hits,
-                    misses: sum.misses + one.misses,
-                }),
-        };
-        (amount, counters)
+        (amount, self.tallies.counted(package))
     }
 
     /// The same for each package that has any of it.
     pub fn usages(&self) -> BTreeMap<PackageRef, (Amount, Counters)> {
-        let mut usages: BTreeMap<_, _> = self
-            .counters()
-            .iter()
-            .map(|(package, counters)| (package.clone(), (Amount::default(), *counters)))
+        let counted = self.tallies.all().into_iter();
+        let mut usages: BTreeMap<_, _> = counted
+            .map(|(package, counters)| (package, (Amount::default(), counters)))
             .collect();
         for (package, amount) in self.shelf.index().amounts() {
             usages.entry((*package).clone()).or_default().0 = amount;
@@ -389,8 +355,8 @@ impl Cache {
             Some(lasts) => self.is_over(meta, *lasts, now),
             None => true,
         });
-        self.counters()
-            .retain(|package, _| installed.contains_key(package));
+        self.tallies
+            .retain(|package| installed.contains_key(package));
         let used = self.shelf.index().take_used();
         if !used.is_empty() {
             self.tell(Work::Used(used));

@@ -251,10 +251,10 @@ impl Runner {
     ) -> Option<Outcome> {
         let (key, lasts) = (keys.result?, request.installed().time_to_live);
         let (digest, kept) = self.cache.find_named(key, lasts).await?;
-        self.cache
-            .count(request.package(), api::CacheOutcome::Output);
+        let tally = self.cache.tally(request.package());
+        tally.count(api::CacheOutcome::Output);
         let outcome = Outcome {
-            again: Some(Again::new(key, digest, request)),
+            again: Some(Again::new(key, digest, request, tally)),
             ..Outcome::restored(request, &kept)
         };
         if let Some(live) = live {
@@ -292,7 +292,7 @@ impl Runner {
                 .keep(key, request.package(), Arc::new(outcome.kept()));
         }
         if keys.result.or(keys.compile).is_some() {
-            self.cache.count(request.package(), outcome.cache);
+            self.cache.tally(request.package()).count(outcome.cache);
         }
         Ok(outcome)
     }

@@ -7,6 +7,7 @@
 //! [`serve`] puts them together; [`config`] says how, [`shutdown`] when it ends.
 
 pub mod cache;
+mod changes;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -71,11 +71,12 @@ pub use signature::{SignatureError, Signer};
 pub use verify::{VerifyError, verify_image_main};
 pub use version::{InvalidRange, VersionRange};
 
+use crate::changes::Changes;
 use crate::store::Store;
 use fetch::{Fetcher, Patience};
 use flights::Flights;
 use installed::Slot;
-pub use installed::{CacheRule, CacheRules, Changes};
+pub use installed::{CacheRule, CacheRules};
 use progress::Board;
 use recompress::Recompressor;
 use repo::Repositories;
@@ -197,7 +198,7 @@ impl Packages {
     }
 
     /// How often what is installed, or is set for it, changed so far.
-    pub fn changes(&self) -> Changes {
+    pub(crate) fn changes(&self) -> Changes {
         self.state.registry.changes()
     }
 

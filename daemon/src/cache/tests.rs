@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use piston_client::api::CacheOutcome;
+
 use super::*;
 use crate::job::outcome::StageOutcome;
 use crate::sandbox::WorkspaceFile;
@@ -248,9 +250,9 @@ async fn a_flipped_byte_in_the_database_never_gives_a_wrong_answer() {
 async fn how_jobs_fared_is_counted_for_each_package() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path(), SETTINGS).unwrap();
-    cache.count(&package("gcc"), CacheOutcome::Miss);
-    cache.count(&package("gcc"), CacheOutcome::Binary);
-    cache.count(&package("bash"), CacheOutcome::Output);
+    cache.tally(&package("gcc")).count(CacheOutcome::Miss);
+    cache.tally(&package("gcc")).count(CacheOutcome::Binary);
+    cache.tally(&package("bash")).count(CacheOutcome::Output);
     let gcc = Counters {
         binary_hits: 1,
         output_hits: 0,

@@ -7,7 +7,7 @@
 //! forgotten with them; whether the result may still be given out is the cache's to say, each time;
 //! bounded by bytes.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::request::Parts;
@@ -24,16 +24,19 @@ use super::edge::Peer;
 use super::reply;
 use super::stream::Form;
 use crate::cache::key::Canonical;
+use crate::changes::Changes;
 use crate::error::Error;
 use crate::job::Again;
-use crate::job::runners::Rules;
-use crate::packages::Changes;
 
 /// Bytes of a request, and of its reply, that are worth it: of larger ones the hash alone takes
 /// long.
 const LARGEST: usize = 16 << 10;
-/// What an entry takes besides its reply.
-const OVERHEAD: usize = 512;
+/// What an entry takes besides its reply: its name and what is known, and twice a word for each of
+/// the table's links, the counts of the `Arc`, and the allocator's heads.
+const OVERHEAD: usize = size_of::<Name>() + size_of::<Known>() + 12 * size_of::<usize>();
+
+/// What the reply of a job that is named begins with.
+const BEFORE_ID: &[u8] = br#"{"id":""#;
 
 /// The sha256 of a request.
 type Name = [u8; 32];
@@ -53,26 +56,26 @@ struct Known {
     reply: Reply,
 }
 
-/// The JSON of a reply.
+/// The JSON of a reply, without room to spare.
 #[derive(Debug, Clone)]
 enum Reply {
     /// From behind the job's id on, which comes first.
-    BehindId(Bytes),
+    BehindId(Box<[u8]>),
     /// All of it: it names no job.
-    Whole(Bytes),
+    Whole(Box<[u8]>),
 }
 
 impl Reply {
-    fn of(json: Bytes, id: Option<&JobId>) -> Option<Self> {
+    fn of(json: &[u8], id: Option<&JobId>) -> Option<Self> {
         let Some(id) = id else {
-            return Some(Self::Whole(json));
+            return Some(Self::Whole(json.into()));
         };
-        let head = head(id);
-        json.starts_with(&head)
-            .then(|| Self::BehindId(json.slice(head.len()..)))
+        let rest = json.strip_prefix(BEFORE_ID)?;
+        let rest = rest.strip_prefix(id.as_str().as_bytes())?;
+        Some(Self::BehindId(rest.into()))
     }
 
-    fn kept(&self) -> &Bytes {
+    fn kept(&self) -> &[u8] {
         match self {
             Self::BehindId(bytes) | Self::Whole(bytes) => bytes,
         }
@@ -80,34 +83,25 @@ impl Reply {
 
     fn of_job(&self, id: &JobId) -> Bytes {
         match self {
-            Self::Whole(json) => json.clone(),
-            Self::BehindId(rest) => {
-                let mut json = head(id);
-                json.extend_from_slice(rest);
-                Bytes::from(json)
-            }
+            Self::Whole(json) => Bytes::copy_from_slice(json),
+            Self::BehindId(rest) => Bytes::from([BEFORE_ID, id.as_str().as_bytes(), rest].concat()),
         }
     }
 }
 
 /// What decides what a request means.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Meaning {
-    changes: Changes,
-    /// As long as this is held no others have their place in memory.
-    rules: Weak<Rules>,
+    packages: Changes,
+    rules: Changes,
 }
 
 impl Meaning {
     fn now(app: &App, engine: &Engine) -> Self {
         Self {
-            changes: engine.packages.changes(),
-            rules: Arc::downgrade(&app.runners().rules()),
+            packages: engine.packages.changes(),
+            rules: app.runners().changes(),
         }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.changes == other.changes && self.rules.ptr_eq(&other.rules)
     }
 }
 
@@ -159,7 +153,8 @@ pub(super) async fn ask<'a>(
     if let Some(known) = repeat.known() {
         let _permit = peer.job(app)?;
         if let Some(id) = engine.runner.again(&known.again)? {
-            return Ok(Asked::Before(written(known.reply.of_job(&id))));
+            let json = known.reply.of_job(&id);
+            return Ok(Asked::Before(reply::written(StatusCode::OK, json)));
         }
     }
     Ok(Asked::New(Body::from(bytes), Some(repeat)))
@@ -200,7 +195,7 @@ impl<'a> Repeat<'a> {
     /// What is known of it, when it came before and means the same.
     fn known(&self) -> Option<Arc<Known>> {
         let known = self.repeats.known.get(&self.name)?;
-        if known.meant.is(&self.meaning) {
+        if known.meant == self.meaning {
             return Some(known);
         }
         self.repeats.known.remove(&self.name);
@@ -214,9 +209,8 @@ impl<'a> Repeat<'a> {
             return;
         };
         if reply.kept().len() <= LARGEST {
-            let meant = self.meaning;
             let known = Known {
-                meant,
+                meant: self.meaning,
                 again,
                 reply,
             };
@@ -235,21 +229,13 @@ struct Lasting {
 /// The reply of a job: JSON, which begins with the job's id when it tells one. It can be given
 /// again where it came out of the cache.
 pub(super) fn reply(json: Vec<u8>, again: Option<Again>, id: Option<&JobId>) -> Response {
-    let json = Bytes::from(json);
-    let mut response = written(json.clone());
-    if let Some(again) = again
-        && let Some(reply) = Reply::of(json, id)
-    {
-        response.extensions_mut().insert(Lasting { again, reply });
+    let lasting = again.and_then(|again| {
+        let reply = Reply::of(&json, id)?;
+        Some(Lasting { again, reply })
+    });
+    let mut response = reply::written(StatusCode::OK, json);
+    if let Some(lasting) = lasting {
+        response.extensions_mut().insert(lasting);
     }
     response
-}
-
-fn written(json: Bytes) -> Response {
-    reply::written(StatusCode::OK, json)
-}
-
-/// What the reply of a job that is named begins with.
-fn head(id: &JobId) -> Vec<u8> {
-    format!(r#"{{"id":"{id}""#).into_bytes()
 }

@@ -98,8 +98,11 @@ pub(super) fn encoded(body: &impl Serialize) -> Result<Vec<u8>, Error> {
 
 /// A status with JSON that is written already.
 pub(super) fn written(status: StatusCode, json: impl Into<Body>) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (status, kind, json.into()).into_response()
+    let mut response = Response::new(json.into());
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 /// An error travels as an extension of its response: only the outermost layer knows the request's

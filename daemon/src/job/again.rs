@@ -3,13 +3,15 @@
 //! Invariant: whether the result is still there, not over its time, and the very same is asked of
 //! the cache each time; nothing here outlives a purge, an end of its time, or its package.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use piston_client::api::CacheOutcome;
-use piston_client::ids::{Digest, JobId, PackageRef};
+use piston_client::ids::{Digest, JobId};
 
 use super::request::Request;
 use super::{JobError, Runner};
+use crate::cache::Tally;
 use crate::cache::key::Key;
 
 /// A whole result that was found in the cache.
@@ -18,16 +20,16 @@ pub struct Again {
     key: Key,
     digest: Digest,
     lasts: Option<Duration>,
-    package: PackageRef,
+    tally: Arc<Tally>,
 }
 
 impl Again {
-    pub(super) fn new(key: Key, digest: Digest, request: &Request) -> Self {
+    pub(super) fn new(key: Key, digest: Digest, request: &Request, tally: Arc<Tally>) -> Self {
         Self {
             key,
             digest,
             lasts: request.installed().time_to_live,
-            package: request.package().clone(),
+            tally,
         }
     }
 }
@@ -45,7 +47,7 @@ impl Runner {
         let Ok(bits) = crate::random::bytes() else {
             return Ok(None);
         };
-        self.cache.count(&again.package, CacheOutcome::Output);
+        again.tally.count(CacheOutcome::Output);
         Ok(Some(JobId::from_random(u128::from_ne_bytes(bits))))
     }
 }

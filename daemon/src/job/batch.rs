@@ -211,7 +211,7 @@ impl Runner {
         let files = job.prepare((files, compile), ticket, &mut outcome).await;
         outcome.timings = job.timings;
         if key.is_some() {
-            self.cache.count(program.package(), outcome.cache);
+            self.cache.tally(program.package()).count(outcome.cache);
         }
         Ok((outcome, files))
     }

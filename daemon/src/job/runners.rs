@@ -14,6 +14,7 @@ use piston_client::api;
 use sha2::{Digest as _, Sha256};
 
 use super::limits::{LimitPolicy, RuntimeLimits, Stages, stacked};
+use crate::changes::{Changes, Changing};
 use crate::config::runners::{self, BadRunners, Entry};
 use crate::packages::{Installed, PathError, ProvidedRuntime, read_bounded, write_atomic};
 use crate::sandbox::Grants;
@@ -107,6 +108,7 @@ impl RunnersError {
 pub struct Runners {
     path: PathBuf,
     state: Mutex<State>,
+    changing: Changing,
     /// Held by whoever replaces the file, so that the file and what is in force agree.
     replacing: Mutex<()>,
 }
@@ -142,6 +144,7 @@ impl Runners {
                 text: text.into(),
                 error: None,
             }),
+            changing: Changing::default(),
             replacing: Mutex::default(),
         })
     }
@@ -149,6 +152,11 @@ impl Runners {
     /// What is in force.
     pub fn state(&self) -> State {
         self.lock().clone()
+    }
+
+    /// How often other settings came into force so far.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changing.so_far()
     }
 
     /// The settings in force.
@@ -209,6 +217,7 @@ impl Runners {
             text: text.into(),
             error: None,
         };
+        self.changing.count();
     }
 
     /// A panic elsewhere leaves the state whole: it is replaced at once.

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::info::{self, PackageInfo};
 use super::view::view_path;
 use crate::cache::key::Canonical;
+use crate::changes::{Changes, Changing};
 use crate::store::records::PackageRecord;
 
 /// An installed package, as jobs and listings need it. Immutable; shared.
@@ -290,6 +291,7 @@ pub(crate) struct Registry {
     inner: Mutex<Inner>,
     /// Told whenever a retired package is gone.
     gone: Notify,
+    changing: Changing,
 }
 
 #[derive(Debug, Default)]
@@ -297,13 +299,7 @@ struct Inner {
     installed: BTreeMap<PackageRef, Arc<Slot>>,
     retiring: BTreeMap<PackageRef, Arc<Slot>>,
     leases: BTreeMap<PackageRef, usize>,
-    changes: Changes,
 }
-
-/// How often what is installed changed. What was looked up after a count was read, and used while
-/// that is still the count, is what a look-up would give now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changes(u64);
 
 impl Registry {
     /// A panic elsewhere leaves the maps whole: every change is one insert or remove.
@@ -326,12 +322,12 @@ impl Registry {
         let package = slot.record.package.clone();
         let mut inner = self.lock();
         inner.installed.insert(package, slot);
-        inner.changes.0 += 1;
+        self.changing.count();
     }
 
     /// How often what is installed changed so far.
     pub(crate) fn changes(&self) -> Changes {
-        self.lock().changes
+        self.changing.so_far()
     }
 
     /// Counts a lease on the best of the installed packages, as `choose` has it.
@@ -361,7 +357,7 @@ impl Registry {
     pub(crate) fn retire(&self, package: &PackageRef) -> Option<Arc<Slot>> {
         let mut inner = self.lock();
         let slot = inner.installed.remove(package)?;
-        inner.changes.0 += 1;
+        self.changing.count();
         inner.retiring.insert(package.clone(), Arc::clone(&slot));
         (!inner.leases.contains_key(package)).then_some(slot)
     }

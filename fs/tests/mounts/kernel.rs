@@ -53,8 +53,9 @@ fn feed(command: &mut Command, archive: &[u8]) -> bool {
 /// Packs an archive with squashfs-tools.
 fn mksquashfs(mount: &Mount, archive: &[u8], options: &[&str]) -> PathBuf {
     // On a busy machine its threads now and then trip over each other (4.5.1): once in some
-    // hundred images it dies of a null pointer, which says nothing of ours.
-    for _ in 0..3 {
+    // hundred images, more often the busier it is, it dies of a null pointer, which says nothing of
+    // ours.
+    for _ in 0..10 {
         let image = fresh(mount);
         let mut command = Command::new("mksquashfs");
         command.arg("-").arg(&image);
@@ -65,7 +66,7 @@ fn mksquashfs(mount: &Mount, archive: &[u8], options: &[&str]) -> PathBuf {
             return image;
         }
     }
-    panic!("mksquashfs died three times of {options:?}")
+    panic!("mksquashfs died ten times of {options:?}")
 }
 
 /// Packs an archive with squashfs-tools-ng.
