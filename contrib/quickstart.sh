@@ -30,8 +30,13 @@ say "Building (the first time takes some minutes)"
 cargo build --release --locked -p pistond -p piston-client
 bin=$(bin)
 
-say "What this machine offers"
-"$bin/pistond" check
+say "Looking at what this machine offers"
+if report=$("$bin/pistond" check); then
+    echo "Jobs can run here; \`pistond check\` has the details."
+else
+    echo "$report"
+    exit 1
+fi
 
 say "Starting the daemon"
 "$bin/piston" daemon start
@@ -47,26 +52,26 @@ else
 fi
 
 say "Running a program in it"
-program=$(mktemp --suffix .py)
-trap 'rm -f "$program"' EXIT
-cat >"$program" <<'PYTHON'
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cat >"$folder/hello.py" <<'PYTHON'
 import os, platform, sys
 
 print(f"Hello from Python {platform.python_version()}, sandboxed.")
 print(f"I am process {os.getpid()}, user {os.getuid()}, on host {platform.node()!r};")
 print(f"my input was {sys.stdin.read().strip()!r}, my directory holds {os.listdir()}.")
 PYTHON
-echo '$ echo "some input" | piston run python '"$(basename "$program")"
-echo "some input" | "$bin/piston" run python "$program"
+echo '$ echo "some input" | piston run hello.py'
+echo "some input" | "$bin/piston" run "$folder/hello.py"
 
 socket=$("$bin/piston" status --json | sed -n 's|^  "host": "unix://\(.*\)",$|\1|p')
 say "What to try next"
 cat <<TXT
   export PATH="$bin:\$PATH"
-  piston run python YOUR_FILE.py
+  piston run YOUR_FILE.py                     # piston run --help: input, arguments, limits
   piston package install lua                  # made of what Debian has packaged, where apt is
   piston package from-host gcc --install      # C and C++, when this machine has gcc
-  piston package list
+  piston status
   curl --unix-socket $socket -H 'Content-Type: application/json' \\
        -d '{"code": "print(6 * 7)"}' 'http://piston/api/v3/packages/python/*/execute'
   piston daemon stop                          # keeps what is installed

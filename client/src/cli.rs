@@ -17,6 +17,7 @@ mod judge;
 mod languages;
 mod local;
 mod make;
+mod man;
 mod outputs;
 mod packages;
 mod plan;
@@ -36,7 +37,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{Authorities, Client, Host, Secret, Settings};
 
@@ -50,7 +52,7 @@ use runtime::Sought;
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error).into(),
+        Err(error) => return usage(&with_group(error)).into(),
     };
     let screen = Screen::of_this_process(cli.json);
     match perform(cli, &screen) {
@@ -61,6 +63,22 @@ pub fn main() -> ExitCode {
             failure::exit(&error).into()
         }
     }
+}
+
+/// Tells who gave a command without its group which groups have it: `piston install`.
+fn with_group(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let piston = Cli::command();
+    let groups = piston.get_subcommands();
+    let groups = groups.filter(|group| group.find_subcommand(word).is_some());
+    let tips = groups.map(|group| format!("there is `piston {} {word}`", group.get_name()).into());
+    let tips: Vec<clap::builder::StyledStr> = tips.collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
 }
 
 /// Help and version go out as they are; for a mistake clap shows how it is meant.
@@ -121,7 +139,10 @@ fn perform(cli: Cli, screen: &Screen) -> Result<Exit, anyhow::Error> {
             return local::become_pistond(std::iter::once("check".into()).chain(json));
         }
         Command::Completions { shell } => return local::completions(shell),
-        Command::Man { directory } => return local::man(&directory, screen),
+        Command::Man { directory } => {
+            man::write(&directory, screen)?;
+            return Ok(Exit::Done);
+        }
         other => Prepared::Other(other),
     };
     let chosen = match cli.host {
@@ -261,6 +282,24 @@ mod tests {
         let asked = |line: &str| json_is_wanted(line.split(' ').map(OsString::from));
         assert!(asked("piston run --bogus --json x.py"));
         assert!(!asked("piston run --bogus x.py -- --json"));
+    }
+
+    #[test]
+    fn a_command_without_its_group_gets_the_groups_that_have_it() {
+        let told = |words: &[&str]| {
+            let error = Cli::try_parse_from(words).expect_err("no such command");
+            with_group(error).to_string()
+        };
+        let install = told(&["piston", "install", "lua"]);
+        assert!(
+            install.contains("tip: there is `piston package install`"),
+            "{install}"
+        );
+        let kill = told(&["piston", "package", "kill", "x"]);
+        assert!(kill.contains("`piston job kill`"), "{kill}");
+        assert!(!told(&["piston", "frobnicate"]).contains("tip: there is"));
+        let misspelt = told(&["piston", "package", "instal"]);
+        assert!(misspelt.contains("'install'"), "{misspelt}");
     }
 
     #[test]

@@ -129,6 +129,11 @@ impl DecodeError {
                 let (authority, prefix) = (address.authority(), address.prefix());
                 format!("{text}; where TLS is spoken write https://{authority}{prefix}")
             }
+            Host::Http(_) if (502..=504).contains(&self.status) => {
+                "a proxy answers there, but not the daemon behind it: see whether that runs, and \
+                 listens where the proxy looks for it"
+                    .to_owned()
+            }
             _ => text.to_owned(),
         }
     }
@@ -291,8 +296,9 @@ fn fault_remedy(problem: &Problem) -> Option<String> {
         }
         Code::RepositoryNotFound => "see what is configured with `piston repo list`",
         Code::LimitTooHigh => {
-            "ask for less, or raise it in the daemon's configuration, of which \
-             `pistond config default` explains `limits`"
+            "ask for less; who runs the daemon raises it for all below `[limits.run]` in its \
+             piston.toml (`piston daemon start --help` says where that is), for one language with \
+             `piston runners set`, whose --help shows how"
         }
         Code::PackageInUse => "remove what depends on it first, or use --cascade",
         Code::QueueFull | Code::RateLimited | Code::QuotaExceeded | Code::ShuttingDown => {
@@ -393,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_wants_tls_is_told_apart_from_a_stranger() {
+    fn a_proxy_that_wants_tls_or_finds_no_daemon_is_told_apart_from_a_stranger() {
         let decoded = |host: &str, status| {
             let error = DecodeError {
                 host: host.parse().expect("an address"),
@@ -404,6 +410,7 @@ mod tests {
             Error::from(error).remedy().expect("a remedy")
         };
         assert!(decoded("http://h:2/p", 400).contains("write https://h:2/p"));
+        assert!(decoded("https://h:2", 502).contains("the daemon behind it"));
         for (host, status) in [("http://h:2", 200), ("/s", 400)] {
             assert!(!decoded(host, status).contains("https"), "{host}");
         }

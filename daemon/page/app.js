@@ -98,13 +98,20 @@ function ready() {
   document.body.classList.toggle("running", running !== undefined);
 }
 
+/** Scrolls to how a program fares, below the bar, which stays and is as high as its rows need. */
+function showState() {
+  const line = byId("state");
+  line.style.scrollMarginTop = `${document.querySelector(".bar").offsetHeight + 12}px`;
+  line.scrollIntoView({ block: "start" });
+}
+
 async function run() {
   const runtime = runtimes[Number(select.value || -1)];
   if (running || !runtime) return;
   running = new AbortController();
   ready();
   // On a phone the output is further down.
-  if (matchMedia("(max-width: 860px)").matches) byId("state").scrollIntoView({ block: "start" });
+  if (matchMedia("(max-width: 860px)").matches) showState();
   const request = {
     language: runtime.language,
     files: program.files.map(({ name, content }) => ({ name, content })),

@@ -2,13 +2,14 @@
 //!
 //! A guide is one session of a newcomer: blocks of `console` hold commands after `$ ` (`> ` goes on
 //! with one) and what they print, where `...` stands for anything. A block with a file's name
-//! behind its language is that file. What is not meant to be run is in no such block.
+//! behind its language is that file. What is not meant to be run is in no such block. Beyond the
+//! guides, each `piston` command that is written anywhere has to be one that `piston` takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use piston_tests::{Newcomer, Who, free_port, require};
+use piston_tests::{Newcomer, Who, binary, free_port, require};
 
 /// What ends a command's output.
 const END: &str = "@@ end of ";
@@ -106,8 +107,12 @@ fn source() -> PathBuf {
     fs::canonicalize(source).expect("the source")
 }
 
+/// What is gone through though it is no guide.
+const README: &str = "README.md";
+
 fn guide(name: &str) -> String {
-    let text = fs::read_to_string(source().join("contrib/docs").join(name)).expect(name);
+    let folder = if name == README { "." } else { "contrib/docs" };
+    let text = fs::read_to_string(source().join(folder).join(name)).expect(name);
     text.replace(ADDRESS, &free_port().to_string())
 }
 
@@ -195,15 +200,16 @@ fn every_guide_is_gone_through() {
         fs::read_to_string(source().join("tests/it/docs.rs"))
     });
     let tested = tested.expect("this file");
-    for entry in fs::read_dir(source().join("contrib/docs")).expect("the guides") {
-        let name = entry.expect("a guide").file_name();
-        let name = name.to_string_lossy();
-        if !name.ends_with(".md") {
+    let entries = fs::read_dir(source().join("contrib/docs")).expect("the guides");
+    let names = entries.map(|entry| entry.expect("a guide").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    for name in names.chain([README.to_owned()]) {
+        if Path::new(&name).extension().is_none_or(|end| end != "md") {
             continue;
         }
         let text = guide(&name);
         assert!(
-            !text.contains("```sh\n"),
+            name == README || !text.contains("```sh\n"),
             "{name}: commands stand in `console`"
         );
         let runs = !pieces(&text).is_empty();
@@ -213,6 +219,136 @@ fn every_guide_is_gone_through() {
             runs, called,
             "{name} has commands that no test runs, or the other way round"
         );
+    }
+}
+
+#[test]
+fn what_the_readme_shows_is_what_happens() {
+    holds_with_debian("README.md");
+}
+
+/// The words of the `piston` command that a text begins with, as a shell takes them, up to what is
+/// the shell's own or the program's.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(end), c) if c == end => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '|' | ';' | '&' | '>' | '<' | '#' | '\n' | '`' | ')') => break,
+            (None, ' ') => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    // What stands for something that has a form of its own ends it.
+    let ours = words
+        .into_iter()
+        .take_while(|word| !["--", "ID"].contains(&&**word));
+    ours.collect()
+}
+
+/// The `piston` commands in a text, in backticks or at the beginning of a line.
+fn commands_in(text: &str) -> Vec<Vec<String>> {
+    const BEFORE: [&str; 6] = ["\n", "`", "$ ", "| ", "&& ", "; "];
+    let found = text.match_indices("piston ").filter(|(at, _)| {
+        let before = text[..*at].trim_end_matches("  ");
+        BEFORE.iter().any(|end| before.ends_with(end))
+    });
+    // These are the released Piston's.
+    let is_ours = |words: &Vec<String>| {
+        let first = words
+            .get(1)
+            .filter(|word| !["execute", "ppman"].contains(&&***word));
+        first.is_some_and(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '-'))
+    };
+    let words = found.map(|(at, _)| words(&text[at..]));
+    words.filter(is_ours).collect()
+}
+
+#[test]
+fn commands_are_found_in_texts() {
+    let text = "`piston run -i x`, `piston` and piston x\npiston = `piston ppman list`\n  piston judge 'a b' \"c\" -- -d\n\
+                echo | piston run - > y # z\n";
+    let expected = [
+        vec!["piston", "run", "-i", "x"],
+        vec!["piston", "judge", "a b", "c"],
+        vec!["piston", "run", "-"],
+    ];
+    assert_eq!(commands_in(text), expected);
+}
+
+/// What is written about `piston` has its commands and flags right: each command in a text or in the
+/// help of another one is taken, up to what it is about.
+#[test]
+fn every_command_that_is_written_somewhere_is_one() {
+    let piston = |words: &[String]| {
+        let mut command = Command::new(binary("piston"));
+        let output = command.args(words).arg("--help").output();
+        let output = output.expect("piston starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said, output.stdout)
+    };
+    let mut texts = vec![README.into(), "contrib/quickstart.sh".into()];
+    for folder in [
+        "contrib/docs",
+        "contrib/packages",
+        "contrib/proxy",
+        "contrib/config",
+    ] {
+        let entries = fs::read_dir(source().join(folder)).expect(folder);
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| format!("{folder}/{}", name.to_string_lossy()));
+        texts.extend(names.filter(|name| source().join(name).is_file()));
+    }
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for name in texts {
+        // Pictures lie there too.
+        let text = fs::read(source().join(&name)).expect("a file");
+        let text = String::from_utf8_lossy(&text);
+        found.extend(
+            commands_in(&text)
+                .into_iter()
+                .map(|words| (name.clone(), words)),
+        );
+    }
+    // The commands that are named in the help of others, level by level.
+    let mut helps = vec![vec!["piston".to_owned()]];
+    for group in [
+        "run", "judge", "package", "repo", "token", "daemon", "cache", "runners",
+    ] {
+        helps.push(vec!["piston".to_owned(), group.to_owned()]);
+    }
+    for name in [
+        "install",
+        "extend",
+        "from-oci",
+        "from-debian",
+        "from-host",
+        "build",
+    ] {
+        helps.push(["piston", "package", name].map(str::to_owned).to_vec());
+    }
+    for words in helps {
+        let (taken, said, help) = piston(&words[1..]);
+        assert!(taken, "{words:?}: {said}");
+        let help = String::from_utf8(help).expect("text");
+        let examples = help.split("xamples:").nth(1).unwrap_or_default();
+        let examples: Vec<&str> = examples.lines().filter(|l| l.starts_with("  ")).collect();
+        let examples = format!("\n{}", examples.join("\n"));
+        found.extend(
+            commands_in(&examples)
+                .into_iter()
+                .map(|w| (words.join(" "), w)),
+        );
+    }
+    assert!(found.len() > 100, "{} commands", found.len());
+    for (name, words) in found {
+        let (taken, said, _) = piston(&words[1..]);
+        assert!(taken, "{name}: `{}`: {said}", words.join(" "));
     }
 }
 

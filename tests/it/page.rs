@@ -418,7 +418,7 @@ fn behind_a_proxys_prefix_the_page_is_the_same() {
     let daemon = Daemon::start_with(Who::User, &config, &[]);
     packages::install(&daemon, &["bash"]);
     let mut browser = Browser::start(SCREEN);
-    browser.open(&format!("http://{port}/code/play"));
+    browser.open(&format!("http://{port}/code/"));
     browser.click("#run");
     until_state(&mut browser, "Finished");
     assert_eq!(browser.complaints(), [""; 0]);
@@ -431,10 +431,12 @@ fn a_listener_has_the_page_where_the_operator_says_so_and_is_careful_then() {
     };
     let evil = ["Host: evil.example"];
     let page = ["Origin: http://evil.example"];
+    let browser = ["Accept: text/html,*/*;q=0.8"];
     let kill = "/api/v3/jobs/00000000000000000000000000000000";
 
     let daemon = Daemon::start(Who::User);
     assert_eq!(ask(&daemon, "GET", "/play/", &[]), 404);
+    assert_eq!(ask(&daemon, "GET", "/", &browser), 200);
     assert_eq!(ask(&daemon, "GET", "/api/v3/packages", &evil), 200);
     drop(daemon);
 
@@ -442,6 +444,9 @@ fn a_listener_has_the_page_where_the_operator_says_so_and_is_careful_then() {
     let config = format!("[http]\nsocket_page = true\nlisten = [\"{port}\"]\n");
     let daemon = Daemon::start_with(Who::User, &config, &[]);
     assert_eq!(ask(&daemon, "GET", "/play/", &[]), 200);
+    // Who asks for the address alone gets to the page with a browser, else the words of v2.
+    assert_eq!(ask(&daemon, "GET", "/", &browser), 307);
+    assert_eq!(ask(&daemon, "GET", "/", &[]), 200);
     assert_eq!(ask(&daemon, "GET", "/api/v3/packages", &[]), 200);
     for path in ["/play/", "/api/v3/packages", "/metrics"] {
         assert_eq!(ask(&daemon, "GET", path, &evil), 403, "{path}");

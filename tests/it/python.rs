@@ -22,6 +22,10 @@ fn the_python_client_passes_its_tests_over_the_socket_and_over_tcp() {
         "events",
         "-k",
         "threads",
+        "-k",
+        "talked_with",
+        "-k",
+        "terminal",
     ];
     check(&format!("http://{tcp}"), "", &executes);
     let token = daemon.cli(&["token", "create"], b"").stdout;

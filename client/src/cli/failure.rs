@@ -91,7 +91,8 @@ impl Account {
 
 /// Tells a failure as a person needs it.
 pub(super) fn account(error: &anyhow::Error) -> Account {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let causes = error.chain().map(|cause| without_number(cause.to_string()));
+    let causes: Vec<String> = causes.collect();
     let ours = error
         .chain()
         .find_map(|error| error.downcast_ref::<Failure>());
@@ -111,6 +112,17 @@ pub(super) fn account(error: &anyhow::Error) -> Account {
         error: causes.join(": "),
         next,
         problem: theirs.and_then(Error::problem).cloned(),
+    }
+}
+
+/// The words of an error of the system without its number, which says the same to fewer people.
+fn without_number(text: String) -> String {
+    let words = text
+        .strip_suffix(')')
+        .and_then(|text| text.rsplit_once(" (os error "));
+    match words {
+        Some((words, number)) if number.chars().all(|c| c.is_ascii_digit()) => words.to_owned(),
+        _ => text,
     }
 }
 
@@ -299,6 +311,15 @@ mod tests {
         let account = told(&usual.to_string_lossy());
         assert!(begins(&account, "start one with `piston daemon start` "));
         assert_eq!(host_option(Path::new("/a b's")), r" --host '/a b'\''s'");
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_in_words() {
+        let error = io::Error::from_raw_os_error(2);
+        let account = account(&Failure::new("can't read x").because(error).into());
+        assert_eq!(account.error, "can't read x: No such file or directory");
+        let other = "a text (os error of ours)".to_owned();
+        assert_eq!(without_number(other.clone()), other);
     }
 
     #[test]

@@ -27,13 +27,13 @@ pub(super) use packages::{Index, Install, Package, Remove, Repo};
     arg_required_else_help = true,
     after_help = "\
 First steps:
-  piston run hello.py         run a program; you are asked before anything that it lacks is brought
-  piston daemon start         start a daemon (`pistond serve` is one in the foreground)
-  piston package install lua  install a language; `piston repo packages` lists what there is
+  piston run hello.py         run a program; you are asked about what it lacks
+  piston daemon start         start one (`pistond serve`: in the foreground)
+  piston package install lua  install a language of `piston repo packages`
   piston package extend python --pip numpy
                               add libraries to a language
 
-Exit codes: 0 done; 1 `judge` or `verify` found something wrong; 125 failed, and the message says
+Exit codes: 0 done; 1 `judge` or `verify` found something wrong; 125 failed, and the message says \
 what to do; 130 interrupted. `piston run` ends as the program ended, see its help."
 )]
 pub(super) struct Cli {
@@ -157,10 +157,11 @@ fn level(text: &str) -> Result<CacheLevel, String> {
 #[command(
     override_usage = "piston run [OPTIONS] [LANG[@RANGE]] FILE|FOLDER... [-- ARGS...]",
     after_help = "\
-The first FILE starts the program, `-` is standard input; the others are found beside it. Of a
-FOLDER everything is sent that is not hidden, and its main.* starts the program. What follows `--`
+The first FILE starts the program, `-` is standard input; the others are found beside it. Of a \
+FOLDER everything is sent that is not hidden, and its main.* starts the program. What follows `--` \
 are the program's arguments.
-Unless it is a terminal, standard input is read to its end and given to the program; with -i it
+
+Unless it is a terminal, standard input is read to its end and given to the program; with -i it \
 is passed on as it comes, and interrupts go to the program.
 
 Examples:
@@ -173,7 +174,7 @@ Examples:
   piston run -i game.py                     it reads what you type
   piston run --watch hello.py               again after every change
 
-Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
+Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did); \
 125 when piston could not run it."
 )]
 pub(super) struct Run {
@@ -232,11 +233,11 @@ pub(super) struct Run {
     override_usage = "piston judge [OPTIONS] LANG[@RANGE] FILE CASES\n       \
                       piston judge [OPTIONS] FILE CASES",
     after_help = "\
-CASES is a folder with NAME.in (and NAME.out or NAME.ans, what has to be printed), or a JSON file:
+CASES is a folder with NAME.in (and NAME.out or NAME.ans, what has to be printed), or a JSON file: \
 a list of cases as the API has them, [{\"stdin\": \"1 2\", \"expected_stdout\": \"3\"}, ...].
 
-Verdicts: AC accepted, WA wrong answer, CE does not compile, RE exit code, SG signal, TO time,
-ML memory, OL and EL output; a case without one was not run. What stands behind one is where the
+Verdicts: AC accepted, WA wrong answer, CE does not compile, RE exit code, SG signal, TO time, \
+ML memory, OL and EL output; a case without one was not run. What stands behind one is where the \
 output differs first, or what the program said last.
 
 Exit codes: 0 all accepted, 1 not all, 125 when piston could not run it.
@@ -400,7 +401,7 @@ impl CacheSetting<Millis> {
 pub(super) enum Token {
     /// Make a token; prints its secret, which is told only this once
     #[command(after_help = "\
-A listener asks for a token where the daemon's configuration says `tokens = true`. Clients send
+A listener asks for a token where the daemon's configuration says `tokens = true`. Clients send \
 `Authorization: Bearer SECRET`; `piston` takes it from $PISTON_TOKEN.
 
 Examples:
@@ -447,7 +448,16 @@ pub(super) enum Runners {
     Show,
     /// Put a file in force; one that is wrong changes nothing
     #[command(after_help = "\
-Example:
+All entries are in the file: what was in force before and is not in it is not in force any more.
+
+Example, with which programs in python may run for 10 seconds:
+  [[runner]]
+  language = \"python\"
+  [runner.run]
+  wall_time = \"10s\"
+  cpu_time = \"10s\"
+
+contrib/config/runners.toml explains every key. To change what is in force:
   piston runners show > runners.toml; edit it; piston runners set runners.toml")]
     Set {
         /// The file, `-` for standard input

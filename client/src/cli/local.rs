@@ -1,8 +1,7 @@
-//! What `piston` does without a daemon: become `pistond`, print completions, write manual pages.
+//! What `piston` does without a daemon: become `pistond`, print completions.
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +9,11 @@ use std::process::Command;
 use anyhow::Result;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::flags::Cli;
-use super::render::{Screen, pass};
+use super::render::pass;
 
 /// Becomes the daemon's program with these arguments.
 pub(super) fn become_pistond(arguments: impl IntoIterator<Item = OsString>) -> Result<Exit> {
@@ -42,24 +40,6 @@ pub(super) fn completions(shell: Shell) -> Result<Exit> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "piston", &mut text);
     pass(&text, b"")?;
-    Ok(Exit::Done)
-}
-
-/// Writes a manual page for each command.
-pub(super) fn man(directory: &Path, screen: &Screen) -> Result<Exit> {
-    let unwritable = |error: io::Error| {
-        Failure::new(format!(
-            "can't write manual pages to {}",
-            directory.display()
-        ))
-        .because(error)
-        .next("name a directory that can be written to")
-    };
-    std::fs::create_dir_all(directory).map_err(unwritable)?;
-    clap_mangen::generate_to(Cli::command(), directory).map_err(unwritable)?;
-    screen.show(&json!({ "directory": directory }), |_| {
-        format!("read them with `man {}/piston.1`", directory.display())
-    })?;
     Ok(Exit::Done)
 }
 

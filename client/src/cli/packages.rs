@@ -439,7 +439,7 @@ pub(super) fn available_table(packages: &[AvailablePackage], screen: &Screen) ->
             .map(|(name, range)| format!("{name} {range}"))
             .collect();
         let size = if package.size.0 == 0 {
-            "?".to_owned()
+            "-".to_owned()
         } else {
             package.size.to_string()
         };
@@ -449,7 +449,7 @@ pub(super) fn available_table(packages: &[AvailablePackage], screen: &Screen) ->
             package.repository.clone(),
             size,
             joined(&needs, "-"),
-            if package.installed { "yes" } else { "no" }.to_owned(),
+            if package.installed { "yes" } else { "-" }.to_owned(),
         ]);
     }
     screen.table(&table)

@@ -1,7 +1,11 @@
 //! What goes to the terminal: tables, JSON, notes, failures, the bytes of programs.
 //!
 //! The only place that writes to standard output and standard error. Invariant: colours only on a
-//! terminal that wants them; text that came from elsewhere can't move the cursor.
+//! terminal that wants them; text that came from elsewhere can't move the cursor. `table` lays rows
+//! out, `wrap` breaks what is longer than a line of the terminal.
+
+mod table;
+mod wrap;
 
 use std::env;
 use std::fmt::Display;
@@ -12,6 +16,8 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::failure::{Account, account, of_stdout};
+
+pub(super) use table::Table;
 
 /// Where things are shown, and how.
 #[derive(Debug)]
@@ -208,8 +214,9 @@ impl Screen {
             return;
         }
         let head = self.errors.apply(Tone::Warning, "piston:");
+        let text = wrap::hanging("piston: ".len(), &clean(text), self.error_columns);
         // Nobody is left to be told that standard error is closed.
-        let _closed = write_line(&mut io::stderr().lock(), &format!("{head} {}", clean(text)));
+        let _closed = write_line(&mut io::stderr().lock(), &format!("{head} {text}"));
     }
 
     /// Says what failed and what to do next.
@@ -218,7 +225,7 @@ impl Screen {
         let text = if self.json {
             account.json().to_string()
         } else {
-            failure_text(&account, self.errors)
+            failure_text(&account, self.errors, self.error_columns)
         };
         let _closed = write_line(&mut io::stderr().lock(), &text);
     }
@@ -226,6 +233,12 @@ impl Screen {
     /// Text in a tone, for standard output.
     pub(super) fn tone(&self, tone: Tone, text: &str) -> String {
         self.output.apply(tone, text)
+    }
+
+    /// Text for standard output whose first line goes on behind `indent` characters, and whose
+    /// further lines begin below that.
+    pub(super) fn hanging(&self, indent: usize, text: &str) -> String {
+        wrap::hanging(indent, text, self.columns)
     }
 
     /// A table with aligned columns.
@@ -255,18 +268,16 @@ fn write_line(stream: &mut impl Write, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-fn failure_text(account: &Account, paint: Paint) -> String {
-    let mut lines = vec![format!(
-        "{} {}",
-        paint.apply(Tone::Bad, "error:"),
-        clean(&account.error)
-    )];
+fn failure_text(account: &Account, paint: Paint, columns: Option<usize>) -> String {
+    let text = |text: &str| wrap::hanging("error: ".len(), &clean(text), columns);
+    let head = paint.apply(Tone::Bad, "error:");
+    let mut lines = vec![format!("{head} {}", text(&account.error))];
     for (at, advice) in account.next.iter().enumerate() {
         let head = if at == 0 { "next:" } else { "     " };
         lines.push(format!(
             " {} {}",
             paint.apply(Tone::Good, head),
-            clean(advice)
+            text(advice)
         ));
     }
     lines.join("\n")
@@ -284,142 +295,13 @@ pub(super) fn clean(text: impl Display) -> String {
     text.to_string().chars().map(harmless).collect()
 }
 
-/// Rows under heads, or labelled lines.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    heads: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    /// A table with these column heads.
-    pub(super) fn new<const N: usize>(heads: [&'static str; N]) -> Self {
-        Self {
-            heads: heads.to_vec(),
-            rows: Vec::new(),
-        }
-    }
-
-    /// Adds a row.
-    pub(super) fn row<const N: usize>(&mut self, cells: &[String; N]) {
-        self.rows.push(
-            cells
-                .iter()
-                .map(|cell| clean(cell).replace('\n', " "))
-                .collect(),
-        );
-    }
-
-    /// The table; as blocks of labelled lines where it is wider than the terminal.
-    fn text(&self, paint: Paint, columns: Option<usize>) -> String {
-        let heads: Vec<String> = self.heads.iter().map(|&head| head.to_owned()).collect();
-        let heads = Some(heads).filter(|heads| !heads.is_empty());
-        let lines = aligned(heads.iter().chain(&self.rows));
-        let widest = lines.iter().map(|line| line.chars().count()).max();
-        if heads.is_some() && columns.is_some_and(|columns| widest > Some(columns)) {
-            return self.blocks(paint);
-        }
-        let mut text = String::new();
-        for (number, line) in lines.iter().enumerate() {
-            if number == 0 && heads.is_some() {
-                text.push_str(&paint.apply(Tone::Head, line));
-            } else {
-                text.push_str(line);
-            }
-            text.push('\n');
-        }
-        text
-    }
-
-    fn blocks(&self, paint: Paint) -> String {
-        let width = self.heads.iter().map(|head| head.chars().count()).max();
-        let width = width.unwrap_or(0);
-        let block = |row: &Vec<String>| {
-            let cells = self
-                .heads
-                .iter()
-                .zip(row)
-                .filter(|(_, cell)| !cell.is_empty());
-            let line = |(head, cell): (&&str, &String)| {
-                let head = paint.apply(Tone::Head, &format!("{head:width$}"));
-                format!("{head}  {cell}\n")
-            };
-            cells.map(line).collect::<String>()
-        };
-        let blocks: Vec<String> = self.rows.iter().map(block).collect();
-        blocks.join("\n")
-    }
-}
-
-/// Rows with their columns below each other, and nothing behind the last one.
-fn aligned<'a>(rows: impl Iterator<Item = &'a Vec<String>> + Clone) -> Vec<String> {
-    let width = |column: usize| {
-        let cells = rows.clone().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let columns = rows.clone().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|(cell, &width)| format!("{cell:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_lines_end_with_their_text() {
-        let mut table = Table::new(["LANGUAGE", "VERSION", "SIZE"]);
-        table.row(&["c++".into(), "12.2.0".into(), "90 MiB".into()]);
-        table.row(&["javascript".into(), "20.0.0-rc.1".into(), String::new()]);
-        insta::assert_snapshot!(table.text(Paint::Plain, None), @"
-        LANGUAGE    VERSION      SIZE
-        c++         12.2.0       90 MiB
-        javascript  20.0.0-rc.1
-        ");
-    }
-
-    #[test]
-    fn a_table_that_is_wider_than_the_terminal_becomes_blocks() {
-        let mut table = Table::new(["LANGUAGE", "SIZE", ""]);
-        table.row(&["c++".into(), "90 MiB".into(), String::new()]);
-        table.row(&["javascript".into(), "1 MiB".into(), "note".into()]);
-        let widest = "javascript  1 MiB   note".len();
-        let same = table.text(Paint::Plain, None);
-        assert_eq!(table.text(Paint::Plain, Some(widest)), same);
-        insta::assert_snapshot!(table.text(Paint::Plain, Some(widest - 1)), @"
-        LANGUAGE  c++
-        SIZE      90 MiB
-
-        LANGUAGE  javascript
-        SIZE      1 MiB
-                  note
-        ");
-        let mut labelled = Table::default();
-        labelled.row(&["label".into(), "value".into()]);
-        assert_eq!(labelled.text(Paint::Plain, Some(3)), "label  value\n");
-    }
-
-    #[test]
-    fn heads_are_bold_on_a_terminal_only() {
-        let mut table = Table::new(["A"]);
-        table.row(&["x".into()]);
-        assert_eq!(table.text(Paint::Plain, None), "A\nx\n");
-        assert_eq!(table.text(Paint::Ansi, None), "\u{1b}[1mA\u{1b}[0m\nx\n");
-    }
-
-    #[test]
     fn text_from_elsewhere_can_not_act_on_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\r\u{7}\tc\nd"), "a?[2Jb?? c\nd");
-        let mut table = Table::new(["A"]);
-        table.row(&["x\ny\x1b[1m".into()]);
-        assert_eq!(table.text(Paint::Plain, None), "A\nx y?[1m\n");
     }
 
     #[test]
@@ -429,8 +311,14 @@ mod tests {
             next: vec!["did you mean `python`?".into(), "or install it".into()],
             problem: None,
         };
-        insta::assert_snapshot!(failure_text(&account, Paint::Plain), @"
+        insta::assert_snapshot!(failure_text(&account, Paint::Plain, None), @"
         error: language `pyton` is not installed
+         next: did you mean `python`?
+               or install it
+        ");
+        insta::assert_snapshot!(failure_text(&account, Paint::Plain, Some(30)), @"
+        error: language `pyton` is not
+               installed
          next: did you mean `python`?
                or install it
         ");

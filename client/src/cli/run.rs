@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::api::{
-    Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, StageExit, StageName,
-    StageResult, Status,
+    Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, Runtime, StageExit,
+    StageLimits, StageName, StageResult, Status,
 };
 use crate::{Client, Events};
 
@@ -30,8 +30,51 @@ pub(super) async fn run(client: &Client, plan: &Plan, screen: &Screen) -> Result
         }
         InputFrom::Typing => talk(client, plan, screen).await?,
     };
-    show(&response, shown, plan, screen)?;
+    let limits = limits(client, &response, &plan.request.limits).await;
+    show(&response, shown, &limits, plan, screen)?;
     Ok(exit(&response))
+}
+
+/// The limits that the stages of a job had, as far as one of them ended it: what was asked for,
+/// else what its runtime gives.
+async fn limits(client: &Client, response: &ExecuteResponse, asked: &StageLimits) -> StageLimits {
+    let stages = [&response.compile, &response.run];
+    let mut ends = stages
+        .into_iter()
+        .flatten()
+        .filter_map(|stage| stage.status);
+    if !ends.any(is_limit) {
+        return asked.clone();
+    }
+    // Without them the message says less.
+    let runtimes = client.runtimes().await.unwrap_or_default();
+    let of_job = |runtime: &&Runtime| {
+        runtime.language == response.language && runtime.version == response.version
+    };
+    let given = runtimes.iter().find(of_job).map(|runtime| &runtime.limits);
+    given.map_or(asked.clone(), |given| StageLimits {
+        compile: over(asked.compile, given.compile),
+        run: over(asked.run, given.run),
+    })
+}
+
+/// Whether a stage that ended so was ended by one of its limits.
+fn is_limit(status: Status) -> bool {
+    match status {
+        Status::TimedOut | Status::MemoryLimit | Status::StdoutLimit | Status::StderrLimit => true,
+        Status::RuntimeError | Status::Signalled | Status::Killed | Status::Internal => false,
+    }
+}
+
+/// Those limits that messages name, as asked for, else as given.
+fn over(asked: Limits, given: Limits) -> Limits {
+    Limits {
+        wall_time_ms: asked.wall_time_ms.or(given.wall_time_ms),
+        cpu_time_ms: asked.cpu_time_ms.or(given.cpu_time_ms),
+        memory_bytes: asked.memory_bytes.or(given.memory_bytes),
+        output_bytes: asked.output_bytes.or(given.output_bytes),
+        ..asked
+    }
 }
 
 /// What of a job's output was shown already.
@@ -165,7 +208,13 @@ async fn execute(client: &Client, plan: &Plan, screen: &Screen) -> Result<Events
 }
 
 /// Shows what was not shown while it ran.
-fn show(response: &ExecuteResponse, mut shown: Shown, plan: &Plan, screen: &Screen) -> Result<()> {
+fn show(
+    response: &ExecuteResponse,
+    mut shown: Shown,
+    limits: &StageLimits,
+    plan: &Plan,
+    screen: &Screen,
+) -> Result<()> {
     if screen.wants_json() {
         return screen.show(response, |_| String::new());
     }
@@ -184,14 +233,14 @@ fn show(response: &ExecuteResponse, mut shown: Shown, plan: &Plan, screen: &Scre
         if failed(compile) {
             screen.note("the program does not compile");
         }
-        verdict(compile, &Limits::default(), screen);
+        verdict(compile, &limits.compile, screen);
     }
     if let Some(run) = &response.run {
         // A daemon that does not stream has told none of it.
         let (stdout, stderr) = (run.stdout_bytes(encoding)?, run.stderr_bytes(encoding)?);
         shown.print(stdout.get(shown.stdout..).unwrap_or_default(), plan, screen)?;
         pass(b"", stderr.get(shown.stderr..).unwrap_or_default())?;
-        verdict(run, &plan.request.limits.run, screen);
+        verdict(run, &limits.run, screen);
         if screen.watcher() == Watcher::Person
             && let Some(hint) = hint(run, &stderr, plan.input)
         {
@@ -225,6 +274,12 @@ fn hint(run: &StageResult, stderr: &[u8], input: InputFrom) -> Option<&'static s
              `piston package extend python --pip NAME`",
         );
     }
+    if said.contains("Error: Cannot find module '") {
+        return Some(
+            "a module of your own is named behind the program, and a library is added with \
+             `piston package extend javascript --npm NAME`",
+        );
+    }
     let said = said.to_lowercase();
     let ended = ENDS.iter().any(|end| said.contains(end));
     (input == InputFrom::Nowhere && ended)
@@ -249,6 +304,10 @@ fn verdict_text(stage: &StageResult, limits: &Limits) -> Option<String> {
         Some(value) => format!("killed: {what} limit {value}"),
         None => format!("killed: {}", message(&format!("{what} limit"))),
     };
+    let printed = |stream: &str| match limits.output_bytes {
+        Some(bytes) => format!("killed: it wrote more than {bytes} to {stream}"),
+        None => format!("killed: {}", message(&format!("{stream} limit"))),
+    };
     let text = match stage.status? {
         Status::RuntimeError => return None,
         Status::Signalled => {
@@ -256,14 +315,19 @@ fn verdict_text(stage: &StageResult, limits: &Limits) -> Option<String> {
             format!("ended by {signal}")
         }
         Status::TimedOut => {
-            let asked = limits
+            let clock = limits
                 .wall_time_ms
                 .filter(|time| stage.wall_time_ms >= *time);
-            limit("time", asked.map(|time| time.to_string()))
+            let processor = limits.cpu_time_ms.filter(|time| stage.cpu_time_ms >= *time);
+            match (clock, processor) {
+                (Some(time), _) => limit("time", Some(time.to_string())),
+                (None, Some(time)) => limit("processor time", Some(time.to_string())),
+                (None, None) => limit("time", None),
+            }
         }
         Status::MemoryLimit => limit("memory", limits.memory_bytes.map(|size| size.to_string())),
-        Status::StdoutLimit => limit("standard output", None),
-        Status::StderrLimit => limit("standard error", None),
+        Status::StdoutLimit => printed("standard output"),
+        Status::StderrLimit => printed("standard error"),
         Status::Killed => format!("killed: {}", message("cancelled")),
         Status::Internal => format!("the daemon failed: {}", message("it did not say why")),
     };

@@ -42,7 +42,9 @@ pub(super) async fn perform(client: &Client, command: Runners, screen: &Screen) 
 
 fn text(runners: &InForce) -> String {
     if runners.text.is_empty() {
-        "# no entries: packages' own limits and the general ones hold".to_owned()
+        "# no entries: packages' own limits and the general ones hold\n\
+         # (`piston runners set --help` shows an entry)"
+            .to_owned()
     } else {
         runners.text.clone()
     }

@@ -96,17 +96,33 @@ fn text(report: &Report, screen: &Screen) -> String {
             format!("{entries} in force, see `piston runners show`"),
         ),
     }
+    let absent: Vec<&Mechanism> = info.mechanisms.iter().filter(|m| !m.available).collect();
+    if !info.mechanisms.is_empty() {
+        line("sandbox", sandbox(&absent, info.mechanisms.len()));
+    }
     let mut text = screen.table(&table);
-    let names = info
-        .mechanisms
-        .iter()
-        .map(|m| clean(&m.name).chars().count());
-    let width = names.max().unwrap_or(0);
-    for mechanism in &info.mechanisms {
+    for mechanism in absent {
         text.push('\n');
-        text.push_str(&mechanism_text(mechanism, width, screen));
+        text.push_str(&mechanism_text(mechanism, screen));
     }
     text
+}
+
+/// What is there of a sandbox, in a line.
+fn sandbox(absent: &[&Mechanism], all: usize) -> String {
+    match absent {
+        [] => format!("complete: the host has all {all} mechanisms"),
+        _ if absent.iter().any(|m| m.required) => {
+            format!(
+                "jobs can't run: {} of {all} mechanisms are missing",
+                absent.len()
+            )
+        }
+        _ => format!(
+            "jobs can run, but the host lacks {} of {all} mechanisms:",
+            absent.len()
+        ),
+    }
 }
 
 fn languages(runtimes: &[Runtime]) -> String {
@@ -122,21 +138,22 @@ fn languages(runtimes: &[Runtime]) -> String {
     names.join(", ")
 }
 
-/// One mechanism with the words of `pistond check`; its name is padded to `width`.
-fn mechanism_text(mechanism: &Mechanism, width: usize, screen: &Screen) -> String {
-    let (mark, tone, so) = match (mechanism.available, mechanism.required) {
-        (true, _) => ("ok     ", Tone::Good, ""),
-        (false, false) => ("absent ", Tone::Warning, ""),
-        (false, true) => ("missing", Tone::Bad, "; jobs can't run without it"),
+/// One mechanism that is not there, in the words of `pistond check`, and how to get it.
+fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
+    let (mark, tone) = if mechanism.required {
+        ("missing", Tone::Bad)
+    } else {
+        ("absent", Tone::Warning)
     };
-    let (name, detail) = (clean(&mechanism.name), clean(&mechanism.detail));
-    let line = format!("{name:width$}  {}  {detail}{so}", screen.tone(tone, mark));
-    match &mechanism.remedy {
-        Some(remedy) if !mechanism.available => {
-            format!("{line}\n{:width$}           next: {}", "", clean(remedy))
-        }
-        _ => line,
-    }
+    let name = clean(&mechanism.name);
+    let indent = mark.len() + 2;
+    let what = screen.hanging(indent, &format!("{name}: {}", clean(&mechanism.detail)));
+    let text = format!("{}  {what}\n", screen.tone(tone, mark));
+    let Some(remedy) = &mechanism.remedy else {
+        return text;
+    };
+    let next = screen.hanging(indent + "next: ".len(), &clean(remedy));
+    text + &format!("{:indent$}next: {next}\n", "")
 }
 
 #[cfg(test)]
@@ -201,12 +218,26 @@ mod tests {
         languages   c++ 12.2.0
         jobs        1 running, 0 waiting, at most 4 at once
         runners     2 in force, see `piston runners show`
+        sandbox     jobs can't run: 2 of 3 mechanisms are missing
 
-        fuse             ok       details
-        memory_limit     absent   details
-                                  next: delegate cgroups
-        user_namespaces  missing  details; jobs can't run without it
-                                  next: allow them
+        absent  memory_limit: details
+                next: delegate cgroups
+
+        missing  user_namespaces: details
+                 next: allow them
         ");
+    }
+
+    #[test]
+    fn a_sandbox_is_told_in_a_line() {
+        let (one, other) = (
+            mechanism("job_ids", false, Some("do this")),
+            mechanism("fuse", true, Some("do that")),
+        );
+        assert_eq!(sandbox(&[], 3), "complete: the host has all 3 mechanisms");
+        let told = sandbox(&[&one], 3);
+        assert!(told.starts_with("jobs can run, but"), "{told}");
+        let told = sandbox(&[&one, &other], 3);
+        assert!(told.starts_with("jobs can't run"), "{told}");
     }
 }

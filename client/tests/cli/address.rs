@@ -11,7 +11,7 @@ fn no_daemon_says_how_to_start_one_there() {
         let output = piston("unix:///nowhere/piston.sock", words, b"");
         assert_eq!(output.status.code(), Some(125));
         insta::allow_duplicates!(insta::assert_snapshot!(text(&output.stderr), @"
-        error: can't reach the daemon at unix:///nowhere/piston.sock: No such file or directory (os error 2)
+        error: can't reach the daemon at unix:///nowhere/piston.sock: No such file or directory
          next: start one with `piston daemon start --host /nowhere/piston.sock` (`piston run -y` does), or name another with --host or $PISTON_HOST
         "));
     }

@@ -90,6 +90,30 @@ fn run_tells_limits_and_signals_on_standard_error() {
 }
 
 #[test]
+fn a_limit_that_nobody_asked_for_is_told_too() {
+    let mut runtime = json!({"language": "python", "version": "3.11.2", "aliases": [],
+        "package": "python", "compiled": false});
+    runtime["limits"] = json!({"run": {"wall_time_ms": 3000, "output_bytes": 1_048_576}});
+    let killed = |more: &Value| {
+        let run = stage("", "", None, more);
+        let daemon = Daemon::new(vec![
+            ok("GET /api/v3/runtimes", &json!([runtime])),
+            ok(EXECUTE, &job(json!({ "run": run }))),
+        ]);
+        let output = daemon.piston_with(&["run", "python", "-"], b"while True: pass");
+        assert_eq!(output.status.code(), Some(137));
+        text(&output.stderr).to_owned()
+    };
+    let late = json!({"signal": "SIGKILL", "status": "TO", "wall_time_ms": 3002});
+    assert_eq!(killed(&late), "piston: killed: time limit 3 s\n");
+    let wordy = json!({"signal": "SIGKILL", "status": "OL"});
+    assert_eq!(
+        killed(&wordy),
+        "piston: killed: it wrote more than 1 MiB to standard output\n"
+    );
+}
+
+#[test]
 fn a_program_that_does_not_compile_shows_the_compiler_on_standard_error() {
     let line = "POST /api/v3/packages/gcc/12.x/execute";
     // Base64 of "main.c:1: no\n".
@@ -159,7 +183,7 @@ fn a_refused_job_is_our_failure_with_the_daemons_words() {
     assert_eq!(output.status.code(), Some(125));
     assert_eq!(
         text(&output.stderr),
-        "error: limits.run.wall_time_ms: at most 3000\n next: ask for less, or raise it in the daemon's configuration, of which `pistond config default` explains `limits`\n"
+        "error: limits.run.wall_time_ms: at most 3000\n next: ask for less; who runs the daemon raises it for all below `[limits.run]` in its piston.toml (`piston daemon start --help` says where that is), for one language with `piston runners set`, whose --help shows how\n"
     );
     let output = daemon.piston_with(&["run", "--json", "python", "-"], b"");
     let account: Value = serde_json::from_slice(&output.stderr).expect("JSON");
@@ -498,7 +522,10 @@ fn shells_get_completions_and_man_its_pages() {
     let output = piston(nowhere, &["man", path], b"");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let page = std::fs::read_to_string(directory.join("piston-run.1")).expect("a page");
-    assert!(page.contains("Exit codes"), "{page}");
+    for section in [".SH \"EXIT STATUS\"", ".SH EXAMPLES", ".SH NOTES"] {
+        assert!(page.contains(section), "no {section}: {page}");
+    }
+    assert!(!page.contains("EXTRA"), "{page}");
     let output = piston(nowhere, &["man", "/proc/none"], b"");
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("next: name a directory"));

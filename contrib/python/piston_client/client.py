@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 from urllib.parse import quote, urlencode
 
 from .errors import PistonError, Refused
+from .interact import Conversation
 from .results import Batch, Case, Progress, Result
 from .transport import Body, Transport, default_host
 
@@ -81,6 +82,24 @@ class Piston:
         """
         body = json.dumps(_request(code, **options)).encode()
         return self._events(_execute(package, version), body, _JSON)
+
+    def interact(
+        self,
+        package: str,
+        code: Code,
+        *,
+        version: str = "*",
+        terminal: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Conversation:
+        """Runs a program that is talked with while it runs; options as for `run`.
+
+        On a terminal of so many columns and rows where `terminal` says so, else with pipes.
+        """
+        start: Json = {"request": _request(code, **options)}
+        if terminal is not None:
+            start["terminal"] = {"columns": terminal[0], "rows": terminal[1]}
+        return Conversation(self._transport.socket(_BASE + _execute(package, version)), start)
 
     def batch(
         self,
@@ -163,9 +182,7 @@ class Piston:
             body["program"] = program
         return self._one("POST", "/make", body)
 
-    def make_debian(
-        self, *packages: str, name: str | None = None, run: str | None = None
-    ) -> Json:
+    def make_debian(self, *packages: str, name: str | None = None, run: str | None = None) -> Json:
         """Makes a package of Debian's packages, or of a language's recipe, and installs it.
 
         `name` is what it is called, `run` the command that runs a program, such as

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Union
 from urllib.parse import urlsplit
 
 from .errors import PistonError, Refused, Unreachable
+from .websocket import WebSocket, new_key, proof
 
 _SYSTEM_SOCKET = "/run/piston/piston.sock"
 
@@ -109,6 +110,29 @@ class Transport:
             if connection.sock is not None:
                 connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+    def socket(self, path: str) -> WebSocket:
+        """A WebSocket at a path."""
+        key = new_key()
+        headers = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": key,
+        }
+        connection = self._connection()
+        try:
+            reply = self._open(connection, "GET", path, None, headers)
+            if reply.getheader("Sec-WebSocket-Accept") != proof(key):
+                raise PistonError(
+                    f"{self.host} opens no WebSocket: a proxy on the way has to pass upgrades on"
+                )
+            return WebSocket(connection, reply)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (OSError, http.client.HTTPException)):
+                raise self._unreachable(error) from error
+            raise
 
     def _open(
         self,

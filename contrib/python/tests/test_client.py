@@ -6,6 +6,8 @@ import os
 import tempfile
 import threading
 import unittest
+from collections.abc import Iterator
+from typing import Any
 
 from piston_client import Case, Piston, Progress, Refused, Result, Unreachable
 
@@ -102,6 +104,75 @@ class Jobs(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(outputs, [f"{n}\n" for n in range(8)])
+
+
+class Conversations(unittest.TestCase):
+    def setUp(self) -> None:
+        self.piston = Piston(timeout=60)
+
+    @staticmethod
+    def until(events: Iterator[dict[str, Any]], end: str) -> str:
+        """What is printed, up to this."""
+        printed = ""
+        for event in events:
+            if event["event"] == "stdout":
+                printed += event["data"]
+            if printed.endswith(end):
+                return printed
+        raise AssertionError(f"it ended after {printed!r}")
+
+    def test_a_program_that_is_talked_with_answers_before_its_input_ends(self) -> None:
+        code = 'read -r a; echo "1 $a"; read -r b; echo "2 $b"; cat | wc -c; exit 3'
+        with self.piston.interact("bash", code, stdin="given\n") as program:
+            events = iter(program)
+            self.assertEqual(self.until(events, "\n"), "1 given\n")
+            program.write("typed\n")
+            self.assertEqual(self.until(events, "\n"), "2 typed\n")
+            program.write(bytes(range(256)) * 1024)
+            program.end()
+            self.assertEqual(self.until(events, "\n"), f"{256 * 1024}\n")
+            self.assertIsNone(program.result)
+            self.assertEqual([event["event"] for event in events], ["exit", "result"])
+        assert program.result is not None
+        self.assertEqual(program.result.last.code, 3)
+
+    def test_a_program_on_a_terminal_knows_its_size_and_gets_signals(self) -> None:
+        code = "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.1; done"
+        with self.piston.interact("bash", code, terminal=(80, 24)) as program:
+            events = iter(program)
+            self.assertEqual(self.until(events, "\n"), "24 80\r\n")
+            program.resize(100, 30)
+            self.assertEqual(self.until(events, "\n"), "30 100\r\n")
+        code = "trap 'echo asked; exit 7' INT; echo on; while :; do sleep 0.1; done"
+        with self.piston.interact("bash", code) as program:
+            events = iter(program)
+            self.until(events, "on\n")
+            program.signal("SIGINT")
+            self.until(events, "asked\n")
+            list(events)
+        assert program.result is not None
+        self.assertEqual(program.result.last.code, 7)
+
+    def test_leaving_a_conversation_ends_its_program(self) -> None:
+        with self.piston.interact("bash", "echo on; sleep 60") as program:
+            self.until(iter(program), "on\n")
+            self.assertEqual(len(self.piston.jobs()), 1)
+        waited = 0
+        while self.piston.jobs():
+            waited += 1
+            self.assertLess(waited, 100, "the job goes on")
+            threading.Event().wait(0.1)
+
+    def test_a_conversation_that_is_refused_says_why(self) -> None:
+        with self.assertRaises(Refused) as caught:
+            list(self.piston.interact("bash", "true", memory=1))
+        self.assertIn("memory", caught.exception.detail)
+        with self.assertRaises(Refused) as caught:
+            with self.piston.interact("cobol", "DISPLAY 'HI'") as program:
+                list(program)
+        self.assertEqual(caught.exception.code, "package_not_found")
+        with self.assertRaises(Unreachable):
+            Piston("unix:///nowhere/piston.sock").interact("bash", "true")
 
 
 class Batches(unittest.TestCase):

@@ -3,7 +3,8 @@
 //! Owns which of its files are there and how they are sent; what the page does is in `daemon/page`,
 //! and it does it through the API, as everybody. The start page is asked for again each time; all
 //! that it refers to lies below a folder named after the build's contents and is never asked for
-//! twice. The paths it names are relative, so a prefix of a proxy's does not matter.
+//! twice. The paths it names are relative, so a prefix of a proxy's does not matter. A browser that
+//! asks for `/` is sent to it.
 //!
 //! Invariants: nothing here needs a token, costs anything of a quota, or tells anything of jobs,
 //! packages or the host; the page runs no script and talks to no server but this one's.
@@ -46,7 +47,29 @@ static BUILD: OnceCell<Build> = OnceCell::const_new();
 pub(super) fn is_part(door: &Door, request: &Parts) -> bool {
     door.page == Page::Served
         && matches!(request.method, Method::GET | Method::HEAD)
-        && below(request.uri.path()).is_some()
+        && (below(request.uri.path()).is_some() || is_front_door(request))
+}
+
+/// Whether a browser asks for the listener's address without any path; to others v2 answers there.
+fn is_front_door(request: &Parts) -> bool {
+    let mut accepted = request.headers.get_all(header::ACCEPT).iter();
+    let page = accepted.any(|kinds| {
+        kinds
+            .to_str()
+            .is_ok_and(|kinds| kinds.contains("text/html"))
+    });
+    page && request.uri.path() == "/"
+}
+
+/// The way from `/` to the page, for a browser on a listener that has it.
+pub(super) fn way_in(request: &Parts) -> Option<Response> {
+    let door = &request.extensions.get::<Connection>()?.arrival().door;
+    (is_front_door(request) && is_part(door, request)).then(to_the_start)
+}
+
+fn to_the_start() -> Response {
+    let place = [(header::LOCATION, "play/")];
+    (StatusCode::TEMPORARY_REDIRECT, place).into_response()
 }
 
 /// What is at a path that nothing else answers for.
@@ -66,11 +89,7 @@ async fn at(door: &Door, request: &Parts) -> Reply {
         return Err(Error::new(Code::MethodNotAllowed, text));
     }
     let mut response = match part {
-        "" => (
-            StatusCode::TEMPORARY_REDIRECT,
-            [(header::LOCATION, "play/")],
-        )
-            .into_response(),
+        "" => to_the_start(),
         "/listener.json" => listener(door),
         part => {
             let build = build().await?;

@@ -294,11 +294,15 @@ pub(super) fn below(uri: &Uri, prefix: &str) -> Option<Uri> {
 /// v2 has routing of its own (any case, a slash at the end), the playground is on some listeners
 /// only; all else is nowhere.
 async fn elsewhere(State(app): State<AppState>, request: Request) -> Reply {
-    let path = request.uri().path();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
     match (path, Dialect::of(path)) {
-        ("/", _) => v2::greeting(&request),
-        (_, Dialect::V2) => v2::dispatch(&app, request).await,
-        (_, Dialect::V3) => page::reply(&request.into_parts().0).await,
+        ("/", _) => match page::way_in(&parts) {
+            Some(response) => Ok(response),
+            None => v2::greeting(&parts.method),
+        },
+        (_, Dialect::V2) => v2::dispatch(&app, Request::from_parts(parts, body)).await,
+        (_, Dialect::V3) => page::reply(&parts).await,
     }
 }
 

@@ -51,8 +51,8 @@ struct Runtime {
 }
 
 /// `GET /`.
-pub(super) fn greeting(request: &Request) -> Reply {
-    match *request.method() {
+pub(super) fn greeting(method: &Method) -> Reply {
+    match *method {
         Method::GET | Method::HEAD => {
             let message = format!("Piston v{}", env!("CARGO_PKG_VERSION"));
             reply::json(&BTreeMap::from([("message", message)]))

@@ -93,6 +93,11 @@ pub(in crate::cli) struct Build {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "piston package extend NAME[@RANGE] --pip LIBRARY...\n       \
+                      piston package extend NAME[@RANGE] --npm LIBRARY...\n       \
+                      piston package extend NAME[@RANGE] --files DIR [--at PATH]"
+)]
 pub(in crate::cli) struct Extend {
     /// Language or package, with a version or range or without
     #[arg(value_name = "NAME[@RANGE]")]

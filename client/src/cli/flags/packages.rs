@@ -44,8 +44,8 @@ Examples:
     },
     /// Make a package of what the daemon's own machine has
     #[command(after_help = "\
-Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go and base. Without -o the package is installed, and `base`
-with it when that is missing.
+Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go and base. Without -o \
+the package is installed, and `base` with it when that is missing.
 
 Examples:
   piston package from-host python --install
@@ -54,12 +54,13 @@ Examples:
     FromHost(FromHost),
     /// Make a package of what Debian has packaged
     #[command(after_help = "\
-The daemon's machine needs apt's lists (`apt-get update`) and reaches their servers. Packages are
-checked against the signed lists, unpacked without root, and nothing on the machine changes. Without
--o the package is installed, and `debian-base`, which all of them depend on, when that is missing.
+The daemon's machine needs apt's lists (`apt-get update`) and reaches their servers. Packages are \
+checked against the signed lists, unpacked without root, and nothing on the machine changes. \
+Without -o the package is installed, and `debian-base`, which all of them depend on, when that is \
+missing.
 
-There are recipes for 30 languages: `piston repo packages builtin` lists them. Any other Debian package
-works as well: a program that is called like it runs the files.
+There are recipes for 30 languages: `piston repo packages builtin` lists them. Any other Debian \
+package works as well: a program that is called like it runs the files.
 
 Examples:
   piston package from-debian lua
@@ -69,35 +70,38 @@ Examples:
     FromDebian(FromDebian),
     /// Make a package of a container image
     #[command(after_help = "\
-The layers of the image, of this machine's architecture, become one package that depends on nothing.
-Every part is checked by its sha256 and unpacked without root; nothing of the image is run for it. The
-image's variables and its command are the package's, unless --run says how it runs programs.
+The layers of the image, of this machine's architecture, become one package that depends on \
+nothing. Every part is checked by its sha256 and unpacked without root; nothing of the image is \
+run for it. The image's variables and its command are the package's, unless --run says how it \
+runs programs.
 
-Images come from a registry (names without one are Docker Hub's, those of localhost are asked for by
-http), from a folder with an image layout, or from a file that `docker save`, `podman save` or
-`skopeo copy` wrote. A registry that asks who asks gets --username with $PISTON_REGISTRY_PASSWORD, or what
-`registry_auth` in the daemon's configuration has for it.
+Images come from a registry (names without one are Docker Hub's, those of localhost are asked for \
+by http), from a folder with an image layout, or from a file that `docker save`, `podman save` or \
+`skopeo copy` wrote. A registry that asks who asks gets --username with \
+$PISTON_REGISTRY_PASSWORD, or what `registry_auth` in the daemon's configuration has for it.
 
 Examples:
   piston package from-oci python:3.12-slim
-  piston package from-oci node:22-slim --name javascript --run 'node {main} {args}' --alias js
+  piston package from-oci node:22-slim --name js --run 'node {main} {args}'
   piston package from-oci localhost:5000/team/judge:1.4 --username ann
-  docker save gcc:14 -o gcc.tar && piston package from-oci ./gcc.tar --compile 'gcc {files}' --run '/piston/job/a.out'")]
+  docker save gcc:14 -o c.tar
+  piston package from-oci c.tar --compile 'gcc {files}' --run /piston/job/a.out")]
     FromOci(FromOci),
     /// Convert a package of the released Piston (version 2)
     #[command(after_help = "\
-Its files are taken as they are and stand where they were built for, /piston/packages/LANGUAGE/VERSION;
-its run and compile scripts are started by bash, as they were. What they expect around them (bash,
-coreutils, for some perl, binutils, headers) comes from the package that --base names.
+Its files are taken as they are and stand where they were built for, \
+/piston/packages/LANGUAGE/VERSION; its run and compile scripts are started by bash, as they were. \
+What they expect around them (bash, coreutils, for some perl, binutils, headers) comes from the \
+package that --base names.
 
 Examples:
   piston package from-piston-v2 ./python-3.10.0.pkg.tar.gz
-  piston package from-piston-v2 https://github.com/engineer-man/piston/releases/download/pkgs/index python@3.10
+  piston package from-piston-v2 https://packages.example/index python@3.10
   piston package from-piston-v2 ./gcc-10.2.0.pkg.tar.gz --base gcc-base")]
     FromPistonV2(FromPistonV2),
     /// Make what a recipe describes
     #[command(after_help = "\
-A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run.
+A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run. \
 Its format is explained in contrib/packages/README.md, and the recipes there are examples.
 
 Examples:
@@ -106,26 +110,28 @@ Examples:
     Build(Build),
     /// Add libraries or files to an installed language
     #[command(after_help = "\
-A new package is made, which stands on the installed one and adds the libraries and all that they need,
-or files. Programs of the language find them from then on: of several packages of one version, the one that has
-it all is taken. Extending again adds to that; `piston package remove` takes a step back. With --name
-the language stays as it is, and the name is a language of its own.
+A new package is made, which stands on the installed one and adds the libraries and all that they \
+need, or files. Programs of the language find them from then on: of several packages of one \
+version, the one that has it all is taken. Extending again adds to that; `piston package remove` \
+takes a step back. With --name the language stays as it is, and the name is a language of its \
+own.
 
-Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing of them
-is run. Another index: --index, `python_index` in the daemon's configuration, or PIP_INDEX_URL there.
-JavaScript libraries come from npm's registry, checked by their sha512, into /node_modules, where
-`require` and `import` of every program find them; scripts that run at installation are not run. Another
-registry: --registry, `javascript_registry` in the daemon's configuration, or npm_config_registry there.
+Python libraries come from PyPI as wheels, checked by their sha256; no pip is needed, and nothing \
+of them is run. Another index: --index, `python_index` in the daemon's configuration, or \
+PIP_INDEX_URL there. JavaScript libraries come from npm's registry, checked by their sha512, into \
+/node_modules, where `require` and `import` of every program find them; scripts that run at \
+installation are not run. Another registry: --registry, `javascript_registry` in the daemon's \
+configuration, or npm_config_registry there.
 
-Files of a folder go to /piston/packages/NAME/VERSION, which the note says, or to --at: data that
+Files of a folder go to /piston/packages/NAME/VERSION, which the note says, or to --at: data that \
 programs read, modules of your own. Symlinks in it stay, other special files are refused.
 
 Examples:
   piston package extend python --pip numpy
-  piston package extend python@3.11 --pip 'pandas>=2,<3' scikit-learn --name python-science
+  piston package extend python --pip 'pandas>=2,<3' scikit-learn --name science
   piston package extend javascript --npm lodash express@4
-  piston package extend python --files course/ --at /opt/course --name python-course
-  piston run python-science prog.py")]
+  piston package extend python --files course/ --at /opt/course --name course
+  piston run science prog.py")]
     Extend(Extend),
     /// Remove dependencies that nothing needs any more
     Gc,
@@ -162,7 +168,7 @@ pub(in crate::cli) enum Repo {
     #[command(after_help = "\
 Examples:
   piston repo add mine https://packages.example.org/index.yaml --key mine.asc
-  piston repo add local ./packages          a folder with an index made by `piston repo index`")]
+  piston repo add local ./packages          a folder that has an index")]
     Add {
         /// What to call it
         name: String,
@@ -202,7 +208,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   piston repo index packages/
-  piston repo index packages/ --sign secret.asc    signs each package, and the index")]
+  piston repo index packages/ --sign secret.asc    signs packages and index")]
     Index(Index),
 }
 

@@ -141,9 +141,9 @@ fn the_help_is_this() {
           --json            Print JSON for programs
 
     First steps:
-      piston run hello.py         run a program; you are asked before anything that it lacks is brought
-      piston daemon start         start a daemon (`pistond serve` is one in the foreground)
-      piston package install lua  install a language; `piston repo packages` lists what there is
+      piston run hello.py         run a program; you are asked about what it lacks
+      piston daemon start         start one (`pistond serve`: in the foreground)
+      piston package install lua  install a language of `piston repo packages`
       piston package extend python --pip numpy
                                   add libraries to a language
 
@@ -185,8 +185,9 @@ fn the_help_of_run_is_this() {
     The first FILE starts the program, `-` is standard input; the others are found beside it. Of a
     FOLDER everything is sent that is not hidden, and its main.* starts the program. What follows `--`
     are the program's arguments.
-    Unless it is a terminal, standard input is read to its end and given to the program; with -i it
-    is passed on as it comes, and interrupts go to the program.
+
+    Unless it is a terminal, standard input is read to its end and given to the program; with -i it is
+    passed on as it comes, and interrupts go to the program.
 
     Examples:
       piston run hello.py                       the language is known by the ending
@@ -198,8 +199,8 @@ fn the_help_of_run_is_this() {
       piston run -i game.py                     it reads what you type
       piston run --watch hello.py               again after every change
 
-    Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did);
-    125 when piston could not run it.
+    Exit codes: the program's own; 128 + N when signal N ended it (137 also when a limit did); 125 when
+    piston could not run it.
     ");
 }
 
@@ -290,4 +291,18 @@ fn the_help_of_the_other_commands_names_every_option() {
         let text = help(words);
         assert!(text.contains("--host") && text.contains("--json"), "{text}");
     }
+}
+
+/// Examples stand as they were laid out; what is no example a terminal of any width breaks itself.
+#[test]
+fn examples_fit_a_terminal_of_usual_width() {
+    fn check(command: &clap::Command) {
+        let text = command.get_after_help().map(ToString::to_string);
+        for line in text.unwrap_or_default().lines() {
+            let fits = !line.starts_with(' ') || line.chars().count() <= 80;
+            assert!(fits, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
 }

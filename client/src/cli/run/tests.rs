@@ -58,6 +58,7 @@ fn a_program_that_lacks_something_easily_given_is_told_from_others_that_fail() {
     );
     let module = "ModuleNotFoundError: No module named 'numpy'";
     check(failed, module, Some("--pip NAME"));
+    check(failed, "Error: Cannot find module 'x'", Some("--npm NAME"));
     check(failed, "ZeroDivisionError: division by zero", None);
     check(None, "EOF", None);
     check(Some(Status::TimedOut), "EOF", None);
@@ -141,5 +142,19 @@ fn the_end_is_told_where_the_exit_code_does_not_say_it() {
     // Less time than was asked for: the processor's limit was hit, not the clock's.
     check(late.clone(), &asked, Some("killed: time limit exceeded"));
     late.wall_time_ms = Millis(3001);
-    check(late, &asked, Some("killed: time limit 3 s"));
+    check(late.clone(), &asked, Some("killed: time limit 3 s"));
+    late.cpu_time_ms = Millis(2001);
+    let given = Limits {
+        cpu_time_ms: Some(Millis(2000)),
+        output_bytes: Some(Bytes::mib(1)),
+        ..Limits::default()
+    };
+    check(late, &given, Some("killed: processor time limit 2 s"));
+    let wordy = with("stdout length exceeded", Status::StdoutLimit);
+    check(wordy.clone(), &none, Some("killed: stdout length exceeded"));
+    check(
+        wordy,
+        &given,
+        Some("killed: it wrote more than 1 MiB to standard output"),
+    );
 }

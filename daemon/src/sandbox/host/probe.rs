@@ -155,7 +155,7 @@ fn job_ids(ids: SlotIds) -> Finding {
     };
     Finding {
         name: JOB_IDS.to_owned(),
-        failure: why.map(|why| format!("all jobs have the daemon's: {why}")),
+        failure: why.map(|why| format!("all jobs share one user id: {why}")),
         remedy: why.map(|why| why.remedy().to_owned()),
     }
 }

@@ -27,7 +27,7 @@ pub enum ExtendError {
         reason: String,
     },
     /// The index has no such library.
-    #[error("{index} has no {project}{}", needed(.by))]
+    #[error("{index} has no {project}{}: check how it is spelt", needed(.by))]
     Unknown {
         /// Where it was looked for.
         index: String,
