@@ -405,6 +405,11 @@ fn words(command: &str) -> Vec<String> {
 }
 
 impl MakeOutput {
+    /// Whether several files have a place there.
+    fn is_folder(&self) -> bool {
+        self.output.is_dir()
+    }
+
     /// Has a package made where it is wanted, and says where it is.
     fn make(self, maker: impl FnOnce(&Path) -> Result<Made, MakeError>) -> anyhow::Result<()> {
         if self.limited {
@@ -418,7 +423,9 @@ impl MakeOutput {
         for note in &made.notes {
             eprint_line(&format!("note: {note}"));
         }
-        print_line(&made.file.display().to_string());
+        for file in made.below.iter().chain([&made.file]) {
+            print_line(&file.display().to_string());
+        }
         Ok(())
     }
 }

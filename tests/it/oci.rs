@@ -272,6 +272,30 @@ fn an_image_of_a_registry_becomes_a_package_and_runs_programs(who: Who) {
     );
     assert_eq!(printed, PRINTS);
 
+    // A package for each layer: what another image on the same ones adds is its own package.
+    let each = |name: &str| {
+        let words = ["package", "from-oci", &image, "--layers", "--name", name];
+        works(&daemon, &words)
+    };
+    let printed = each("first");
+    assert!(
+        printed.contains("layer-") && printed.contains("first-5.2.0"),
+        "{printed}"
+    );
+    assert_eq!(prints(&daemon, "first"), PRINTS);
+    let layers = daemon.get("/api/v3/packages/first").json()[0]["layers"].clone();
+    let layers = layers.as_array().map_or(0, Vec::len);
+    assert!(layers > 2, "{layers}");
+    let printed = each("second");
+    assert!(
+        printed.contains("made and installed second-5.2.0"),
+        "{printed}"
+    );
+    assert_eq!(prints(&daemon, "second"), PRINTS);
+    let request = json!({"from": "oci", "image": image, "layers": true, "install": false});
+    let reply = daemon.send("POST", "/api/v3/make", &request);
+    assert!(reply.status == 422 && reply.json()["detail"].to_string().contains("`layers`"));
+
     // By its digest, and to a file: the same again is the same file.
     let image = format!("{address}/team/shell@{digest}");
     let files = ["one", "two"].map(|name| {

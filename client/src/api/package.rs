@@ -234,6 +234,10 @@ pub struct MakeRequest {
     /// [`MakeKind::Oci`]: other names of the language.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// [`MakeKind::Oci`]: make a package of each layer, on which the image's own stands, so that images
+    /// with the same layers below share those. They can be installed only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layers: bool,
     /// [`MakeKind::Oci`]: user of the registry, instead of those in the daemon's file of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
@@ -325,6 +329,7 @@ impl MakeRequest {
             image: None,
             compile: None,
             aliases: Vec::new(),
+            layers: false,
             username: None,
             password: None,
             source: None,

@@ -82,6 +82,7 @@ pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -
         run: flags.run,
         compile: flags.compile,
         aliases: flags.aliases,
+        layers: flags.layers,
         username: flags.username,
         password,
         ..MakeRequest::oci(image)

@@ -7,7 +7,7 @@ use piston_client::ids::{Language, Version};
 
 use super::{MakeOutput, words};
 use crate::packages;
-use crate::packages::make::{Credentials, FromOci, FromPistonV2};
+use crate::packages::make::{Credentials, FromOci, FromPistonV2, Layering};
 
 #[derive(Debug, Args)]
 pub(super) struct OciFlags {
@@ -30,6 +30,9 @@ pub(super) struct OciFlags {
     /// Another name of the language. May be given more than once.
     #[arg(long = "alias", value_name = "NAME")]
     aliases: Vec<String>,
+    /// A package for each layer, which other images on the same layers share; into a folder.
+    #[arg(long)]
+    layers: bool,
     #[arg(
         long,
         value_name = "NAME",
@@ -66,7 +69,15 @@ impl OciFlags {
             run: self.run.as_deref().map(words),
             compile: self.compile.as_deref().map(words),
             aliases: self.aliases,
+            layering: if self.layers {
+                Layering::Each
+            } else {
+                Layering::Merged
+            },
         };
+        if self.layers && !self.out.is_folder() {
+            anyhow::bail!("--layers makes several packages: --output has to be a folder");
+        }
         self.out
             .make(|folder| packages::make::from_oci(&what, folder))
     }

@@ -21,7 +21,7 @@ use super::app::App;
 use super::body::{self, Json, Query, Upload};
 use super::reply::Reply;
 use crate::error::Error;
-use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2};
+use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2, Layering};
 use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
 /// Most Debian packages of one request.
@@ -129,7 +129,7 @@ fn making(request: MakeRequest) -> Result<Making, Error> {
 fn unfit(request: &MakeRequest) -> Option<&'static str> {
     use MakeKind::{Debian, Extend, Host, Oci, PistonV2, Recipe};
     // Each field with whether it is given, and the kinds that it means something to.
-    let fields: [(&str, bool, &[MakeKind]); 18] = [
+    let fields: [(&str, bool, &[MakeKind]); 19] = [
         (
             "name",
             request.name.is_some(),
@@ -152,6 +152,7 @@ fn unfit(request: &MakeRequest) -> Option<&'static str> {
         ("image", request.image.is_some(), &[Oci]),
         ("compile", request.compile.is_some(), &[Oci]),
         ("aliases", !request.aliases.is_empty(), &[Oci]),
+        ("layers", request.layers, &[Oci]),
         ("username", request.username.is_some(), &[Oci]),
         ("password", request.password.is_some(), &[Oci]),
         ("source", request.source.is_some(), &[PistonV2]),
@@ -205,6 +206,11 @@ fn extension(request: MakeRequest) -> Result<Making, Error> {
 }
 
 fn image(request: MakeRequest) -> Result<Making, Error> {
+    if request.layers && !request.install {
+        return wrong(
+            "`layers` makes several packages, which can be installed and not replied with",
+        );
+    }
     let version = request.version.map(|text| text.parse());
     Ok(Making::Oci(Box::new(FromOci {
         image: parsed(
@@ -218,6 +224,11 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         run: request.run.as_deref().map(words),
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
+        layering: if request.layers {
+            Layering::Each
+        } else {
+            Layering::Merged
+        },
     })))
 }
 
@@ -454,6 +465,17 @@ mod tests {
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");
             assert!(text.contains(expected), "{request}: {text}");
+        }
+    }
+
+    #[test]
+    fn layers_are_of_images_and_installed() {
+        for request in [
+            json!({"from": "oci", "image": "a", "layers": true, "install": false}),
+            json!({"from": "host", "name": "a", "layers": true}),
+        ] {
+            let text = parsed(request.clone()).expect_err("not acceptable");
+            assert!(text.contains("`layers`"), "{request}: {text}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
 use self::host::{Host, base, bash, gcc, interpreter, php, python, toolchain};
-pub use self::oci::{Credentials, FromOci, ImageSource, OciError, ReferenceError};
+pub use self::oci::{Credentials, FromOci, ImageSource, Layering, OciError, ReferenceError};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
 pub use self::piston_v2::{FromPistonV2, PistonV2Error};
@@ -50,6 +50,8 @@ pub struct Made {
     pub package: PackageRef,
     /// Where it is.
     pub file: PathBuf,
+    /// Package files that were made with it, which it stands on, lowest first.
+    pub below: Vec<PathBuf>,
     /// What is worth knowing of it: what was left out and why, what was added; a sentence each.
     pub notes: Vec<String>,
 }
@@ -142,7 +144,7 @@ pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made,
 }
 
 /// Makes a package of an image into the directory `out`: of all its layers, as programs in it see
-/// them.
+/// them, or on a package for each.
 pub fn from_oci(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
     oci::make(what, out)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use piston_client::api::InstallReply;
+use piston_client::api::{InstallReply, InstallState};
 use piston_client::ids::{Language, PackageRef};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -22,7 +22,7 @@ use super::data::Staging;
 use super::error::PackagesError;
 use super::extending::Extension;
 use super::files::AtPath as _;
-use super::make::{Base, DEBIAN_BASE, Folder, FromOci, FromPistonV2};
+use super::make::{Base, DEBIAN_BASE, Folder, FromOci, FromPistonV2, Layering};
 use super::resolve::ResolveError;
 use super::{Lease, Packages};
 
@@ -79,6 +79,8 @@ pub enum Making {
 pub struct MadeFile {
     /// The file.
     pub file: PathBuf,
+    /// What was made with it and it stands on, lowest first.
+    below: Vec<PathBuf>,
     /// What was left out, a sentence each.
     pub notes: Vec<String>,
     staging: Arc<Staging>,
@@ -240,6 +242,9 @@ fn oci_arguments(what: &FromOci) -> Vec<OsString> {
     if let Some(credentials) = &what.credentials {
         add("--username", &credentials.user);
     }
+    if what.layering == Layering::Each {
+        all.push("--layers".into());
+    }
     if let Some(file) = &what.auth_file {
         all.extend(["--auth-file".into(), file.into()]);
     }
@@ -279,15 +284,20 @@ impl Packages {
         arguments.extend(rest);
         let (out, err) = Child::run(&what.subject(), &arguments, &what.variables(), time).await?;
         drop(below);
-        let file = PathBuf::from(out.trim());
+        let mut below: Vec<PathBuf> = out.lines().map(PathBuf::from).collect();
         // The child said where; nothing outside its directory is taken, whatever it says.
-        if file.parent() != Some(&*staging.path) {
+        let is_ours = |file: &PathBuf| file.parent() == Some(&*staging.path);
+        let Some(file) = below
+            .pop()
+            .filter(|file| below.iter().chain([file]).all(is_ours))
+        else {
             let text = format!("the maker said `{}`", out.trim());
             return Err(PackagesError::Internal(text));
-        }
+        };
         let notes = err.lines().filter_map(|line| line.strip_prefix(NOTE));
         Ok(MadeFile {
             file,
+            below,
             notes: notes.map(ToOwned::to_owned).collect(),
             staging,
         })
@@ -325,6 +335,10 @@ impl Packages {
         what: &Making,
         time: Duration,
     ) -> Result<Vec<InstallReply>, PackagesError> {
+        let mut installed = Vec::new();
+        for file in &made.below {
+            installed.extend(self.install_layer(file).await?);
+        }
         // The same file under a second name: installing takes the first one away.
         let again = made.staging.path.join("again");
         std::fs::hard_link(&made.file, &again).at("link", &again)?;
@@ -333,10 +347,21 @@ impl Packages {
                 if matches!(*reason, ResolveError::Missing { .. }) && what.has_base() =>
             {
                 let base = self.make(&what.base(), time).await?;
-                let below = self.install_file(base.file.clone(), false).await?;
-                Ok(vec![below, self.install_file(again, true).await?])
+                installed.push(self.install_file(base.file.clone(), false).await?);
+                installed.push(self.install_file(again, true).await?);
             }
-            done => Ok(vec![done?]),
+            done => installed.push(done?),
+        }
+        Ok(installed)
+    }
+
+    /// Installs a package that is called after what is in it; none when it is there.
+    async fn install_layer(&self, file: &Path) -> Result<Option<InstallReply>, PackagesError> {
+        match self.install_file(file.to_owned(), false).await {
+            Ok(reply) if reply.state == InstallState::AlreadyInstalled => Ok(None),
+            // The same files, written by another version of this program.
+            Err(PackagesError::Conflict { .. }) => Ok(None),
+            done => done.map(Some),
         }
     }
 

@@ -55,6 +55,9 @@ pub(in crate::cli) struct FromOci {
     /// Another name of the language. May be given more than once
     #[arg(long = "alias", value_name = "NAME")]
     pub(in crate::cli) aliases: Vec<String>,
+    /// A package for each layer, which other images on the same layers share
+    #[arg(long, conflicts_with = "output")]
+    pub(in crate::cli) layers: bool,
     #[arg(
         long,
         value_name = "NAME",

@@ -52,7 +52,7 @@ enum Missing {
 }
 
 /// The tree so far, by path; the root itself is not in it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Merged {
     nodes: BTreeMap<String, Node>,
 }
@@ -238,18 +238,49 @@ impl Merged {
     pub(super) fn into_plan(self, top: &str) -> Plan {
         let mut plan = Plan::default();
         for (path, node) in self.nodes {
-            let path = format!("{top}{path}");
-            match node {
-                Node::Directory => plan.directory(&path),
-                Node::Symlink(target) => plan.symlink(&path, &target),
-                Node::File {
-                    content,
-                    executable,
-                    mtime,
-                } => plan.host_file(&path, content, executable, mtime),
-            }
+            node.put(&mut plan, &format!("{top}{path}"));
         }
         plan
+    }
+
+    /// What an image has to hold so that a view of it over one of `below` shows this tree: what differs,
+    /// and a whiteout of the view for what is not there any more.
+    pub(super) fn over(&self, below: &Self) -> Result<Plan, MergeError> {
+        let mut plan = Plan::default();
+        for (path, node) in &self.nodes {
+            if below.nodes.get(path) != Some(node) {
+                node.clone().put(&mut plan, path);
+            }
+        }
+        for path in below.nodes.keys() {
+            let (directory, name) = split(path);
+            // With a directory goes all that is in it.
+            let is_there =
+                directory.is_empty() || self.nodes.get(directory) == Some(&Node::Directory);
+            if self.nodes.contains_key(path) || !is_there {
+                continue;
+            }
+            let hiding = format!("{WHITEOUT}{name}");
+            if hiding.len() > MAX_NAME_BYTES {
+                return Err(refused(path, "has too long a name to be hidden"));
+            }
+            plan.bytes(&format!("{directory}/{hiding}"), "");
+        }
+        Ok(plan)
+    }
+}
+
+impl Node {
+    fn put(self, plan: &mut Plan, path: &str) {
+        match self {
+            Self::Directory => plan.directory(path),
+            Self::Symlink(target) => plan.symlink(path, &target),
+            Self::File {
+                content,
+                executable,
+                mtime,
+            } => plan.host_file(path, content, executable, mtime),
+        }
     }
 }
 
@@ -272,6 +303,13 @@ fn split(path: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use piston_fs::layer::memory::MemoryTree;
+    use piston_fs::layer::{Layer, Placed};
+    use piston_fs::tree::ViewTree;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::packages::make::plan::{Content, Item};
 
@@ -426,6 +464,72 @@ mod tests {
         }
         let long = [link("/a", &"n".repeat(300)), file("/a/x", "1")];
         merged(&[&long]).expect_err("no directory has such a name");
+    }
+
+    /// Entries of layers that often meet: files, directories, whiteouts of both kinds.
+    fn some_layer() -> impl Strategy<Value = Vec<Entry>> {
+        let name = || prop::sample::select(vec!["a", "b", "c"]);
+        let path = prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"));
+        let one = (path, 0..5_u8, 0..100_u32).prop_map(|(path, kind, number)| {
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            match kind {
+                0 => directory(&format!("/{path}")),
+                1 => file(&format!("/{above}/.wh.{name}").replace("//", "/"), "w"),
+                2 => file(&format!("/{path}/.wh..wh..opq"), "w"),
+                _ => file(&format!("/{path}"), &number.to_string()),
+            }
+        });
+        prop::collection::vec(one, 0..8)
+    }
+
+    /// A layer of a view: files hold the names of where they are from.
+    fn placed(plan: &Plan) -> Placed {
+        let mut tree = MemoryTree::default();
+        for (path, item) in plan.items() {
+            match item {
+                Item::Directory => tree.directory(path),
+                Item::Symlink(target) => tree.symlink(path, target),
+                Item::File { content, .. } => {
+                    let bytes = match content {
+                        Content::Host(from) => from.to_string_lossy().into_owned().into_bytes(),
+                        Content::Bytes(bytes) => bytes.clone(),
+                    };
+                    tree.file(path, 0o644, bytes);
+                }
+            }
+        }
+        let layer = Layer::Memory(Arc::new(tree));
+        let at = "/".to_owned();
+        Placed { layer, at }
+    }
+
+    proptest! {
+        #[test]
+        fn a_view_of_a_layer_each_shows_what_all_of_them_make(
+            layers in prop::collection::vec(some_layer(), 1..6),
+        ) {
+            let mut tree = Merged::default();
+            let mut view = vec![placed(&Plan::default())];
+            for layer in &layers {
+                let before = tree.clone();
+                tree.lay(layer).expect("no links");
+                view.push(placed(&tree.over(&before).expect("short names")));
+            }
+            let view = ViewTree::merge(&view).expect("a view");
+            let names = ["", "/a", "/b", "/c"];
+            for one in &names[1..] {
+                for two in names {
+                    for three in names {
+                        let path = format!("{one}{two}{three}");
+                        let node = tree.nodes.get(&path);
+                        prop_assert_eq!(view.has_directory(&path), node == Some(&Node::Directory), "{}", path);
+                        let bytes = view.read(&path, 100).expect("read");
+                        let from = tree.file(&path).map(|from| from.to_string_lossy().into_owned().into_bytes());
+                        prop_assert_eq!(bytes, from, "{}", path);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

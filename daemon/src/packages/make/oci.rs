@@ -3,7 +3,7 @@
 //! The way: `reference` (what was named) -> `image` (found in a folder, an `archive` or a `registry`,
 //! the one for this machine, described by its `manifest`) -> each layer, checked, unpacked, and laid
 //! over those below (`merge`) -> `describe` (name, version, command, environment) -> a draft. The whole
-//! image is one package that depends on nothing. Needs no root and no tool, runs nothing of an image,
+//! image is one package that depends on nothing, or each layer one (`stack`). Needs no root and no tool, runs nothing of an image,
 //! and believes nothing that is not hashed.
 
 mod archive;
@@ -15,10 +15,11 @@ mod image;
 mod manifest;
 mod reference;
 mod registry;
+mod stack;
 
 use std::path::{Path, PathBuf};
 
-use piston_client::ids::{Language, Version};
+use piston_client::ids::{Digest, Language, Version};
 
 pub use self::credentials::Credentials;
 pub use self::error::OciError;
@@ -28,7 +29,7 @@ use super::super::files::Hashing;
 use super::Made;
 use super::compressed;
 use super::error::MakeError;
-use super::merge::Merged;
+use super::merge::{MergeError, Merged};
 use super::package::{Draft, home};
 use super::tar_reader::Budget;
 use super::unpack::{LeftOut, Manner, Unpacker};
@@ -54,19 +55,40 @@ pub struct FromOci {
     pub compile: Option<Vec<String>>,
     /// Other names of the language.
     pub aliases: Vec<String>,
+    /// How many packages become of it.
+    pub layering: Layering,
+}
+
+/// What becomes of an image's layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layering {
+    /// One package of them all, as programs in the image see them.
+    #[default]
+    Merged,
+    /// A package each, which other images on the same layers share.
+    Each,
 }
 
 /// Makes the package into the directory `out`.
 pub(super) fn make(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
     let work = Work::new(out).map_err(OciError::from)?;
-    draft(what, &work)?.write(out)
+    match what.layering {
+        Layering::Merged => draft(what, &work)?.write(out),
+        Layering::Each => stack::make(what, &work, out),
+    }
 }
 
 fn draft(what: &FromOci, work: &Work) -> Result<Draft, MakeError> {
     let mut image = Image::find(what, work)?;
-    let (mut tree, left_out) = tree(&mut image, work, Budget::default())?;
+    let mut laying = Laying::new(work, Budget::default());
+    for number in 0..image.layers.len() {
+        laying.lay(&mut image, number)?;
+    }
+    let Laying {
+        mut tree, left_out, ..
+    } = laying;
     let (description, described) = describe::describe(what, &image, &mut tree)?;
-    let mut notes = vec![format!("made of {}, sha256:{}", image.shown, image.digest)];
+    let mut notes = vec![image.made_of()];
     notes.extend(described);
     notes.extend(left_out.notes("the image"));
     let package = &description.package;
@@ -80,25 +102,35 @@ fn draft(what: &FromOci, work: &Work) -> Result<Draft, MakeError> {
 }
 
 /// The layers of an image, one over the other.
-fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, LeftOut), OciError> {
-    let mut spool = Spool::new(work.spool.clone());
-    let mut tree = Merged::default();
-    let mut left_out = LeftOut::default();
-    for number in 0..image.layers.len() {
+struct Laying {
+    spool: Spool,
+    budget: Budget,
+    /// What the layers make so far.
+    tree: Merged,
+    left_out: LeftOut,
+}
+
+impl Laying {
+    fn new(work: &Work, budget: Budget) -> Self {
+        Self {
+            spool: Spool::new(work.spool.clone()),
+            budget,
+            tree: Merged::default(),
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// Lays the next layer over those before; its digest, unpacked.
+    fn lay(&mut self, image: &mut Image, number: usize) -> Result<Digest, OciError> {
         let section = image.layer(number)?;
         let label = image.label(number);
-        let refused = |reason: String| OciError::Layer {
-            image: image.shown.clone(),
-            layer: label.clone(),
-            reason,
-        };
         let unpacked = compressed::unpacking(section.open()?);
         let mut hashing = Hashing::new(
             unpacked.map_err(|error| OciError::layer(&image.shown, &label, error.into()))?,
         );
         let mut unpacker = Unpacker {
-            spool: &mut spool,
-            budget: &mut budget,
+            spool: &mut self.spool,
+            budget: &mut self.budget,
             manner: Manner::Any,
             wanted: &|_| true,
         };
@@ -107,16 +139,28 @@ fn tree(image: &mut Image, work: &Work, mut budget: Budget) -> Result<(Merged, L
             .map_err(|error| OciError::layer(&image.shown, &label, error))?;
         let (digest, _) = hashing.finish();
         if image.config.layers.get(number) != Some(&digest) {
-            let text = format!("is sha256:{digest} unpacked, not what the configuration says");
-            return Err(refused(text));
+            return Err(OciError::Layer {
+                image: image.shown.clone(),
+                layer: label,
+                reason: format!("is sha256:{digest} unpacked, not what the configuration says"),
+            });
         }
-        tree.lay(&entries)
-            .map_err(|error| refused(format!("holds `{}`, which {}", error.entry, error.reason)))?;
-        left_out.special += more.special;
-        left_out.names += more.names;
+        let laid = self.tree.lay(&entries);
+        laid.map_err(|error| Self::refused(image, number, &error))?;
+        self.left_out.special += more.special;
+        self.left_out.names += more.names;
         image.done(&section)?;
+        Ok(digest)
     }
-    Ok((tree, left_out))
+
+    /// What is wrong with an entry of a layer.
+    fn refused(image: &Image, number: usize, error: &MergeError) -> OciError {
+        OciError::Layer {
+            image: image.shown.clone(),
+            layer: image.label(number),
+            reason: format!("holds `{}`, which {}", error.entry, error.reason),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -229,6 +229,7 @@ impl Draft {
         Ok(Made {
             package,
             file,
+            below: Vec::new(),
             notes: self.notes,
         })
     }

@@ -135,6 +135,11 @@ impl Image {
         Ok(())
     }
 
+    /// What to tell of where it is from.
+    pub(super) fn made_of(&self) -> String {
+        format!("made of {}, sha256:{}", self.shown, self.digest)
+    }
+
     /// What a layer is called in messages.
     pub(super) fn label(&self, number: usize) -> String {
         let place = number + 1;
@@ -405,7 +410,7 @@ impl Store {
     }
 }
 
-fn sha256(bytes: &[u8]) -> Digest {
+pub(super) fn sha256(bytes: &[u8]) -> Digest {
     Digest::from_bytes(Sha256::digest(bytes).into())
 }
 

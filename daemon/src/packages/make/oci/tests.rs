@@ -141,6 +141,7 @@ fn asked(image: &str) -> FromOci {
         run: None,
         compile: None,
         aliases: Vec::new(),
+        layering: Layering::Merged,
     }
 }
 
@@ -473,10 +474,83 @@ fn a_layer_that_unpacks_to_too_much_is_given_up() {
     let out = tempfile::tempdir().expect("a directory");
     let work = Work::new(out.path()).expect("a place");
     let mut image = Image::find(&what, &work).expect("an image");
-    let text = tree(&mut image, &work, Budget::new(4 << 20, 1000)).expect_err("a bomb");
+    let mut laying = Laying::new(&work, Budget::new(4 << 20, 1000));
+    let text = laying.lay(&mut image, 0).expect_err("a bomb");
     let text = text.to_string();
     assert!(
         text.contains("layer 1") && text.contains("more than 4 MiB"),
         "{text}"
     );
+}
+
+/// The packages of a stack, lowest first: what each is called, what it stands on, and its files.
+fn stacked(image: &Written) -> Vec<(String, Vec<String>, BTreeMap<String, String>)> {
+    let what = asked(&image.folder.path().display().to_string());
+    let out = tempfile::tempdir().expect("a directory");
+    let work = Work::new(out.path()).expect("a place");
+    let stack = stack::drafts(&what, &work).expect("a stack");
+    let all = stack.layers.into_iter().chain([stack.image]);
+    let described = all.map(|mut draft| {
+        draft.plan = inlined(&draft.plan);
+        let below = draft.description.dependencies.keys().cloned().collect();
+        (draft.description.package.to_string(), below, shown(&draft))
+    });
+    described.collect()
+}
+
+#[test]
+fn each_layer_becomes_a_package_on_the_one_below_and_images_share_what_they_have_in_common() {
+    let mut image = Written::plain(&[LOWER, UPPER]);
+    image.describe(0);
+    let stack = stacked(&image);
+    let [lower, upper, top] = &stack[..] else {
+        panic!("{stack:?}");
+    };
+    assert!(
+        lower.0.starts_with("layer-") && lower.1.is_empty(),
+        "{lower:?}"
+    );
+    assert!(lower.2.contains_key("/etc/gone"));
+    assert!(lower.0.starts_with(&upper.1[0]) && upper.0 != lower.0);
+    let gained: Vec<&str> = upper.2.keys().map(String::as_str).collect();
+    let expected = [
+        "/bin/sh",
+        "/bin/up",
+        "/etc/.wh.gone",
+        "/var/all/.wh.one",
+        "/var/all/two",
+    ];
+    assert_eq!(gained, expected);
+    assert!(top.0 == "shell-5.2.0" && top.2.is_empty() && upper.0.starts_with(&top.1[0]));
+    // Another image on the same base; the same layer on another one is another package.
+    let other: &[Entered<'_>] = &[(FILE, "bin/other", "", b"other")];
+    let packages = |layers: &[&[Entered<'_>]]| {
+        let mut image = Written::plain(layers);
+        image.describe(0);
+        let stack = stacked(&image).into_iter();
+        stack.map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    let others = packages(&[LOWER, other]);
+    assert!(others[0] == lower.0 && others[1] != upper.0);
+    assert_ne!(packages(&[other, LOWER, UPPER])[2], upper.0);
+}
+
+#[test]
+fn the_packages_of_layers_are_files_in_the_order_of_their_installation() {
+    let mut image = Written::plain(&[LOWER, UPPER]);
+    image.describe(0);
+    let what = FromOci {
+        layering: Layering::Each,
+        ..asked(&image.folder.path().display().to_string())
+    };
+    let write = || {
+        let out = tempfile::tempdir().expect("a directory");
+        let made = make(&what, out.path()).expect("made");
+        assert_eq!(made.package.to_string(), "shell-5.2.0");
+        let files = made.below.into_iter().chain([made.file]);
+        let files: Vec<Vec<u8>> = files.map(|file| fs::read(file).expect("a file")).collect();
+        assert_eq!(fs::read_dir(out.path()).expect("listed").count(), 3);
+        files
+    };
+    assert!(write() == write(), "the same bytes");
 }

@@ -44,6 +44,7 @@ fn asked() -> FromOci {
         run: None,
         compile: None,
         aliases: Vec::new(),
+        layering: crate::packages::make::Layering::Merged,
     }
 }
 
