@@ -148,12 +148,12 @@ fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
     let name = clean(&mechanism.name);
     let indent = mark.len() + 2;
     let what = screen.hanging(indent, &format!("{name}: {}", clean(&mechanism.detail)));
-    let mut text = format!("{}  {what}\n", screen.tone(tone, mark));
-    if let Some(remedy) = &mechanism.remedy {
-        let next = screen.hanging(indent + "next: ".len(), &clean(remedy));
-        text.push_str(&format!("{:indent$}next: {next}\n", ""));
-    }
-    text
+    let what = format!("{}  {what}\n", screen.tone(tone, mark));
+    let Some(remedy) = &mechanism.remedy else {
+        return what;
+    };
+    let next = screen.hanging(indent + "next: ".len(), &clean(remedy));
+    format!("{what}{:indent$}next: {next}\n", "")
 }
 
 #[cfg(test)]

@@ -114,10 +114,9 @@ impl Table {
         let line = |row: &Vec<String>| {
             let (last, labels) = row.split_last()?;
             let labels = labels.iter().zip(widths);
-            let labels: String = labels
-                .map(|(cell, &width)| format!("{cell:width$}{GAP}"))
-                .collect();
-            let line = labels + &hanging(indent, last, columns);
+            let labels = labels.map(|(cell, &width)| format!("{cell:width$}{GAP}"));
+            let labels: Vec<String> = labels.collect();
+            let line = labels.concat() + &hanging(indent, last, columns);
             Some(format!("{}\n", line.trim_end()))
         };
         self.rows.iter().filter_map(line).collect()
