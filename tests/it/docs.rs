@@ -204,7 +204,10 @@ fn every_guide_is_gone_through() {
     let names = entries.map(|entry| entry.expect("a guide").file_name());
     let names = names.map(|name| name.to_string_lossy().into_owned());
     for name in names.chain([README.to_owned()]) {
-        if Path::new(&name).extension().is_none_or(|end| end != "md") {
+        if Path::new(&name)
+            .extension()
+            .is_none_or(|ending| ending != "md")
+        {
             continue;
         }
         let text = guide(&name);

@@ -148,12 +148,12 @@ fn mechanism_text(mechanism: &Mechanism, screen: &Screen) -> String {
     let name = clean(&mechanism.name);
     let indent = mark.len() + 2;
     let what = screen.hanging(indent, &format!("{name}: {}", clean(&mechanism.detail)));
-    let text = format!("{}  {what}\n", screen.tone(tone, mark));
+    let what = format!("{}  {what}\n", screen.tone(tone, mark));
     let Some(remedy) = &mechanism.remedy else {
-        return text;
+        return what;
     };
     let next = screen.hanging(indent + "next: ".len(), &clean(remedy));
-    text + &format!("{:indent$}next: {next}\n", "")
+    format!("{what}{:indent$}next: {next}\n", "")
 }
 
 #[cfg(test)]

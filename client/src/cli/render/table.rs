@@ -114,12 +114,10 @@ impl Table {
         let line = |row: &Vec<String>| {
             let (last, labels) = row.split_last()?;
             let labels = labels.iter().zip(widths);
-            let mut line = labels.fold(String::new(), |line, (cell, &width)| {
-                line + &format!("{cell:width$}{GAP}")
-            });
-            line += &hanging(indent, last, columns);
-            line.truncate(line.trim_end().len());
-            Some(line + "\n")
+            let labels = labels.map(|(cell, &width)| format!("{cell:width$}{GAP}"));
+            let labels: Vec<String> = labels.collect();
+            let line = labels.concat() + &hanging(indent, last, columns);
+            Some(format!("{}\n", line.trim_end()))
         };
         self.rows.iter().filter_map(line).collect()
     }
