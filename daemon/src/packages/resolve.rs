@@ -3,7 +3,9 @@
 //! The wanted package is the newest that matches. Its dependencies are searched depth first, the
 //! newest candidate of the requiring package's own source before those of the repositories in
 //! their order before installed ones; a choice that leads nowhere is taken back, so a solution is
-//! found when there is one. Invariants: at most one version of a language in a solution, no
+//! found when there is one. What a failure has nothing to do with is not tried again in other ways,
+//! and what fails whatever else is chosen is remembered, so that one package that is missing below
+//! many versions of many is found at once. Invariants: at most one version of a language in a solution, no
 //! cycle, every range satisfied, nothing that a key vouches for stands on what nobody vouches for;
 //! nothing is downloaded or looked up here.
 
@@ -180,11 +182,12 @@ pub fn closure(
         catalog,
         chosen: BTreeMap::new(),
         needs: Vec::new(),
+        hopeless: BTreeMap::new(),
         steps: 0,
         root: root.package.clone(),
     };
     search.choose(root, place, Trail(vec![root.package.clone()]));
-    search.satisfy(0)
+    search.satisfy(0).map_err(|failure| failure.error)
 }
 
 /// A package in the solution under construction.
@@ -201,10 +204,26 @@ struct Need<'a> {
     range: &'a VersionRange,
 }
 
+/// What led nowhere.
+struct Failure {
+    error: ResolveError,
+    /// Of which languages something else would have to be chosen for anything to change.
+    culprits: BTreeSet<Language>,
+}
+
+impl Failure {
+    fn of(error: ResolveError, culprits: impl IntoIterator<Item = Language>) -> Self {
+        let culprits = culprits.into_iter().collect();
+        Self { error, culprits }
+    }
+}
+
 struct Search<'a> {
     catalog: &'a Catalog<'a>,
     chosen: BTreeMap<Language, Chosen<'a>>,
     needs: Vec<Need<'a>>,
+    /// What fails whatever else is chosen, and why.
+    hopeless: BTreeMap<(Place, &'a PackageRef), ResolveError>,
     steps: usize,
     root: PackageRef,
 }
@@ -230,30 +249,22 @@ impl<'a> Search<'a> {
     }
 
     /// Satisfies the needs from number `next` on; undoes its choices when that fails.
-    fn satisfy(&mut self, next: usize) -> Result<Vec<Pick>, ResolveError> {
+    fn satisfy(&mut self, next: usize) -> Result<Vec<Pick>, Box<Failure>> {
         let Some(need) = self.needs.get(next) else {
             return self.in_order();
         };
         let (language, range) = (need.language, need.range);
         let by = &self.chosen[&need.by];
         if let Some(there) = self.chosen.get(language) {
-            if !by.candidate.takes(there.candidate) {
-                return Err(ResolveError::Unsigned {
-                    trail: by.trail.clone(),
-                    dependency: Box::new(there.candidate.package.clone()),
-                });
-            }
-            if range.matches(&there.candidate.package.version) {
-                return self.satisfy(next + 1);
-            }
-            return Err(ResolveError::Conflict {
-                trail: by.trail.clone(),
-                language: language.clone(),
-                range: range.to_string(),
-                chosen: Box::new(there.candidate.package.clone()),
-                other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
-            });
+            return match clash(by, need, there) {
+                None => self.satisfy(next + 1),
+                Some(error) => Err(Box::new(Failure::of(
+                    error,
+                    [need.by.clone(), language.clone()],
+                ))),
+            };
         }
+        let mut culprits = BTreeSet::from([need.by.clone()]);
         let (trail, place, requirer) = (by.trail.clone(), by.place, by.candidate);
         let mut first_error = None;
         let all = self.candidates(language, range, place);
@@ -261,29 +272,44 @@ impl<'a> Search<'a> {
             .into_iter()
             .partition(|(_, other)| requirer.takes(other));
         for (place, candidate) in distinct(fit) {
+            if let Some(error) = self.hopeless.get(&(place, &candidate.package)) {
+                first_error.get_or_insert_with(|| error.clone());
+                continue;
+            }
             self.steps += 1;
             if self.steps > MAX_STEPS || self.chosen.len() >= MAX_PACKAGES {
-                return Err(ResolveError::TooComplex(self.root.clone()));
+                let error = ResolveError::TooComplex(self.root.clone());
+                // Nothing that could still be chosen changes that.
+                return Err(Box::new(Failure::of(error, [])));
             }
             let needs = self.needs.len();
             let mut path = trail.clone();
             path.0.push(candidate.package.clone());
             self.choose(candidate, place, path);
-            match self.satisfy(next + 1) {
+            let mut failure = match self.satisfy(next + 1) {
                 Ok(picks) => return Ok(picks),
-                Err(error @ ResolveError::TooComplex(_)) => return Err(error),
-                Err(error) => first_error.get_or_insert(error),
+                Err(failure) => failure,
             };
             self.chosen.remove(language);
             self.needs.truncate(needs);
+            if !failure.culprits.remove(language) {
+                return Err(failure);
+            }
+            if failure.culprits.is_empty() {
+                let key = (place, &candidate.package);
+                self.hopeless.insert(key, failure.error.clone());
+            }
+            culprits.append(&mut failure.culprits);
+            first_error.get_or_insert(failure.error);
         }
-        Err(first_error.unwrap_or_else(|| match unsigned.first() {
+        let error = first_error.unwrap_or_else(|| match unsigned.first() {
             Some((_, candidate)) => ResolveError::Unsigned {
                 trail,
                 dependency: Box::new(candidate.package.clone()),
             },
             None => self.missing(trail, language, range),
-        }))
+        });
+        Err(Box::new(Failure::of(error, culprits)))
     }
 
     /// What could satisfy a need, best first.
@@ -335,7 +361,7 @@ impl<'a> Search<'a> {
     }
 
     /// The chosen packages in topological order, ties by name; or the circle they are in.
-    fn in_order(&self) -> Result<Vec<Pick>, ResolveError> {
+    fn in_order(&self) -> Result<Vec<Pick>, Box<Failure>> {
         let mut picks: Vec<Pick> = Vec::new();
         let mut placed: BTreeSet<&Language> = BTreeSet::new();
         while picks.len() < self.chosen.len() {
@@ -348,7 +374,10 @@ impl<'a> Search<'a> {
                         .all(|d| placed.contains(d))
             });
             let Some((language, chosen)) = ready else {
-                return Err(ResolveError::Cycle(self.circle(&placed)));
+                let circle = self.circle(&placed);
+                let culprits: Vec<_> = circle.0.iter().map(|it| it.language.clone()).collect();
+                let error = ResolveError::Cycle(circle);
+                return Err(Box::new(Failure::of(error, culprits)));
             };
             placed.insert(language);
             let dependencies = chosen.candidate.dependencies.keys();
@@ -388,6 +417,27 @@ impl<'a> Search<'a> {
         let package = |language: &&Language| self.chosen[*language].candidate.package.clone();
         Trail(path.iter().map(package).collect())
     }
+}
+
+/// Why what was chosen before does not satisfy a need.
+fn clash(by: &Chosen<'_>, need: &Need<'_>, there: &Chosen<'_>) -> Option<ResolveError> {
+    let (trail, package) = (&by.trail, &there.candidate.package);
+    if !by.candidate.takes(there.candidate) {
+        return Some(ResolveError::Unsigned {
+            trail: trail.clone(),
+            dependency: Box::new(package.clone()),
+        });
+    }
+    if need.range.matches(&package.version) {
+        return None;
+    }
+    Some(ResolveError::Conflict {
+        trail: trail.clone(),
+        language: need.language.clone(),
+        range: need.range.to_string(),
+        chosen: Box::new(package.clone()),
+        other: Trail(there.trail.0[..there.trail.0.len() - 1].to_vec()),
+    })
 }
 
 /// The first of each version: the same one of a later place is the same package, or a conflict that

@@ -237,7 +237,7 @@ fn a_chain_of_hundreds_is_given_up_with_an_error() {
 }
 
 #[test]
-fn a_tangle_without_solution_ends() {
+fn what_is_missing_below_many_versions_of_many_is_named() {
     // Ten levels of ten versions, each with a dead end below: 10^10 combinations.
     let mut lines = vec!["python-1.0.0: p0 *, dead *".to_owned()];
     for level in 0..10 {
@@ -247,6 +247,32 @@ fn a_tangle_without_solution_ends() {
     }
     lines.push("p10-1.0.0: gone *".to_owned());
     lines.push("dead-1.0.0".to_owned());
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let text = outcome(&[&lines], &[]).unwrap_err();
+    assert!(
+        text.starts_with("python-1.0.0 -> p0-9.0.0 -> p1-9.0.0 ->")
+            && text.contains("p10-1.0.0 needs gone *, which is neither listed nor installed"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_tangle_without_solution_ends() {
+    // Ranges in a circle that exclude each other in ways which only a search finds.
+    let mut lines = vec![format!(
+        "python-1.0.0: {}",
+        (0..12)
+            .map(|n| format!("p{n} *"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )];
+    for name in 0..12_u32 {
+        for version in 0..8_u32 {
+            let other = (name + 1 + version % 5) % 12;
+            let range = (version * 7 + name) % 8;
+            lines.push(format!("p{name}-{version}.0.0: p{other} {range}"));
+        }
+    }
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     outcome(&[&lines], &[]).unwrap_err();
 }
