@@ -6,6 +6,7 @@
 //! link, because links are planned where they are and what they lead to where it is; whatever is
 //! planned could be read when it was planned. Does not know what makes up a package.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io::{Error as IoError, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -170,6 +171,24 @@ impl Collector {
             .libraries
             .iter()
             .try_for_each(|library| self.library(library))
+    }
+
+    /// Adds the libraries that the shared objects below a directory need, not those themselves; `keep`
+    /// as in [`Collector::tree`]. What the host itself can't load is noted, and is the answer.
+    pub(in super::super) fn libraries_below(
+        &mut self,
+        top: &Path,
+        keep: &dyn Fn(&Path) -> bool,
+        loader: Option<&Path>,
+    ) -> Result<BTreeSet<PathBuf>, MakeError> {
+        let mut incomplete = BTreeSet::new();
+        for object in shared_objects(top, keep)? {
+            if let Err(error) = self.libraries_of(&object, loader) {
+                self.notes.push(error.to_string());
+                incomplete.insert(object);
+            }
+        }
+        Ok(incomplete)
     }
 
     /// Adds a library that programs open by name at run time, if the host has it, with what it
@@ -370,10 +389,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// Shared objects below a directory, asked for as in [`Collector::tree`]; no link is followed.
-pub(super) fn shared_objects(
-    top: &Path,
-    keep: &dyn Fn(&Path) -> bool,
-) -> Result<Vec<PathBuf>, MakeError> {
+fn shared_objects(top: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>, MakeError> {
     let top = fs::canonicalize(top).map_err(reading(top))?;
     let mut found = Vec::new();
     let mut pending = vec![top.clone()];

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home, owned};
-use super::collect::{Collector, Relocation, reading, shared_objects};
+use super::collect::{Collector, Relocation, reading};
 use super::{Host, Needs, ask, base, semver};
 
 /// An interpreter.
@@ -141,12 +141,7 @@ fn relocation(place: Place, program: &Path, home: &str) -> Result<Vec<Relocation
 
 /// A directory of the library, with what its compiled modules need.
 fn library(collector: &mut Collector, top: &Path, program: &Path) -> Result<(), MakeError> {
-    for module in shared_objects(top, &|_| true)? {
-        if let Err(error) = collector.libraries_of(&module, Some(program)) {
-            // The host can't load it either.
-            collector.notes.push(error.to_string());
-        }
-    }
+    drop(collector.libraries_below(top, &|_| true, Some(program))?);
     // Manuals of modules, which programs don't read.
     let wanted = |path: &Path| path.extension().is_none_or(|end| end != "pod");
     collector.tree(top, &wanted)

@@ -8,7 +8,6 @@
 
 pub(in super::super) mod bytecode;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::Version;
@@ -17,7 +16,7 @@ use serde::Deserialize;
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home, owned};
 use super::super::plan::Plan;
-use super::collect::{Collector, Relocation, shared_objects};
+use super::collect::{Collector, Relocation};
 use super::{Host, Needs, ask, base};
 
 /// Its name.
@@ -162,14 +161,7 @@ fn library(collector: &mut Collector, part: &Path, program: &Path) -> Result<(),
     if part.is_file() {
         return collector.take(part).map(drop);
     }
-    let mut incomplete = BTreeSet::new();
-    for extension in shared_objects(part, &wanted)? {
-        if let Err(error) = collector.libraries_of(&extension, Some(program)) {
-            // The host can't import it either.
-            collector.notes.push(error.to_string());
-            incomplete.insert(extension);
-        }
-    }
+    let incomplete = collector.libraries_below(part, &wanted, Some(program))?;
     let real = std::fs::canonicalize(part).unwrap_or_else(|_| part.to_owned());
     collector.tree(part, &|path| {
         wanted(path) && !incomplete.contains(&real.join(path))

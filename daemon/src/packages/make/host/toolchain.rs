@@ -13,7 +13,7 @@ use piston_client::ids::{PackageRef, Version};
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home};
 use super::super::recipe;
-use super::collect::{Collector, Relocation, reading, shared_objects};
+use super::collect::{Collector, Relocation, reading};
 use super::{Host, Needs, ask, base, semver};
 
 /// A toolchain.
@@ -195,13 +195,8 @@ fn collect(what: &Toolchain, collector: &mut Collector, folder: &Path) -> Result
         }
     }
     let loader = what.programs.first().map(|name| folder.join(name));
-    for library in shared_objects(folder, &what.keep)? {
-        if let Err(error) = collector.libraries_of(&library, loader.as_deref()) {
-            // The host can't load it either.
-            collector.notes.push(error.to_string());
-        }
-    }
-    Ok(())
+    let incomplete = collector.libraries_below(folder, &what.keep, loader.as_deref());
+    incomplete.map(drop)
 }
 
 /// What the recipe says, of this host's toolchain at the path `at`.
