@@ -69,11 +69,7 @@ impl OciFlags {
             run: self.run.as_deref().map(words),
             compile: self.compile.as_deref().map(words),
             aliases: self.aliases,
-            layering: if self.layers {
-                Layering::Each
-            } else {
-                Layering::Merged
-            },
+            layering: Layering::asked(self.layers),
         };
         if self.layers && !self.out.is_folder() {
             anyhow::bail!("--layers makes several packages: --output has to be a folder");

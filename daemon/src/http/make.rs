@@ -224,11 +224,7 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         run: request.run.as_deref().map(words),
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
-        layering: if request.layers {
-            Layering::Each
-        } else {
-            Layering::Merged
-        },
+        layering: Layering::asked(request.layers),
     })))
 }
 

@@ -69,6 +69,13 @@ pub enum Layering {
     Each,
 }
 
+impl Layering {
+    /// As people ask for it.
+    pub fn asked(layers: bool) -> Self {
+        if layers { Self::Each } else { Self::Merged }
+    }
+}
+
 /// Makes the package into the directory `out`.
 pub(super) fn make(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
     let work = Work::new(out).map_err(OciError::from)?;
