@@ -179,25 +179,18 @@ impl FromStr for Digest {
 
     fn from_str(word: &str) -> Result<Self, InvalidId> {
         let error = || InvalidId::new("digest", word, Self::RULE);
-        let nibble = |c: u8| match c {
-            b'0'..=b'9' => Ok(c - b'0'),
-            b'a'..=b'f' => Ok(c - b'a' + 10),
-            _ => Err(error()),
-        };
         let mut bytes = [0; 32];
-        if word.len() != 64 {
+        if word.bytes().any(|c| c.is_ascii_uppercase()) {
             return Err(error());
         }
-        for (byte, pair) in bytes.iter_mut().zip(word.as_bytes().chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
+        hex::decode_to_slice(word, &mut bytes).map_err(|_| error())?;
         Ok(Self(bytes))
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -219,7 +212,7 @@ impl JobId {
 
     /// An id from 128 random bits.
     pub fn from_random(bits: u128) -> Self {
-        Self(format!("{bits:032x}"))
+        Self(hex::encode(bits.to_be_bytes()))
     }
 
     /// Its digits.

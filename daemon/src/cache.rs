@@ -27,11 +27,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
 
-use piston_client::ids::{Digest, PackageRef};
+use piston_client::ids::PackageRef;
 use piston_client::units::Bytes;
 
 use entry::{Kept, NotKept};
-pub use evict::Amount;
+pub use evict::{Amount, Entry};
 use evict::{Meta, Place};
 use flight::{Flights, Leader, Seat};
 use hot::Hot;
@@ -152,27 +152,27 @@ impl Cache {
         Some(kept)
     }
 
-    /// The same, with the digest that tells it from whatever else is kept under that key at
-    /// another time.
+    /// The same, with what tells it from whatever else is kept under that key at another time.
     pub async fn find_named(
         self: &Arc<Self>,
         key: Key,
         lasts: Option<Duration>,
-    ) -> Option<(Digest, Arc<Kept>)> {
+    ) -> Option<(Entry, Arc<Kept>)> {
         let now = now();
-        let (meta, waiting) = {
+        let (entry, meta, waiting) = {
             let mut index = self.shelf.index();
-            let meta = *index.get(&key)?;
+            let entry = index.entry(&key)?;
+            let meta = *index.get_entry(entry)?;
             if self.is_over(&meta, lasts, now) {
                 drop(index);
                 self.remove(&[key]);
                 return None;
             }
-            index.touch(&key, now);
-            (meta, index.waiting(&key).cloned())
+            index.touch(entry, now);
+            (entry, meta, index.waiting(&key).cloned())
         };
         if let Some(kept) = self.hot.get(&key, &meta.digest) {
-            return Some((meta.digest, kept));
+            return Some((entry, kept));
         }
         let found = match (waiting, meta.place) {
             (Some(bytes), _) => Kept::decode(&bytes),
@@ -189,14 +189,19 @@ impl Cache {
         };
         let kept = Arc::new(kept);
         self.hot.put(key, meta.digest, &kept);
-        Some((meta.digest, kept))
+        Some((entry, kept))
     }
 
-    /// Whether what was found under a key is still kept and not over its time; it counts as used.
-    pub fn uses(&self, key: &Key, digest: &Digest, lasts: Option<Duration>) -> bool {
+    /// Whether what was found is still kept and not over its time; it counts as used.
+    pub fn uses(&self, entry: Entry, lasts: Option<Duration>) -> bool {
         let now = now();
-        let fits = |meta: &Meta| meta.digest == *digest && !self.is_over(meta, lasts, now);
-        self.shelf.index().touch_if(key, now, fits)
+        let mut index = self.shelf.index();
+        let meta = index.get_entry(entry);
+        let fits = meta.is_some_and(|meta| !self.is_over(meta, lasts, now));
+        if fits {
+            index.touch(entry, now);
+        }
+        fits
     }
 
     /// Whether [`Cache::find`] would look further than memory.

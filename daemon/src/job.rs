@@ -250,11 +250,11 @@ impl Runner {
         live: Option<&Live>,
     ) -> Option<Outcome> {
         let (key, lasts) = (keys.result?, request.installed().time_to_live);
-        let (digest, kept) = self.cache.find_named(key, lasts).await?;
+        let (entry, kept) = self.cache.find_named(key, lasts).await?;
         let tally = self.cache.tally(request.package());
         tally.count(api::CacheOutcome::Output);
         let outcome = Outcome {
-            again: Some(Again::new(key, digest, request, tally)),
+            again: Some(Again::new(entry, request, tally)),
             ..Outcome::restored(request, &kept)
         };
         if let Some(live) = live {

@@ -50,6 +50,13 @@ pub(super) struct Meta {
     pub(super) place: Place,
 }
 
+/// An entry, told from whatever else is or was kept under its key; costs no search to look up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    slot: u32,
+    number: u64,
+}
+
 /// A package as entries name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PackageNumber(u32);
@@ -58,6 +65,8 @@ pub(super) struct PackageNumber(u32);
 #[derive(Debug)]
 struct Slot {
     key: Key,
+    /// Which entry it is of all that there ever were.
+    number: u64,
     meta: Meta,
     older: u32,
     newer: u32,
@@ -82,6 +91,8 @@ struct Package {
 /// Every entry.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// How many entries there ever were.
+    made: u64,
     slots: Vec<Slot>,
     free: Vec<u32>,
     table: HashTable<u32>,
@@ -131,6 +142,20 @@ impl Index {
         Some(&self.slot(slot).meta)
     }
 
+    /// The entry that is kept under a key now.
+    pub(super) fn entry(&self, key: &Key) -> Option<Entry> {
+        let slot = self.find(key)?;
+        let number = self.slot(slot).number;
+        Some(Entry { slot, number })
+    }
+
+    /// What is known of an entry that is still kept.
+    pub(super) fn get_entry(&self, entry: Entry) -> Option<&Meta> {
+        let slot = self.slots.get(place(entry.slot))?;
+        let is_it = slot.number == entry.number && slot.state != SlotState::Free;
+        is_it.then_some(&slot.meta)
+    }
+
     /// The bytes of an entry that is not written yet.
     pub(super) fn waiting(&self, key: &Key) -> Option<&Arc<[u8]>> {
         self.waiting.get(key)
@@ -168,8 +193,10 @@ impl Index {
         if let Some(bytes) = waiting {
             self.waiting.insert(key, bytes);
         }
+        self.made += 1;
         let entry = Slot {
             key,
+            number: self.made,
             meta,
             older: NONE,
             newer: NONE,
@@ -189,24 +216,12 @@ impl Index {
         self.put_last(slot);
     }
 
-    /// Notes a use.
-    pub(super) fn touch(&mut self, key: &Key, now: u64) {
-        self.touch_if(key, now, |_| true);
-    }
-
-    /// Notes a use of an entry that fits; says whether it does.
-    pub(super) fn touch_if(
-        &mut self,
-        key: &Key,
-        now: u64,
-        fits: impl FnOnce(&Meta) -> bool,
-    ) -> bool {
-        let Some(number) = self.find(key) else {
-            return false;
-        };
-        if !fits(&self.slot(number).meta) {
-            return false;
+    /// Notes a use of an entry that is still kept.
+    pub(super) fn touch(&mut self, entry: Entry, now: u64) {
+        if self.get_entry(entry).is_none() {
+            return;
         }
+        let number = entry.slot;
         if self.ends.is_none_or(|(_, newest)| newest != number) {
             self.take_out(number);
             self.put_last(number);
@@ -217,7 +232,6 @@ impl Index {
             slot.state = SlotState::Touched;
             self.touched.push(number);
         }
-        true
     }
 
     /// An entry's bytes are where its place says, if it still is the one with that digest.
@@ -250,16 +264,28 @@ impl Index {
             }
         }
         if self.total.entries == 0 {
-            // Gives memory back; numbers of packages stay, somebody may hold one.
-            let packages = std::mem::take(&mut self.packages);
-            let numbers = std::mem::take(&mut self.numbers);
-            *self = Self {
-                packages,
-                numbers,
-                ..Self::default()
-            };
+            self.give_memory_back();
         }
         Some(meta)
+    }
+
+    /// Begins anew, without entries.
+    pub(super) fn clear(&mut self) {
+        self.packages.iter_mut().for_each(|package| {
+            package.amount = Amount::default();
+        });
+        self.give_memory_back();
+    }
+
+    /// Of an index without entries: what somebody may hold stays, the numbers of packages and of
+    /// entries.
+    fn give_memory_back(&mut self) {
+        *self = Self {
+            made: self.made,
+            packages: std::mem::take(&mut self.packages),
+            numbers: std::mem::take(&mut self.numbers),
+            ..Self::default()
+        };
     }
 
     /// Whether an entry has bytes of that digest in a file.
@@ -414,6 +440,12 @@ mod tests {
         index.insert(key(number), meta, None);
     }
 
+    fn touch(index: &mut Index, number: u8, now: u64) {
+        if let Some(entry) = index.entry(&key(number)) {
+            index.touch(entry, now);
+        }
+    }
+
     fn three() -> Index {
         let mut index = Index::default();
         for number in 1..=3 {
@@ -428,7 +460,7 @@ mod tests {
         let one = 100 + OVERHEAD;
         assert_eq!(index.over(3 * one), []);
         assert_eq!(index.over(3 * one - 1), [key(1)]);
-        index.touch(&key(1), 5);
+        touch(&mut index, 1, 5);
         assert_eq!(index.over(2 * one), [key(2)]);
         assert_eq!(index.over(0), [key(2), key(3), key(1)]);
         assert_eq!(index.take_used(), [(key(1), 5)]);
@@ -440,7 +472,7 @@ mod tests {
         let mut index = three();
         put(&mut index, "gcc", 1, 50);
         put(&mut index, "rust", 4, 7);
-        index.touch(&key(9), 1);
+        touch(&mut index, 9, 1);
         let amount = |entries, bytes| Amount { entries, bytes };
         assert_eq!(index.amount(None), amount(4, 257));
         assert_eq!(index.amount(Some(&package("gcc"))), amount(3, 250));
@@ -473,6 +505,7 @@ mod tests {
         Touch(u8),
         Remove(u8),
         Flush,
+        Clear,
     }
 
     fn any_act() -> impl Strategy<Value = Act> {
@@ -482,6 +515,7 @@ mod tests {
             key.clone().prop_map(Act::Touch),
             key.prop_map(Act::Remove),
             Just(Act::Flush),
+            Just(Act::Clear),
         ]
     }
 
@@ -493,6 +527,8 @@ mod tests {
         ) {
             let (mut index, mut list) = (Index::default(), Vec::<(u8, u64)>::new());
             let mut touched = std::collections::BTreeSet::new();
+            // Every entry that there ever was, and its key.
+            let mut made = Vec::new();
             for act in acts {
                 match act {
                     Act::Put(number, length) => {
@@ -500,9 +536,10 @@ mod tests {
                         list.retain(|(other, _)| *other != number);
                         list.push((number, length));
                         touched.remove(&number);
+                        made.push((number, index.entry(&key(number)).unwrap()));
                     }
                     Act::Touch(number) => {
-                        index.touch(&key(number), 1);
+                        touch(&mut index, number, 1);
                         if let Some(at) = list.iter().position(|(other, _)| *other == number) {
                             let entry = list.remove(at);
                             list.push(entry);
@@ -521,6 +558,11 @@ mod tests {
                         let expected = std::mem::take(&mut touched);
                         prop_assert_eq!(used, expected.into_iter().map(key).collect());
                     }
+                    Act::Clear => {
+                        index.clear();
+                        list.clear();
+                        touched.clear();
+                    }
                 }
                 let order: Vec<Key> = list.iter().map(|(number, _)| key(*number)).collect();
                 prop_assert_eq!(index.over(0), order);
@@ -529,6 +571,12 @@ mod tests {
                 prop_assert_eq!(index.amount(None), Amount { entries, bytes });
                 for (number, length) in &list {
                     prop_assert_eq!(index.get(&key(*number)).unwrap().length, *length);
+                }
+                for (at, (number, entry)) in made.iter().enumerate() {
+                    let is_last = made[at + 1..].iter().all(|(other, _)| other != number);
+                    let listed = list.iter().find(|(other, _)| other == number);
+                    let length = listed.filter(|_| is_last).map(|(_, length)| *length);
+                    prop_assert_eq!(index.get_entry(*entry).map(|meta| meta.length), length);
                 }
             }
         }

@@ -176,7 +176,7 @@ impl Shelf {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         drop(database.take());
-        *self.index() = Index::default();
+        self.index().clear();
         let aside = self.database_path.with_extension("redb.damaged");
         tracing::warn!(reason, aside = %aside.display(), "the cache is begun anew");
         self.faults.set_aside.fetch_add(1, Ordering::Relaxed);

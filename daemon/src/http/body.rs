@@ -70,7 +70,8 @@ pub(super) fn is_of_kind(headers: &HeaderMap, expected: &str) -> bool {
 pub(super) async fn read(body: Body, app: &App) -> Result<Bytes, Error> {
     let server = &app.config().server;
     let (limit, time) = (server.max_body, server.body_timeout);
-    let expected = body.size_hint().lower();
+    let size = body.size_hint();
+    let (expected, whole) = (size.lower(), size.exact());
     let mut pieces = pin!(body.into_data_stream());
     let all = async {
         if expected > limit.0 {
@@ -78,11 +79,18 @@ pub(super) async fn read(body: Body, app: &App) -> Result<Bytes, Error> {
         }
         // What a client claims is room for this much at most before any of it has come.
         let claimed = usize::try_from(expected).unwrap_or(usize::MAX);
-        let mut bytes = Vec::with_capacity(claimed.min(BELIEVED));
+        let mut bytes = Vec::new();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| broken(&error))?;
             if piece.len() > limit.as_usize() - bytes.len() {
                 return Err(Box::pin(too_large(limit, &mut pieces)).await);
+            }
+            if bytes.is_empty() {
+                if whole == u64::try_from(piece.len()).ok() {
+                    // Most bodies come in one piece, which need not be copied.
+                    return Ok(piece);
+                }
+                bytes.reserve(claimed.min(BELIEVED));
             }
             bytes.extend_from_slice(&piece);
         }

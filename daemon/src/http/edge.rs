@@ -234,8 +234,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         return id.clone();
     }
     // Without randomness the id is all zeros: a worse name, not a worse reply.
-    let drawn = u64::from_ne_bytes(random::bytes().unwrap_or_default());
-    HeaderValue::try_from(format!("{drawn:016x}")).unwrap_or(HeaderValue::from_static("0"))
+    let drawn: [u8; 8] = random::bytes().unwrap_or_default();
+    HeaderValue::try_from(hex::encode(drawn)).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// An id, which is made of plain letters, as a word.

@@ -7,27 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use piston_client::api::CacheOutcome;
-use piston_client::ids::{Digest, JobId};
+use piston_client::ids::JobId;
 
 use super::request::Request;
 use super::{JobError, Runner};
-use crate::cache::Tally;
-use crate::cache::key::Key;
+use crate::cache::{Entry, Tally};
 
 /// A whole result that was found in the cache.
 #[derive(Debug, Clone)]
 pub struct Again {
-    key: Key,
-    digest: Digest,
+    entry: Entry,
     lasts: Option<Duration>,
     tally: Arc<Tally>,
 }
 
 impl Again {
-    pub(super) fn new(key: Key, digest: Digest, request: &Request, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(entry: Entry, request: &Request, tally: Arc<Tally>) -> Self {
         Self {
-            key,
-            digest,
+            entry,
             lasts: request.installed().time_to_live,
             tally,
         }
@@ -41,7 +38,7 @@ impl Runner {
         if self.shutdown.is_draining() {
             return Err(JobError::ShuttingDown);
         }
-        if !self.cache.uses(&again.key, &again.digest, again.lasts) {
+        if !self.cache.uses(again.entry, again.lasts) {
             return Ok(None);
         }
         let Ok(bits) = crate::random::bytes() else {
