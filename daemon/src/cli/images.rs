@@ -42,6 +42,9 @@ pub(super) struct OciFlags {
     /// File of credentials as `docker login` writes it, which serves when no user is named.
     #[arg(long, value_name = "FILE")]
     auth_file: Option<PathBuf>,
+    /// Which layers are installed already, as the daemon writes it down.
+    #[arg(long, hide = true, requires = "layers")]
+    installed: Option<PathBuf>,
     #[command(flatten)]
     out: MakeOutput,
 }
@@ -70,6 +73,7 @@ impl OciFlags {
             compile: self.compile.as_deref().map(words),
             aliases: self.aliases,
             layering: Layering::asked(self.layers),
+            installed: self.installed,
         };
         if self.layers && !self.out.is_folder() {
             anyhow::bail!("--layers makes several packages: --output has to be a folder");

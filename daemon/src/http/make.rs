@@ -225,6 +225,7 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
         layering: Layering::asked(request.layers),
+        installed: None,
     })))
 }
 

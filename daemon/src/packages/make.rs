@@ -35,7 +35,9 @@ pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
 use self::host::{Host, base, bash, gcc, interpreter, php, python, toolchain};
-pub use self::oci::{Credentials, FromOci, ImageSource, Layering, OciError, ReferenceError};
+pub use self::oci::{
+    Credentials, FromOci, ImageSource, InstalledLayers, Layering, OciError, ReferenceError,
+};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
 pub use self::piston_v2::{FromPistonV2, PistonV2Error};

@@ -305,17 +305,24 @@ impl Packages {
 
     /// What the package will stand on, where the child has to know it.
     fn below(&self, what: &Making, base: Option<&str>) -> Result<Option<Below>, PackagesError> {
-        let (flag, name, json, lease) = match what {
-            Making::Host { .. } | Making::Oci(_) | Making::PistonV2(_) => return Ok(None),
+        let written = |json: serde_json::Result<String>| {
+            json.map_err(|error| PackagesError::Internal(error.to_string()))
+        };
+        let (flag, name, json, leases) = match what {
             Making::Extension(extension) => {
                 let (lease, target) = self.target(extension)?;
-                let json = serde_json::to_string(&target);
-                let json = json.map_err(|error| PackagesError::Internal(error.to_string()))?;
-                ("--target", "target.json", json, Some(lease))
+                let json = written(serde_json::to_string(&target))?;
+                ("--target", "target.json", json, vec![lease])
             }
+            Making::Oci(image) if image.layering == Layering::Each => {
+                let (leases, layers) = self.layers();
+                let json = written(serde_json::to_string(&layers))?;
+                ("--installed", "layers.json", json, leases)
+            }
+            Making::Host { .. } | Making::Oci(_) | Making::PistonV2(_) => return Ok(None),
             what if what.is_base() => return Ok(None),
             _ => match base {
-                Some(base) => ("--base", "base.json", base.to_owned(), None),
+                Some(base) => ("--base", "base.json", base.to_owned(), Vec::new()),
                 None => return Ok(None),
             },
         };
@@ -323,7 +330,7 @@ impl Packages {
             flag,
             name,
             json,
-            _lease: lease,
+            _leases: leases,
         }))
     }
 
@@ -391,7 +398,7 @@ struct Below {
     flag: &'static str,
     name: &'static str,
     json: String,
-    _lease: Option<Lease>,
+    _leases: Vec<Lease>,
 }
 
 /// The child's process group, killed on drop with all that it started.

@@ -12,6 +12,7 @@ mod credentials;
 mod describe;
 mod error;
 mod image;
+mod installed;
 mod manifest;
 mod reference;
 mod registry;
@@ -20,10 +21,12 @@ mod stack;
 use std::path::{Path, PathBuf};
 
 use piston_client::ids::{Digest, Language, Version};
+use piston_fs::tree::ViewTree;
 
 pub use self::credentials::Credentials;
 pub use self::error::OciError;
 use self::image::Image;
+pub use self::installed::InstalledLayers;
 pub use self::reference::{ImageSource, ReferenceError};
 use super::super::files::Hashing;
 use super::Made;
@@ -34,6 +37,9 @@ use super::package::{Draft, home};
 use super::tar_reader::Budget;
 use super::unpack::{LeftOut, Manner, Unpacker};
 use super::work::{Spool, Work};
+
+/// Longest file of an installed layer that another layer links to.
+const MOST_BORROWED: u64 = 1 << 30;
 
 /// What to make of an image.
 #[derive(Debug, Clone)]
@@ -57,6 +63,8 @@ pub struct FromOci {
     pub aliases: Vec<String>,
     /// How many packages become of it.
     pub layering: Layering,
+    /// Which of its layers are installed already, as the daemon wrote it down: [`InstalledLayers`].
+    pub installed: Option<PathBuf>,
 }
 
 /// What becomes of an image's layers.
@@ -88,6 +96,7 @@ pub(super) fn make(what: &FromOci, out: &Path) -> Result<Made, MakeError> {
 fn draft(what: &FromOci, work: &Work) -> Result<Draft, MakeError> {
     let mut image = Image::find(what, work)?;
     let mut laying = Laying::new(work, Budget::default());
+    image.pull_from(0);
     for number in 0..image.layers.len() {
         laying.lay(&mut image, number)?;
     }
@@ -158,6 +167,25 @@ impl Laying {
         self.left_out.names += more.names;
         image.done(&section)?;
         Ok(digest)
+    }
+
+    /// Unpacks what the last layer has of the installed ones under a name of its own.
+    fn bring(&mut self, image: &Image, installed: &ViewTree) -> Result<(), OciError> {
+        for (path, from) in self.tree.borrowed() {
+            let wrong = |reason: String| {
+                OciError::image(
+                    &image.shown,
+                    format!("its installed layers: {from} {reason}"),
+                )
+            };
+            let read = installed.read(&from, MOST_BORROWED);
+            let read = read.map_err(|error| wrong(crate::error::chain(&error)))?;
+            let bytes = read.ok_or_else(|| wrong("is over 1 GiB long".to_owned()))?;
+            let kept = self.spool.keep(&mut bytes.as_slice());
+            let kept = kept.map_err(|error| self.spool.error(error))?;
+            self.tree.bring(&path, kept);
+        }
+        Ok(())
     }
 
     /// What is wrong with an entry of a layer.

@@ -9,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::*;
+use crate::packages::archive;
+use crate::packages::make::TargetLayer;
 use crate::packages::make::oci::manifest::Platform;
 use crate::packages::make::plan::{Content, Item, Plan};
 
@@ -142,6 +144,7 @@ fn asked(image: &str) -> FromOci {
         compile: None,
         aliases: Vec::new(),
         layering: Layering::Merged,
+        installed: None,
     }
 }
 
@@ -553,4 +556,56 @@ fn the_packages_of_layers_are_files_in_the_order_of_their_installation() {
         files
     };
     assert!(write() == write(), "the same bytes");
+}
+
+#[test]
+fn a_layer_that_is_installed_is_not_looked_for_and_the_packages_above_are_the_same() {
+    let lower = tar_of(LOWER);
+    let packed = gzip(&lower);
+    let upper = tar_of(UPPER);
+    let mut image = Written::new(&[(lower, packed.clone()), (upper.clone(), gzip(&upper))]);
+    image.describe(0);
+    let what = FromOci {
+        layering: Layering::Each,
+        ..asked(&image.folder.path().display().to_string())
+    };
+    let out = ["first", "again", "unpacked"].map(|name| image.folder.path().join(name));
+    fs::create_dir(&out[2]).expect("a directory");
+    let first = make(&what, &out[0]).expect("made");
+    // Installed, as the daemon tells of it, and nowhere else.
+    let contents = archive::read(&first.below[0], &out[2]).expect("a package file");
+    let index = out[2].join("index");
+    let bounds = piston_fs::image::verify::Bounds::default();
+    piston_fs::image::verify::verify(&contents.image, &index, &bounds).expect("sane");
+    let info = String::from_utf8(contents.info_json).expect("text");
+    let mut installed = InstalledLayers::default();
+    let layer = TargetLayer {
+        image: contents.image,
+        index,
+        mount: "/".to_owned(),
+    };
+    installed.add(InstalledLayers::chain_id(&info).expect("a layer"), layer);
+    let list = out[2].join("layers.json");
+    fs::write(&list, serde_json::to_vec(&installed).expect("JSON")).expect("written");
+    let blob = sha256(&packed).replace(':', "/");
+    fs::remove_file(image.folder.path().join("blobs").join(blob)).expect("removed");
+
+    let what = FromOci {
+        installed: Some(list),
+        ..what
+    };
+    let again = make(&what, &out[1]).expect("made");
+    assert_eq!(again.below.len(), 1);
+    let same = [
+        (&again.below[0], &first.below[1]),
+        (&again.file, &first.file),
+    ];
+    for (again, first) in same {
+        let bytes = |file| fs::read(file).expect("a file");
+        assert!(bytes(again) == bytes(first), "{}", first.display());
+    }
+    let told = "1 of its 2 layers are installed already";
+    let told = |notes: &[String]| notes.iter().any(|note| note.starts_with(told));
+    assert!(told(&again.notes) && !told(&first.notes));
+    assert!(InstalledLayers::chain_id(r#"{"language": "x"}"#).is_none());
 }

@@ -45,6 +45,7 @@ fn asked() -> FromOci {
         compile: None,
         aliases: Vec::new(),
         layering: crate::packages::make::Layering::Merged,
+        installed: None,
     }
 }
 
