@@ -122,7 +122,7 @@ enum ConfigCommand {
 enum MakeCommand {
     /// From what this host has installed: an interpreter, a compiler, or their base.
     Host {
-        /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go or base.
+        /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, rust or base.
         name: Language,
         /// Take this interpreter or compiler, where the host has several.
         #[arg(long, value_name = "PROGRAM")]

@@ -194,6 +194,31 @@ fn toolchains_of_this_host_become_packages_that_run_their_test_programs(who: Who
     }
 }
 
+#[test]
+fn the_rust_that_rustup_starts_becomes_a_package_that_compiles_programs() {
+    // Its toolchain is mostly in a folder of root's own.
+    if !(Who::Root.possible() && is_on_this_host("rustc")) {
+        return;
+    }
+    let daemon = Daemon::start(Who::Root);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let programs = std::env::split_paths(&path).map(|folder| folder.join("rustc"));
+    let program = programs.into_iter().find(|program| program.is_file());
+    let program = program.expect("it was run").display().to_string();
+    let from = ["package", "from-host", "rust", "--program", &program];
+    let made = cli(&daemon, &from, b"");
+    assert!(made.contains("rust-1."), "{made}");
+    let test = recipe("rust/test.rs").display().to_string();
+    let printed = cli(&daemon, &["run", "rust", &test], b"7\n");
+    assert_eq!(printed, "OK\n", "{made}");
+    let hello = json!({"code": "fn main() { println!(\"hello {}\", std::env::args().len()); }", "args": ["x"]});
+    let ran = daemon.execute("rust", &hello);
+    assert_eq!(ran["run"]["stdout"], "hello 2\n", "{ran}");
+    let wrong = daemon.execute("rust", &json!({"code": "fn main() { nothing(); }"}));
+    let said = wrong["compile"]["stderr"].to_string();
+    assert!(said.contains("cannot find function"), "{wrong}");
+}
+
 fn is_on_this_host(program: &str) -> bool {
     let found = std::process::Command::new(program).arg("--help").output();
     require::that(program, found.is_ok(), "install it")

@@ -34,7 +34,7 @@ pub use self::error::MakeError;
 pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
-use self::host::{Host, base, bash, gcc, interpreter, php, python, toolchain};
+use self::host::{Host, base, bash, gcc, interpreter, php, python, rust, toolchain};
 pub use self::oci::{
     Credentials, FromOci, ImageSource, InstalledLayers, Layering, OciError, ReferenceError,
 };
@@ -63,7 +63,7 @@ pub const DEBIAN_BASE: &str = "base";
 
 /// What can be made from the host beside what an interpreter runs, each with words that people may
 /// use for it.
-const KNOWN: [(&str, &[&str]); 5] = [
+const KNOWN: [(&str, &[&str]); 6] = [
     (base::NAME, &["libc", "coreutils", "debian", "ubuntu"]),
     (bash::NAME, &["sh", "shell"]),
     (gcc::NAME, &["c", "c++", "g++", "cc", "cpp", "cxx"]),
@@ -72,6 +72,7 @@ const KNOWN: [(&str, &[&str]); 5] = [
         python::NAME,
         &["py", "python2", "python3", "py3", "cpython"],
     ),
+    (rust::NAME, &["rs", "rustc", "rustlang"]),
 ];
 
 /// Makes the package `name` from the host into the directory `out`.
@@ -190,6 +191,7 @@ fn draft(name: &Language, program: Option<&Path>) -> Result<Draft, MakeError> {
         (gcc::NAME, program) => gcc::draft(&host, program),
         (php::NAME, program) => php::draft(&host, program),
         (python::NAME, program) => python::draft(&host, program),
+        (rust::NAME, program) => rust::draft(&host, program),
         (other, program) => {
             let interpreter = interpreter::ALL.iter().find(|one| one.name == other);
             let toolchain = toolchain::ALL.iter().find(|one| one.name == other);

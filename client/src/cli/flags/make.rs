@@ -9,7 +9,7 @@ use crate::ids::{Language, Version};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromHost {
-    /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, base
+    /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, rust, base
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: Language,
     /// Start from this program rather than the one on the daemon's PATH

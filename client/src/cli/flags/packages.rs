@@ -44,7 +44,7 @@ Examples:
     },
     /// Make a package of what the daemon's own machine has
     #[command(after_help = "\
-Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go and base. Without -o \
+Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go, rust and base. Without -o \
 the package is installed, and `base` with it when that is missing.
 
 Examples:
