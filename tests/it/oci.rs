@@ -450,7 +450,73 @@ fn a_registry_that_asks_for_a_password_gets_the_one_that_is_for_it(who: Who) {
     fs::write(&auth_file, auths.to_string()).expect("written");
     works(&daemon, &from);
     assert_eq!(prints(&daemon, "shell"), PRINTS);
+    a_recipe_changes_what_is_made_of_an_image(&daemon, &image, &auth_file);
     assert!(!daemon.log().contains("tr0ub4dor"));
+}
+
+/// A recipe with everything that it may have, of an image that is not given to everybody.
+fn a_recipe_changes_what_is_made_of_an_image(daemon: &Daemon, image: &str, auth_file: &Path) {
+    let folder = folder();
+    let recipe = format!(
+        r#"
+language = "loud"
+version = "2.0.0"
+aliases = ["shout"]
+artifacts = ["program"]
+remove = ["/opt/old"]
+
+[oci]
+image = "{image}"
+
+[environment]
+GREETING = "hi there"
+
+[links]
+"/usr/local/bin/shell" = "/usr/bin/bash"
+
+[files]
+"/etc/motd" = "of the recipe"
+
+[test]
+loud = "test.sh"
+"#
+    );
+    let run = "#!/usr/bin/bash\nshift\nexec /usr/local/bin/shell program \"$@\"\n";
+    let compile = "#!/usr/bin/bash\nprintf 'echo compiled\\n%s' \"$(<\"$1\")\" >program\n";
+    for (name, text) in [
+        ("recipe.toml", &*recipe),
+        ("run", run),
+        ("compile", compile),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let path = folder.path().display().to_string();
+    let printed = works(daemon, &["package", "build", &path]);
+    assert!(
+        printed.contains("made and installed loud-2.0.0"),
+        "{printed}"
+    );
+    let code = "echo \"$GREETING, $BASH_VERSION_OF\"; [ -e /opt/old ] || echo no old\n\
+                echo \"$(</etc/motd)\"; echo \"$1\"";
+    let ran = daemon.execute("loud", &json!({"code": code, "args": ["x"]}));
+    let expected = "compiled\nhi there, 5\nno old\nof the recipe\nx\n";
+    assert_eq!(ran["run"]["stdout"], expected, "{ran}");
+
+    // Without a daemon, with credentials and without.
+    let make = |words: &[&str]| {
+        let output = Command::new(piston_tests::binary("pistond"))
+            .args(["make", "recipe", &path, "-o", &path])
+            .args(words)
+            .output()
+            .expect("pistond runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), text)
+    };
+    let (worked, said) = make(&[]);
+    assert!(!worked && said.contains("without a user's name"), "{said}");
+    let (worked, said) = make(&["--auth-file", &auth_file.display().to_string()]);
+    assert!(worked && said.contains("made of"), "{said}");
+    assert!(folder.path().join("loud-2.0.0.pkg.tar.gz").is_file());
 }
 
 fn a_registry_that_wants_a_token_is_shown_one(who: Who) {

@@ -40,8 +40,11 @@ pub(super) async fn make(
         extension.index = extension.index.take().or_else(|| index.clone());
         extension.registry = extension.registry.take().or_else(|| registry.clone());
     }
-    if let Making::Oci(image) = &mut what {
-        image.auth_file.clone_from(&app.config().registry_auth);
+    let configured = &app.config().registry_auth;
+    match &mut what {
+        Making::Oci(image) => image.auth_file.clone_from(configured),
+        Making::Recipe { auth_file, .. } => auth_file.clone_from(configured),
+        _ => {}
     }
     answer(&app, what, install).await
 }
@@ -258,7 +261,10 @@ fn recipe(files: BTreeMap<String, String>) -> Result<Making, Error> {
             RECIPE_FILES.join(", ")
         )),
         None if !files.contains_key(RECIPE_FILES[0]) => wrong("`files` holds no `recipe.toml`"),
-        None => Ok(Making::Recipe(files)),
+        None => Ok(Making::Recipe {
+            files,
+            auth_file: None,
+        }),
     }
 }
 
@@ -367,7 +373,7 @@ mod tests {
             "{debian:?}"
         );
         let recipe = parsed(json!({"from": "recipe", "files": {"recipe.toml": "", "compile": ""}}));
-        assert!(matches!(recipe, Ok(Making::Recipe(files)) if files.len() == 2));
+        assert!(matches!(recipe, Ok(Making::Recipe { files, .. }) if files.len() == 2));
         let extension = parsed(
             json!({"from": "extend", "extends": "python", "version": "3.11",
             "pip": ["numpy>=2"], "name": "python-science", "index": "https://example.org/simple"}),

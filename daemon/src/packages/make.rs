@@ -41,7 +41,7 @@ pub use self::oci::{
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
 pub use self::piston_v2::{FromPistonV2, PistonV2Error};
-use self::recipe::Recipe;
+use self::recipe::{Recipe, Source};
 use super::error::distance;
 use super::info::PackageInfo;
 
@@ -118,7 +118,7 @@ pub fn from_debian(what: FromDebian, out: &Path) -> Result<Made, MakeError> {
         let named = named.map_err(|_| refused(first, "it is no name of a Debian package"))?;
         Recipe::plain(named, packages, run)
     };
-    debian::make(&recipe, base.as_ref(), out)
+    of_recipe(&recipe, base.as_ref(), None, out)
 }
 
 fn refused(name: &str, reason: &str) -> MakeError {
@@ -141,9 +141,27 @@ pub fn recipe_of(language: &str) -> Option<Language> {
 }
 
 /// Makes the package that a recipe describes (its folder, or the `recipe.toml`) into the
-/// directory `out`.
-pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
-    debian::make(&Recipe::read(path)?, base, out)
+/// directory `out`: of Debian's packages on a base package, or of an image, for whose registry
+/// `auth_file` has credentials.
+pub fn from_recipe(
+    path: &Path,
+    base: Option<&Base>,
+    auth_file: Option<PathBuf>,
+    out: &Path,
+) -> Result<Made, MakeError> {
+    of_recipe(&Recipe::read(path)?, base, auth_file, out)
+}
+
+fn of_recipe(
+    recipe: &Recipe,
+    base: Option<&Base>,
+    auth_file: Option<PathBuf>,
+    out: &Path,
+) -> Result<Made, MakeError> {
+    match &recipe.source {
+        Source::Debian(debian) => debian::make(recipe, debian, base, out),
+        Source::Image(image) => oci::make_recipe(recipe, image, auth_file, out),
+    }
 }
 
 /// Makes a package of an image into the directory `out`: of all its layers, as programs in it see

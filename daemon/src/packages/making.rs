@@ -64,8 +64,13 @@ pub enum Making {
         /// Argv that runs a program, as words.
         run: Option<String>,
     },
-    /// A recipe: its files by name, of [`RECIPE_FILES`].
-    Recipe(BTreeMap<String, String>),
+    /// A recipe.
+    Recipe {
+        /// Its files by name, of [`RECIPE_FILES`].
+        files: BTreeMap<String, String>,
+        /// Where credentials are for the registry of its image: a file of `docker login`.
+        auth_file: Option<PathBuf>,
+    },
     /// An image of a registry, or of this machine.
     Oci(Box<FromOci>),
     /// A package of the released Piston.
@@ -107,7 +112,7 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
             Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
-            Self::Recipe(_) | Self::Oci(_) | Self::PistonV2(_) | Self::Extension(_) => false,
+            Self::Recipe { .. } | Self::Oci(_) | Self::PistonV2(_) | Self::Extension(_) => false,
         }
     }
 
@@ -125,7 +130,7 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.to_string(),
             Self::Debian { packages, .. } => packages.first().cloned().unwrap_or_default(),
-            Self::Recipe(_) => "the recipe".to_owned(),
+            Self::Recipe { .. } => "the recipe".to_owned(),
             Self::Oci(what) => what.image.to_string(),
             Self::PistonV2(what) => match &what.wanted {
                 Some((language, _)) => language.to_string(),
@@ -161,7 +166,7 @@ impl Making {
                 rest.extend(packages.iter().map(OsString::from));
                 Ok(("debian", rest))
             }
-            Self::Recipe(files) => {
+            Self::Recipe { files, auth_file } => {
                 let folder = staging.join("recipe");
                 std::fs::create_dir(&folder).at("create", &folder)?;
                 for name in RECIPE_FILES {
@@ -170,7 +175,11 @@ impl Making {
                         std::fs::write(&file, text).at("write", &file)?;
                     }
                 }
-                Ok(("recipe", vec!["--".into(), folder.into()]))
+                if let Some(file) = auth_file {
+                    rest.extend(["--auth-file".into(), file.into()]);
+                }
+                rest.extend(["--".into(), folder.into()]);
+                Ok(("recipe", rest))
             }
             Self::Oci(what) => Ok(("oci", oci_arguments(what))),
             Self::PistonV2(what) => {
@@ -216,7 +225,7 @@ impl Making {
                     .collect()
             }
             Self::PistonV2(what) => vec![(PISTON_V2_VARIABLE, what.source.as_str())],
-            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
+            Self::Host { .. } | Self::Debian { .. } | Self::Recipe { .. } => Vec::new(),
         }
     }
 }

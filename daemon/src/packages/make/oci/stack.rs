@@ -20,9 +20,10 @@ use super::super::package::{Description, Draft, home};
 use super::super::plan::Plan;
 use super::super::tar_reader::Budget;
 use super::super::work::Work;
+use super::describe::{self, Steps};
 use super::image::{Image, sha256};
 use super::installed::InstalledLayers;
-use super::{FromOci, Laying, OciError, describe};
+use super::{FromOci, Laying, OciError};
 
 /// How the names of layers' packages begin.
 const NAME: &str = "layer-";
@@ -79,7 +80,8 @@ pub(super) fn drafts(what: &FromOci, work: &Work) -> Result<Stack, MakeError> {
             notes: Vec::new(),
         });
     }
-    let (description, mut notes) = describe::describe(what, &image, &mut laying.tree)?;
+    let steps = Steps::of(what);
+    let (description, mut notes) = describe::describe(what, &steps, &image, &mut laying.tree)?;
     notes.insert(0, image.made_of());
     if known > 0 {
         let all = packages.len();

@@ -153,7 +153,7 @@ fn draft_of(image: &str) -> Result<Draft, String> {
     let what = asked(image);
     let out = tempfile::tempdir().expect("a directory");
     let work = Work::new(out.path()).expect("a place");
-    let drafted = draft(&what, &work).map(|mut draft| {
+    let drafted = draft(&what, &Steps::of(&what), &work).map(|mut draft| {
         // The contents are in files that go with the place.
         draft.plan = inlined(&draft.plan);
         draft
@@ -556,6 +556,24 @@ fn the_packages_of_layers_are_files_in_the_order_of_their_installation() {
         files
     };
     assert!(write() == write(), "the same bytes");
+}
+
+#[test]
+fn variables_of_a_recipe_stand_in_the_place_of_the_image_s() {
+    let below = "export A='1'\nexport AB='2'\nexport C='x=y'\n";
+    for (above, expected) in [
+        ("", below),
+        (
+            "export A='new'\n",
+            "export AB='2'\nexport C='x=y'\nexport A='new'\n",
+        ),
+        (
+            "export C=''\n",
+            "export A='1'\nexport AB='2'\nexport C=''\n",
+        ),
+    ] {
+        assert_eq!(overlaid(below, above), expected);
+    }
 }
 
 #[test]

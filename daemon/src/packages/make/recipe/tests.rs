@@ -56,7 +56,8 @@ fn a_recipe_becomes_a_description_and_changes_the_plan() {
 fn the_version_is_that_of_a_debian_package() {
     let version = |text: &str, packages: &[(&str, &str)]| {
         let recipe = recipe(text).expect("a recipe");
-        let version = recipe.version(&packages.iter().copied().collect());
+        let debian = recipe.debian().expect("of Debian's packages");
+        let version = recipe.version(debian, &packages.iter().copied().collect());
         version
             .map(|version| version.to_string())
             .map_err(|error| error.to_string())
@@ -115,6 +116,19 @@ fn a_wrong_recipe_is_told_with_what_is_wrong() {
     for (text, expected) in rows {
         let error = recipe(text).expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
+    }
+    for (image, expected) in [
+        ("[oci]\nimage = \"Lua\"", "`oci.image`"),
+        ("[oci]\nimage = \"./lua.tar\"", "`oci.image`"),
+        (
+            "[oci]\nimage = \"lua\"\n[debian]\npackages = [\"x\"]",
+            "one of them",
+        ),
+        ("[oci]\nimages = \"lua\"", "images"),
+        ("[oci]", "image"),
+    ] {
+        let error = recipe(&format!("language = \"lua\"\n{image}")).expect_err(image);
+        assert!(error.contains(expected), "{image}: {error}");
     }
     let twice = Recipe::parse(LUA, Some("#!/bin/sh".to_owned()), None).expect_err("twice");
     assert!(twice.contains("run"), "{twice}");
