@@ -221,7 +221,7 @@ impl<'a> Machine<'a> {
             .collect();
         let package = PackageRef::new(recipe.language.clone(), version);
         let (mut plan, mut notes) = self.plan(&own, work)?;
-        recipe.finish(&mut plan);
+        recipe.finish(&mut plan, assemble::merged)?;
         compile_python(&mut plan, &mut notes)?;
         plan.directory(&home(package.language.as_str(), &package.version));
         let mut description = recipe.describe(package);

@@ -117,7 +117,7 @@ pub(super) fn make_recipe(
     };
     let work = Work::new(out).map_err(OciError::from)?;
     let mut draft = draft(&what, &Steps::of_recipe(recipe), &work)?;
-    recipe.finish(&mut draft.plan);
+    recipe.finish(&mut draft.plan, str::to_owned)?;
     let made = draft.description;
     let described = recipe.describe(made.package.clone());
     draft.description = Description {

@@ -21,7 +21,7 @@ use super::error::MakeError;
 use super::host::semver;
 use super::oci::ImageSource;
 use super::package::{Description, Step};
-use super::plan::Plan;
+use super::plan::{Item, Plan};
 
 /// The recipe in its folder.
 const NAME: &str = "recipe.toml";
@@ -259,18 +259,14 @@ impl Recipe {
         if let Some(version) = self.own_version() {
             return Ok(version.clone());
         }
-        let wrong = |reason: String| MakeError::Recipe {
-            recipe: format!("the recipe of {}", self.language),
-            reason,
-        };
         let of = debian.version_of.as_ref().or(debian.packages.first());
         let of = of.map(String::as_str).unwrap_or_default();
-        let glob = Glob::new(of).map_err(|error| wrong(error.to_string()))?;
+        let glob = Glob::new(of).map_err(|error| self.wrong(error.to_string()))?;
         let glob = glob.compile_matcher();
         let mut found = chosen.iter().filter(|(name, _)| glob.is_match(name));
         let (name, version) = found
             .next()
-            .ok_or_else(|| wrong(format!("none of its packages is called `{of}`")))?;
+            .ok_or_else(|| self.wrong(format!("none of its packages is called `{of}`")))?;
         semver(
             &format!("the Debian package {name}"),
             super::debian::upstream(version),
@@ -288,14 +284,36 @@ impl Recipe {
                 .any(|p| p.language.as_str() == name || has(&p.aliases))
     }
 
-    /// Does to the plan what the recipe says.
-    pub(super) fn finish(&self, plan: &mut Plan) {
+    /// Does to the plan what the recipe says; `below` knows the links to directories that the package
+    /// will stand on.
+    pub(super) fn finish(
+        &self,
+        plan: &mut Plan,
+        below: impl Fn(&str) -> String,
+    ) -> Result<(), MakeError> {
         plan.remove(|path| self.remove.is_match(path));
+        let place = |plan: &Plan, path: &str| {
+            let place = plan.place(&below(path));
+            place.map_err(|reason| self.wrong(format!("`{path}` {reason}")))
+        };
         for (path, target) in &self.raw.links {
-            plan.symlink(path, target);
+            let at = place(plan, path)?;
+            plan.symlink(&at, target);
         }
         for (path, text) in &self.raw.files {
-            plan.replace_bytes(path, text.as_str());
+            let at = place(plan, path)?;
+            if plan.item(&at) == Some(&Item::Directory) {
+                return Err(self.wrong(format!("`{path}` is a directory of what it is made of")));
+            }
+            plan.replace_bytes(&at, text.as_str());
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, reason: String) -> MakeError {
+        MakeError::Recipe {
+            recipe: format!("the recipe of {}", self.language),
+            reason,
         }
     }
 
