@@ -701,3 +701,79 @@ fn layers_come_three_at_a_time_and_those_that_are_installed_do_not(who: Who) {
     }
     nothing_is_left(&daemon);
 }
+
+/// The daemon can't see the files: they are the test's own user's.
+#[test]
+fn a_daemon_that_is_reached_over_tcp_is_sent_the_files() {
+    let port = free_port();
+    let config =
+        format!("[[http.listeners]]\naddress = \"{port}\"\nrole = \"admin\"\ntokens = true\n");
+    let daemon = Daemon::start_with(Who::User, &config, &[]);
+    let words = ["--json", "token", "create", "--role", "admin"];
+    let made: Value = serde_json::from_slice(&daemon.cli(&words, b"").stdout).expect("JSON");
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let remote = |words: &[&str]| {
+        let output = Command::new(piston_tests::binary("piston"))
+            .args(words)
+            .env("PISTON_HOST", format!("http://{port}"))
+            .env("PISTON_TOKEN", made["secret"].as_str().expect("a secret"))
+            .output()
+            .expect("piston runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        (output.status.success(), printed)
+    };
+    write_image(&folder.path().join("judge"), None);
+    let (worked, printed) = remote(&["package", "from-oci", &path("judge"), "--alias", "j"]);
+    assert!(worked && printed.contains("judge-7.8.0"), "{printed}");
+    let archive = format!("{}:5.2", path("judge/saved.tar.gz"));
+    let (worked, printed) = remote(&[
+        "package", "from-oci", &archive, "--name", "other", "--layers",
+    ]);
+    assert!(worked && printed.contains("other-5.2.0"), "{printed}");
+    assert!(
+        printed.contains("made of saved.tar.gz, sha256:"),
+        "{printed}"
+    );
+    for package in ["judge", "other"] {
+        assert_eq!(prints(&daemon, package), PRINTS, "{package}");
+    }
+    let to = path("judge.pkg.tar.gz");
+    let (worked, printed) = remote(&["package", "from-oci", &path("judge"), "-o", &to]);
+    assert!(worked && Path::new(&to).is_file(), "{printed}");
+
+    let old = folder.path().join("old");
+    fs::create_dir(&old).expect("made");
+    let info = r#"{"language": "hey", "version": "1.2.0", "dependencies": {}}"#;
+    for (name, text) in [("pkg-info.json", info), ("run", "shift\necho \"hey $1\"\n")] {
+        fs::write(old.join(name), text).expect("written");
+    }
+    let packed = Command::new("tar")
+        .args(["czf", &path("hey.pkg.tar.gz"), "-C"])
+        .arg(&old)
+        .arg(".")
+        .status();
+    let packed = packed.expect("tar");
+    assert!(packed.success());
+    let from = ["package", "from-piston-v2", &path("hey.pkg.tar.gz")];
+    let (worked, printed) = remote(&[&from[..], &["--base", "judge"]].concat());
+    assert!(worked && printed.contains("hey-1.2.0"), "{printed}");
+    let ran = daemon.execute("hey", &json!({"code": "", "args": ["you"]}));
+    assert_eq!(ran["run"]["stdout"], "hey you\n", "{ran}");
+
+    // What is wrong is told by the names that the files have here.
+    fs::write(path("text"), "x").expect("written");
+    let staging = daemon.data().join("staging").display().to_string();
+    for (words, reason) in [
+        (["from-oci", &path("text")], "the image text: it is neither"),
+        (["from-piston-v2", &path("text")], "text: it is no tar.gz"),
+        (["from-oci", &path("nothing")], "nothing"),
+        (["from-piston-v2", &path("nothing")], "nothing"),
+    ] {
+        let (worked, printed) = remote(&[&["package"][..], &words].concat());
+        assert!(!worked && printed.contains(reason), "{words:?}: {printed}");
+        assert!(!printed.contains(&staging), "{printed}");
+    }
+    nothing_is_left(&daemon);
+}

@@ -131,10 +131,14 @@ impl Making {
             Self::Host { name, .. } => name.to_string(),
             Self::Debian { packages, .. } => packages.first().cloned().unwrap_or_default(),
             Self::Recipe { .. } => "the recipe".to_owned(),
-            Self::Oci(what) => what.image.to_string(),
-            Self::PistonV2(what) => match &what.wanted {
-                Some((language, _)) => language.to_string(),
-                None => what.source.clone(),
+            Self::Oci(what) => match &what.shown {
+                Some(shown) => shown.clone(),
+                None => what.image.to_string(),
+            },
+            Self::PistonV2(what) => match (&what.wanted, &what.shown) {
+                (Some((language, _)), _) => language.to_string(),
+                (None, Some(shown)) => shown.clone(),
+                (None, None) => what.source.clone(),
             },
             Self::Extension(what) => what.extends.clone(),
         }
@@ -188,6 +192,7 @@ impl Making {
                     rest.extend(["--name".into(), language.as_str().into()]);
                     rest.push(format!("--range={range}").into());
                 }
+                rest.extend(shown(what.shown.as_deref()));
                 Ok(("piston-v2", rest))
             }
             Self::Extension(what) => {
@@ -254,11 +259,17 @@ fn oci_arguments(what: &FromOci) -> Vec<OsString> {
     if what.layering == Layering::Each {
         all.push("--layers".into());
     }
+    all.extend(shown(what.shown.as_deref()));
     if let Some(file) = &what.auth_file {
         all.extend(["--auth-file".into(), file.into()]);
     }
     all.extend(["--".into(), what.image.to_string().into()]);
     all
+}
+
+/// What the child calls a file that was sent.
+fn shown(name: Option<&str>) -> Option<OsString> {
+    name.map(|name| format!("--shown={name}").into())
 }
 
 impl Packages {

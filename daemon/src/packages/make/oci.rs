@@ -68,6 +68,8 @@ pub struct FromOci {
     pub layering: Layering,
     /// Which of its layers are installed already, as the daemon wrote it down: [`InstalledLayers`].
     pub installed: Option<PathBuf>,
+    /// What to call it in messages, instead of what names it here.
+    pub shown: Option<String>,
 }
 
 /// What becomes of an image's layers.
@@ -114,6 +116,7 @@ pub(super) fn make_recipe(
         aliases: Vec::new(),
         layering: Layering::Merged,
         installed: None,
+        shown: None,
     };
     let work = Work::new(out).map_err(OciError::from)?;
     let mut draft = draft(&what, &Steps::of_recipe(recipe), &work)?;

@@ -77,7 +77,7 @@ impl Image {
     pub(super) fn find(what: &FromOci, work: &Work) -> Result<Self, OciError> {
         let here = Platform::here();
         let mut search = Search {
-            shown: what.image.to_string(),
+            shown: what.shown.clone().unwrap_or_else(|| what.image.to_string()),
             wanted: None,
             here: &here,
         };
@@ -85,7 +85,8 @@ impl Image {
             ImageSource::Path(path) => {
                 let (path, wanted) = named(path);
                 search.wanted = wanted;
-                let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+                let called = what.shown.as_deref().map_or(path.as_path(), Path::new);
+                let stem = called.file_stem().map(|stem| stem.to_string_lossy());
                 let stem = stem.map(|stem| stem.trim_end_matches(".tar").to_owned());
                 let mut image = search.in_path(&path, work)?;
                 image.name = image.name.or(stem);

@@ -145,6 +145,7 @@ fn asked(image: &str) -> FromOci {
         aliases: Vec::new(),
         layering: Layering::Merged,
         installed: None,
+        shown: None,
     }
 }
 

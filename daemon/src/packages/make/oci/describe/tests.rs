@@ -46,6 +46,7 @@ fn asked() -> FromOci {
         aliases: Vec::new(),
         layering: crate::packages::make::Layering::Merged,
         installed: None,
+        shown: None,
     }
 }
 
