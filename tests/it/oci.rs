@@ -757,7 +757,8 @@ fn a_daemon_that_is_reached_over_tcp_is_sent_the_files() {
     let packed = packed.expect("tar");
     assert!(packed.success());
     let from = ["package", "from-piston-v2", &path("hey.pkg.tar.gz")];
-    let (worked, printed) = remote(&[&from[..], &["--base", "judge"]].concat());
+    piston_tests::packages::install(&daemon, &[]);
+    let (worked, printed) = remote(&[&from[..], &["--base", "base"]].concat());
     assert!(worked && printed.contains("hey-1.2.0"), "{printed}");
     let ran = daemon.execute("hey", &json!({"code": "", "args": ["you"]}));
     assert_eq!(ran["run"]["stdout"], "hey you\n", "{ran}");
