@@ -122,7 +122,7 @@ enum ConfigCommand {
 enum MakeCommand {
     /// From what this host has installed: an interpreter, a compiler, or their base.
     Host {
-        /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go or base.
+        /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, rust or base.
         name: Language,
         /// Take this interpreter or compiler, where the host has several.
         #[arg(long, value_name = "PROGRAM")]
@@ -215,6 +215,9 @@ enum MakeCommand {
         /// The base package that it will stand on (its file), instead of today's.
         #[arg(long, value_name = "FILE")]
         base: Option<PathBuf>,
+        /// File of credentials for the registry of its image, as `docker login` writes it.
+        #[arg(long, value_name = "FILE")]
+        auth_file: Option<PathBuf>,
         #[command(flatten)]
         out: MakeOutput,
     },
@@ -392,10 +395,11 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
         MakeCommand::Recipe {
             recipe,
             base: file,
+            auth_file,
             out,
         } => out.make(|folder| {
             let base = base(file)?;
-            packages::make::from_recipe(&recipe, base.as_ref(), folder)
+            packages::make::from_recipe(&recipe, base.as_ref(), auth_file, folder)
         }),
     }
 }

@@ -21,6 +21,20 @@ pub struct ViewTree {
     view: View<Contents>,
 }
 
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TreeEntry<'a> {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Whether anybody may execute it.
+        executable: bool,
+    },
+    /// A symlink, and where it leads.
+    Symlink(&'a str),
+}
+
 /// Why layers make no tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
@@ -122,6 +136,46 @@ impl ViewTree {
         let names = self.view.list(dir, 0);
         let names = names.filter_map(|(name, _)| std::str::from_utf8(name).ok());
         names.map(ToOwned::to_owned).collect()
+    }
+
+    /// Tells of every entry, by its path, a directory before what is in it. What is neither directory
+    /// nor file nor symlink is left out, and so are names and targets that are no text.
+    pub fn each(&self, take: &mut dyn FnMut(&str, TreeEntry<'_>)) {
+        let mut pending = vec![(String::new(), DirIndex::ROOT)];
+        while let Some((above, dir)) = pending.pop() {
+            for (name, child) in self.view.list(dir, 0) {
+                let Ok(name) = std::str::from_utf8(name) else {
+                    continue;
+                };
+                let path = format!("{above}/{name}");
+                match child {
+                    Child::Directory(dir) => {
+                        take(&path, TreeEntry::Directory);
+                        pending.push((path, dir));
+                    }
+                    Child::Leaf(leaf) => {
+                        if let Some(entry) = self.entry(leaf) {
+                            take(&path, entry);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn entry(&self, leaf: LayerNode) -> Option<TreeEntry<'_>> {
+        let contents = self.view.layer(leaf.layer);
+        let attr = contents.attr(leaf.node);
+        match attr.kind {
+            Kind::File { .. } => Some(TreeEntry::File {
+                executable: attr.mode & 0o111 != 0,
+            }),
+            Kind::Symlink => {
+                let target = std::str::from_utf8(contents.symlink(leaf.node));
+                target.ok().map(TreeEntry::Symlink)
+            }
+            _ => None,
+        }
     }
 
     /// What a path leads to, symlinks followed.
@@ -248,6 +302,25 @@ mod tests {
         assert!(!tree.has_file("/lib/gone"));
         assert_eq!(Vec::from_iter(tree.list("/usr/absolute")), ["a", "b"]);
         assert!(tree.list("/lib/a").is_empty() && tree.list("/nothing").is_empty());
+    }
+
+    #[test]
+    fn every_entry_is_told_of_once_with_what_it_is() {
+        let tree = sample();
+        let mut told = BTreeSet::new();
+        tree.each(&mut |path, entry| assert!(told.insert(format!("{path} {entry:?}"))));
+        let expected = [
+            "/circle Symlink(\"circle\")",
+            "/lib Symlink(\"usr/lib\")",
+            "/usr Directory",
+            "/usr/absolute Symlink(\"/lib\")",
+            "/usr/lib Directory",
+            "/usr/lib/a File { executable: false }",
+            "/usr/lib/b File { executable: false }",
+            "/usr/lost Symlink(\"/nowhere\")",
+            "/usr/up Symlink(\"../../../lib/./a\")",
+        ];
+        assert_eq!(Vec::from_iter(told), expected);
     }
 
     #[test]

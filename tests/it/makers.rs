@@ -3,8 +3,9 @@
 //! Needs apt's lists (`apt-get update`) and the servers that they name.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use piston_tests::{Daemon, Who, packages, require};
+use piston_tests::{Daemon, Who, binary, packages, require};
 use serde_json::{Value, json};
 
 as_root_and_user!(
@@ -194,8 +195,71 @@ fn toolchains_of_this_host_become_packages_that_run_their_test_programs(who: Who
     }
 }
 
+#[test]
+fn what_can_be_made_of_a_host_is_named_wherever_that_is_offered() {
+    let said = |program: &str, words: &[&str]| {
+        let output = Command::new(binary(program)).args(words).output();
+        let output = output.expect("it runs");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let refused = said("pistond", &["make", "host", "nothing-like-it"]);
+    let (_, names) = refused.split_once("what can be made is ").expect(&refused);
+    let names: Vec<&str> = names.trim().split(", ").collect();
+    assert!(names.contains(&"rust") && names.len() > 10, "{names:?}");
+    let source = |path: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::read_to_string(root.join(path)).expect(path)
+    };
+    let advice = source("client/src/cli/runtime.rs");
+    let texts = [
+        said("pistond", &["make", "host", "--help"]),
+        said("piston", &["package", "from-host", "--help"]),
+        source("contrib/docs/WRITING-PACKAGES.md"),
+    ];
+    for name in names {
+        for text in &texts {
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words.any(|word| word == name), "{name}: {text}");
+        }
+        let is_base = name == "base";
+        assert!(
+            is_base || advice.contains(&format!("(\"{name}\", &[\"{name}\"")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_rust_that_rustup_starts_becomes_a_package_that_compiles_programs() {
+    // Its toolchain is mostly in a folder of root's own.
+    if !(Who::Root.possible() && is_on_this_host("rustc")) {
+        return;
+    }
+    let daemon = Daemon::start(Who::Root);
+    cli(&daemon, &["package", "from-host", "base"], b"");
+    // By whoever has that toolchain, found on the path.
+    let folder = daemon.folder().display().to_string();
+    let made = Command::new(binary("pistond"))
+        .args(["make", "host", "rust", "-o", &folder])
+        .output()
+        .expect("pistond runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (file, notes) = (text(&made.stdout), text(&made.stderr));
+    assert!(file.contains("/rust-1."), "{file}{notes}");
+    cli(&daemon, &["package", "upload", file.trim()], b"");
+    let test = recipe("rust/test.rs").display().to_string();
+    let printed = cli(&daemon, &["run", "rust", &test], b"7\n");
+    assert_eq!(printed, "OK\n", "{notes}");
+    let hello = json!({"code": "fn main() { println!(\"hello {}\", std::env::args().len()); }", "args": ["x"]});
+    let ran = daemon.execute("rust", &hello);
+    assert_eq!(ran["run"]["stdout"], "hello 2\n", "{ran}");
+    let wrong = daemon.execute("rust", &json!({"code": "fn main() { nothing(); }"}));
+    let said = wrong["compile"]["stderr"].to_string();
+    assert!(said.contains("cannot find function"), "{wrong}");
+}
+
 fn is_on_this_host(program: &str) -> bool {
-    let found = std::process::Command::new(program).arg("--help").output();
+    let found = Command::new(program).arg("--help").output();
     require::that(program, found.is_ok(), "install it")
 }
 

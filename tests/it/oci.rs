@@ -17,13 +17,14 @@ as_root_and_user!(
     a_registry_that_wants_a_token_is_shown_one,
     a_password_is_seen_by_nobody_while_a_registry_is_asked,
     layouts_and_archives_become_packages_and_what_is_wrong_with_one_is_told,
+    layers_come_three_at_a_time_and_those_that_are_installed_do_not,
 );
 
 /// Writes an image of this machine's bash into a folder, as a layout and as `docker save` has it, and
-/// pushes it where a registry is named.
+/// pushes it where a registry is named; it has as many small layers more as are asked for.
 const WRITE_IMAGE: &str = r##"
 import gzip, hashlib, io, json, os, platform, re, subprocess, sys, tarfile, urllib.request
-folder, registry = sys.argv[1:3]
+folder, registry, more = sys.argv[1:4]
 here = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 other = "arm64" if here == "amd64" else "amd64"
 blobs = os.path.join(folder, "blobs/sha256")
@@ -54,6 +55,8 @@ lower = tar(program("/usr/bin/bash") + [("etc/motd", b"lower"), ("opt/old/x", b"
 upper = tar([("bin/sh", "/usr/bin/bash"), ("etc/.wh.motd", b""), ("opt/old/.wh..wh..opq", b""), ("opt/old/y", b"new"),
              ("usr/bin/start", b"#!/usr/bin/bash\nshift\nexec \"$@\"\n")])
 
+tars = [lower, upper] + [tar([(f"opt/more/{number}", b"more")]) for number in range(int(more))]
+
 def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
@@ -67,10 +70,10 @@ def config(architecture):
         "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "BASH_VERSION_OF=5", "GREETING=it's ${HOME}"],
         "Entrypoint": ["start", "--"], "Cmd": ["bash"], "WorkingDir": "/srv",
         "Labels": {"org.opencontainers.image.version": "7.8"}},
-        "rootfs": {"type": "layers", "diff_ids": [digest(lower), digest(upper)]}}).encode()
+        "rootfs": {"type": "layers", "diff_ids": [digest(one) for one in tars]}}).encode()
 
 OCI = "application/vnd.oci.image."
-layers = [blob(OCI + "layer.v1.tar+gzip", gzip.compress(lower, 1)), blob(OCI + "layer.v1.tar", upper)]
+layers = [blob(OCI + "layer.v1.tar+gzip", gzip.compress(lower, 1))] + [blob(OCI + "layer.v1.tar", one) for one in tars[1:]]
 manifests = []
 for architecture in (other, here):
     data = json.dumps({"schemaVersion": 2, "mediaType": OCI + "manifest.v1+json",
@@ -84,8 +87,9 @@ open(os.path.join(folder, "oci-layout"), "w").write('{"imageLayoutVersion": "1.0
 mine = config(here)
 name = digest(mine)[7:] + ".json"
 with tarfile.open(os.path.join(folder, "saved.tar.gz"), "w:gz") as saved:
-    for path, data in [(name, mine), ("a/layer.tar", lower), ("b/layer.tar", upper), ("manifest.json", json.dumps(
-            [{"Config": name, "RepoTags": ["team/shell:5.2"], "Layers": ["a/layer.tar", "b/layer.tar"]}]).encode())]:
+    members = [(f"{number}/layer.tar", one) for number, one in enumerate(tars)]
+    for path, data in [(name, mine)] + members + [("manifest.json", json.dumps(
+            [{"Config": name, "RepoTags": ["team/shell:5.2"], "Layers": [path for path, _ in members]}]).encode())]:
         member = tarfile.TarInfo(path)
         member.size = len(data)
         saved.addfile(member, io.BytesIO(data))
@@ -107,6 +111,50 @@ if registry:
     send("PUT", f"{top}/manifests/5.2-slim", index, OCI + "index.v1+json")
 print(manifests[1]["digest"])
 "##;
+
+/// Serves the layouts in a folder by their names, and tells at `/told` which layers it was asked for since
+/// it last told, and how many at most at once; the first ones wait for others to be asked for too.
+const COUNTING_REGISTRY: &str = r#"
+import http.server, json, os, sys, threading
+folder = sys.argv[1]
+change = threading.Condition()
+asked, now, most = [], 0, 0
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+    def do_GET(self):
+        global asked, now, most
+        *_, image, kind, name = ["", ""] + self.path.split("/")
+        if name == "told":
+            data = json.dumps({"asked": asked, "most": most}).encode()
+            asked, most = [], 0
+        elif name.startswith("sha256:"):
+            data = open(os.path.join(folder, image, "blobs", name.replace(":", "/")), "rb").read()
+        else:
+            data = open(os.path.join(folder, image, "index.json"), "rb").read()
+        is_layer = kind == "blobs" and not data.startswith(b"{")
+        if is_layer:
+            with change:
+                asked.append(name)
+                now += 1
+                most = max(most, now)
+                change.notify_all()
+                if len(asked) <= 3:
+                    change.wait_for(lambda: most > 3, 0.5)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if is_layer:
+            with change:
+                now -= 1
+        self.wfile.write(data)
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
 
 /// Makes tokens as the registry wants them, for who knows the password; its address is printed.
 const TOKEN_SERVER: &str = r#"
@@ -186,6 +234,22 @@ fn registry(folder: &Path, auth: &Value) -> (Helper, SocketAddr) {
     (helper, address)
 }
 
+/// A server in Python, and the port that it prints.
+fn python_server(program: &str, arguments: &[&Path]) -> (Helper, u16) {
+    let server = Command::new("python3")
+        .args(["-c", program])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("python3 is there");
+    let mut server = Helper(server);
+    let mut port = String::new();
+    let out = server.0.stdout.take().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut port).expect("a port");
+    (server, port.trim().parse().expect("a port"))
+}
+
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a directory");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
@@ -194,10 +258,16 @@ fn folder() -> tempfile::TempDir {
 
 /// Writes the image into a folder and pushes it; the digest of this machine's manifest.
 fn write_image(folder: &Path, registry: Option<SocketAddr>) -> String {
+    write_image_of(folder, registry, 0)
+}
+
+/// The same with more layers.
+fn write_image_of(folder: &Path, registry: Option<SocketAddr>, more: usize) -> String {
     let output = Command::new("python3")
         .args(["-c", WRITE_IMAGE])
         .arg(folder)
         .arg(registry.map_or_else(String::new, |address| address.to_string()))
+        .arg(more.to_string())
         .output()
         .expect("python3 is there (Debian: apt-get install python3)");
     let error = String::from_utf8_lossy(&output.stderr);
@@ -380,7 +450,73 @@ fn a_registry_that_asks_for_a_password_gets_the_one_that_is_for_it(who: Who) {
     fs::write(&auth_file, auths.to_string()).expect("written");
     works(&daemon, &from);
     assert_eq!(prints(&daemon, "shell"), PRINTS);
+    a_recipe_changes_what_is_made_of_an_image(&daemon, &image, &auth_file);
     assert!(!daemon.log().contains("tr0ub4dor"));
+}
+
+/// A recipe with everything that it may have, of an image that is not given to everybody.
+fn a_recipe_changes_what_is_made_of_an_image(daemon: &Daemon, image: &str, auth_file: &Path) {
+    let folder = folder();
+    let recipe = format!(
+        r#"
+language = "loud"
+version = "2.0.0"
+aliases = ["shout"]
+artifacts = ["program"]
+remove = ["/opt/old"]
+
+[oci]
+image = "{image}"
+
+[environment]
+GREETING = "hi there"
+
+[links]
+"/usr/local/bin/shell" = "/usr/bin/bash"
+
+[files]
+"/etc/motd" = "of the recipe"
+
+[test]
+loud = "test.sh"
+"#
+    );
+    let run = "#!/usr/bin/bash\nshift\nexec /usr/local/bin/shell program \"$@\"\n";
+    let compile = "#!/usr/bin/bash\nprintf 'echo compiled\\n%s' \"$(<\"$1\")\" >program\n";
+    for (name, text) in [
+        ("recipe.toml", &*recipe),
+        ("run", run),
+        ("compile", compile),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let path = folder.path().display().to_string();
+    let printed = works(daemon, &["package", "build", &path]);
+    assert!(
+        printed.contains("made and installed loud-2.0.0"),
+        "{printed}"
+    );
+    let code = "echo \"$GREETING, $BASH_VERSION_OF\"; [ -e /opt/old ] || echo no old\n\
+                echo \"$(</etc/motd)\"; echo \"$1\"";
+    let ran = daemon.execute("loud", &json!({"code": code, "args": ["x"]}));
+    let expected = "compiled\nhi there, 5\nno old\nof the recipe\nx\n";
+    assert_eq!(ran["run"]["stdout"], expected, "{ran}");
+
+    // Without a daemon, with credentials and without.
+    let make = |words: &[&str]| {
+        let output = Command::new(piston_tests::binary("pistond"))
+            .args(["make", "recipe", &path, "-o", &path])
+            .args(words)
+            .output()
+            .expect("pistond runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), text)
+    };
+    let (worked, said) = make(&[]);
+    assert!(!worked && said.contains("without a user's name"), "{said}");
+    let (worked, said) = make(&["--auth-file", &auth_file.display().to_string()]);
+    assert!(worked && said.contains("made of"), "{said}");
+    assert!(folder.path().join("loud-2.0.0.pkg.tar.gz").is_file());
 }
 
 fn a_registry_that_wants_a_token_is_shown_one(who: Who) {
@@ -404,18 +540,8 @@ fn a_registry_that_wants_a_token_is_shown_one(who: Who) {
         .output()
         .expect("openssl is there");
     assert!(made.status.success(), "{made:?}");
-    let server = Command::new("python3")
-        .args(["-c", TOKEN_SERVER])
-        .args([&key, &certificate])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("python3 is there");
-    let mut server = Helper(server);
-    let mut port = String::new();
-    let out = server.0.stdout.take().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut port).expect("a port");
-    let realm = format!("http://127.0.0.1:{}/token", port.trim());
+    let (_server, port) = python_server(TOKEN_SERVER, &[&key, &certificate]);
+    let realm = format!("http://127.0.0.1:{port}/token");
     let auth = json!({"token": {"realm": realm, "service": "here", "issuer": "tokens",
         "rootcertbundle": certificate}});
     let (_registry, address) = registry_with_image(folder.path(), &auth);
@@ -530,5 +656,125 @@ fn layouts_and_archives_become_packages_and_what_is_wrong_with_one_is_told(who: 
     assert!(!printed.contains("root:"), "{printed}");
     let packages = daemon.get("/api/v3/packages").json();
     assert_eq!(packages.as_array().map(Vec::len), Some(2), "{packages}");
+    nothing_is_left(&daemon);
+}
+
+fn layers_come_three_at_a_time_and_those_that_are_installed_do_not(who: Who) {
+    let folder = folder();
+    write_image_of(&folder.path().join("one"), None, 4);
+    write_image_of(&folder.path().join("other"), None, 5);
+    let (_server, port) = python_server(COUNTING_REGISTRY, &[folder.path()]);
+    let address = format!("127.0.0.1:{port}");
+    let told = || {
+        let server = piston_tests::http::Address::Tcp(([127, 0, 0, 1], port).into());
+        let told = piston_tests::http::request(&server, "GET", "/told", &[], b"").json();
+        (
+            told["asked"].as_array().map_or(0, Vec::len),
+            told["most"].clone(),
+        )
+    };
+    let daemon = Daemon::start(who);
+    let from = |image: &str, words: &[&str]| {
+        let image = format!("{address}/team/{image}:1.2.3");
+        works(&daemon, &[&["package", "from-oci", &image], words].concat())
+    };
+    from("one", &["--name", "whole"]);
+    assert_eq!(told(), (6, json!(3)));
+    let printed = from("one", &["--layers"]);
+    assert!(!printed.contains("installed already"), "{printed}");
+    assert_eq!(told().0, 6);
+    let printed = from("other", &["--layers"]);
+    let note = "6 of its 7 layers are installed already: they were not fetched";
+    assert!(printed.contains(note), "{printed}");
+    assert_eq!(told().0, 1);
+    let printed = from("other", &["--layers", "--name", "again"]);
+    assert!(printed.contains("7 of its 7 layers"), "{printed}");
+    assert_eq!(told().0, 0);
+    let job = json!({"code": "echo /opt/more/*; [ -e /etc/motd ] || echo no motd"});
+    for (package, more) in [("one", 4), ("other", 5), ("again", 5)] {
+        let files: Vec<String> = (0..more)
+            .map(|number| format!("/opt/more/{number}"))
+            .collect();
+        let expected = format!("{}\nno motd\n", files.join(" "));
+        let run = &daemon.execute(package, &job)["run"];
+        assert_eq!(run["stdout"], expected, "{package}: {run}");
+    }
+    nothing_is_left(&daemon);
+}
+
+/// The daemon can't see the files: they are the test's own user's.
+#[test]
+fn a_daemon_that_is_reached_over_tcp_is_sent_the_files() {
+    let port = free_port();
+    let config =
+        format!("[[http.listeners]]\naddress = \"{port}\"\nrole = \"admin\"\ntokens = true\n");
+    let daemon = Daemon::start_with(Who::User, &config, &[]);
+    let words = ["--json", "token", "create", "--role", "admin"];
+    let made: Value = serde_json::from_slice(&daemon.cli(&words, b"").stdout).expect("JSON");
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let remote = |words: &[&str]| {
+        let output = Command::new(piston_tests::binary("piston"))
+            .args(words)
+            .env("PISTON_HOST", format!("http://{port}"))
+            .env("PISTON_TOKEN", made["secret"].as_str().expect("a secret"))
+            .output()
+            .expect("piston runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        (output.status.success(), printed)
+    };
+    write_image(&folder.path().join("judge"), None);
+    let (worked, printed) = remote(&["package", "from-oci", &path("judge"), "--alias", "j"]);
+    assert!(worked && printed.contains("judge-7.8.0"), "{printed}");
+    let archive = format!("{}:5.2", path("judge/saved.tar.gz"));
+    let (worked, printed) = remote(&[
+        "package", "from-oci", &archive, "--name", "other", "--layers",
+    ]);
+    assert!(worked && printed.contains("other-5.2.0"), "{printed}");
+    assert!(
+        printed.contains("made of saved.tar.gz, sha256:"),
+        "{printed}"
+    );
+    for package in ["judge", "other"] {
+        assert_eq!(prints(&daemon, package), PRINTS, "{package}");
+    }
+    let to = path("judge.pkg.tar.gz");
+    let (worked, printed) = remote(&["package", "from-oci", &path("judge"), "-o", &to]);
+    assert!(worked && Path::new(&to).is_file(), "{printed}");
+
+    let old = folder.path().join("old");
+    fs::create_dir(&old).expect("made");
+    let info = r#"{"language": "hey", "version": "1.2.0", "dependencies": {}}"#;
+    for (name, text) in [("pkg-info.json", info), ("run", "shift\necho \"hey $1\"\n")] {
+        fs::write(old.join(name), text).expect("written");
+    }
+    let packed = Command::new("tar")
+        .args(["czf", &path("hey.pkg.tar.gz"), "-C"])
+        .arg(&old)
+        .arg(".")
+        .status();
+    let packed = packed.expect("tar");
+    assert!(packed.success());
+    let from = ["package", "from-piston-v2", &path("hey.pkg.tar.gz")];
+    piston_tests::packages::install(&daemon, &[]);
+    let (worked, printed) = remote(&[&from[..], &["--base", "base"]].concat());
+    assert!(worked && printed.contains("hey-1.2.0"), "{printed}");
+    let ran = daemon.execute("hey", &json!({"code": "", "args": ["you"]}));
+    assert_eq!(ran["run"]["stdout"], "hey you\n", "{ran}");
+
+    // What is wrong is told by the names that the files have here.
+    fs::write(path("text"), "x").expect("written");
+    let staging = daemon.data().join("staging").display().to_string();
+    for (words, reason) in [
+        (["from-oci", &path("text")], "the image text: it is neither"),
+        (["from-piston-v2", &path("text")], "text: it is no tar.gz"),
+        (["from-oci", &path("nothing")], "nothing"),
+        (["from-piston-v2", &path("nothing")], "nothing"),
+    ] {
+        let (worked, printed) = remote(&[&["package"][..], &words].concat());
+        assert!(!worked && printed.contains(reason), "{words:?}: {printed}");
+        assert!(!printed.contains(&staging), "{printed}");
+    }
     nothing_is_left(&daemon);
 }

@@ -314,7 +314,8 @@ impl MakeRequest {
         }
     }
 
-    fn of(from: MakeKind) -> Self {
+    /// Of a kind, with nothing else said.
+    pub fn of(from: MakeKind) -> Self {
         Self {
             from,
             name: None,
@@ -354,7 +355,7 @@ pub enum MakeKind {
     Host,
     /// Debian's packages, from the sources that the daemon's host has.
     Debian,
-    /// Debian's packages as a recipe says.
+    /// Debian's packages, or an image, as a recipe says.
     Recipe,
     /// An installed package, to which libraries are added.
     Extend,
@@ -363,6 +364,20 @@ pub enum MakeKind {
     /// A package of the released Piston.
     #[serde(rename = "piston_v2")]
     PistonV2,
+}
+
+impl MakeKind {
+    /// As requests have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Debian => "debian",
+            Self::Recipe => "recipe",
+            Self::Extend => "extend",
+            Self::Oci => "oci",
+            Self::PistonV2 => "piston_v2",
+        }
+    }
 }
 
 /// Reply of `POST /make`, which installs what it made.

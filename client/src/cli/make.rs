@@ -67,15 +67,36 @@ pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -
     };
     let path = Path::new(&flags.image);
     let is_path = flags.image.starts_with(['/', '.']) || path.exists();
+    // What is not sent is not shown either: somebody may have written a password into it.
+    screen.progress("making a package of the image ...".to_owned());
+    let file = flags.name.as_ref().map(ToString::to_string);
+    let file = file.unwrap_or_else(|| "image".to_owned());
+    if is_path && is_remote(client) {
+        let (path, image) = archive_and_name(&flags.image);
+        let packed = path.is_dir().then(|| folder::pack(&path)).transpose()?;
+        let archive = packed
+            .as_ref()
+            .map_or(path.as_path(), |packed| packed.path());
+        let aliases = (!flags.aliases.is_empty()).then(|| flags.aliases.join(","));
+        let what = MakeFilesParameters {
+            file: file_name(&path),
+            name: flags.name,
+            version: flags.version.map(|version| version.to_string()),
+            image,
+            run: flags.run,
+            compile: flags.compile,
+            aliases,
+            layers: flags.layers,
+            ..MakeFilesParameters::oci()
+        };
+        return make(client, What::files(what, archive), &file, flags.to, screen).await;
+    }
     let image = if is_path {
         // As the daemon has to see it, which stands elsewhere.
         std::path::absolute(path)?.to_string_lossy().into_owned()
     } else {
         flags.image
     };
-    // What is not sent is not shown either: somebody may have written a password into it.
-    screen.progress("making a package of the image ...".to_owned());
-    let file = flags.name.as_ref().map(ToString::to_string);
     let request = MakeRequest {
         name: flags.name,
         version: flags.version.map(|version| version.to_string()),
@@ -87,8 +108,30 @@ pub(super) async fn from_oci(client: &Client, flags: FromOci, screen: &Screen) -
         password,
         ..MakeRequest::oci(image)
     };
-    let file = file.unwrap_or_else(|| "image".to_owned());
     make(client, request.into(), &file, flags.to, screen).await
+}
+
+/// Whether the daemon stands on another machine, as far as that can be told: files of this one are sent to it.
+fn is_remote(client: &Client) -> bool {
+    client.host().socket().is_none()
+}
+
+/// What a file is called, without where it lies.
+fn file_name(path: &Path) -> Option<String> {
+    let name = std::path::absolute(path).ok()?;
+    Some(name.file_name()?.to_string_lossy().into_owned())
+}
+
+/// An archive or a layout, and which of its images is meant, where that follows a colon.
+fn archive_and_name(text: &str) -> (PathBuf, Option<String>) {
+    let colons = text.match_indices(':').map(|(at, _)| text.split_at(at));
+    let whole = std::iter::once((text, ""));
+    let mut found = whole
+        .chain(colons)
+        .filter(|(path, _)| Path::new(path).exists());
+    let (path, name) = found.next().unwrap_or((text, ""));
+    let name = name.strip_prefix(':').map(ToOwned::to_owned);
+    (PathBuf::from(path), name)
 }
 
 /// Converts a package of the released Piston.
@@ -97,7 +140,25 @@ pub(super) async fn from_piston_v2(
     flags: FromPistonV2,
     screen: &Screen,
 ) -> Result<()> {
-    let source = if flags.source.contains("://") {
+    let is_url = flags.source.contains("://");
+    if !is_url && flags.package.is_none() && is_remote(client) {
+        screen.progress("converting a package of the released Piston ...".to_owned());
+        let archive = Path::new(&flags.source);
+        let what = MakeFilesParameters {
+            file: file_name(archive),
+            base: flags.base,
+            ..MakeFilesParameters::piston_v2()
+        };
+        return make(
+            client,
+            What::files(what, archive),
+            "package",
+            flags.to,
+            screen,
+        )
+        .await;
+    }
+    let source = if is_url {
         flags.source
     } else {
         // As the daemon has to see it, which stands elsewhere.
@@ -157,20 +218,14 @@ pub(super) async fn extend(client: &Client, flags: Extend, screen: &Screen) -> R
         screen.progress(format!("adding {} to {name} ...", folder.display()));
         let archive = folder::pack(&folder)?;
         let what = MakeFilesParameters {
+            file: file_name(&folder),
             version: range,
             name: flags.name,
             at: flags.at,
             ..MakeFilesParameters::new(name.to_string())
         };
         let archive = archive.path();
-        return make(
-            client,
-            What::Files { what, archive },
-            &file,
-            flags.to,
-            screen,
-        )
-        .await;
+        return make(client, What::files(what, archive), &file, flags.to, screen).await;
     }
     let libraries = [flags.pip.as_slice(), &flags.npm].concat().join(", ");
     screen.progress(format!("adding {libraries} to {name} ..."));
@@ -190,7 +245,7 @@ pub(super) async fn extend(client: &Client, flags: Extend, screen: &Screen) -> R
 enum What<'a> {
     Request(Box<MakeRequest>),
     Files {
-        what: MakeFilesParameters,
+        what: Box<MakeFilesParameters>,
         archive: &'a Path,
     },
 }
@@ -201,7 +256,12 @@ impl From<MakeRequest> for What<'_> {
     }
 }
 
-impl What<'_> {
+impl<'a> What<'a> {
+    fn files(what: MakeFilesParameters, archive: &'a Path) -> Self {
+        let what = Box::new(what);
+        Self::Files { what, archive }
+    }
+
     async fn make(&self, client: &Client) -> Result<MakeReply, Error> {
         match self {
             Self::Request(request) => client.make(request).await,
@@ -308,5 +368,32 @@ impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         // It is not there when all went well.
         let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_may_be_followed_by_the_name_of_one_of_its_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("a:b.tar");
+        std::fs::write(&archive, "").unwrap();
+        let archive = archive.display().to_string();
+        for (rest, name) in [
+            ("", None),
+            (":5.2", Some("5.2")),
+            (":x/y:5.2", Some("x/y:5.2")),
+        ] {
+            let (path, found) = archive_and_name(&format!("{archive}{rest}"));
+            assert_eq!(
+                (path.display().to_string(), found.as_deref()),
+                (archive.clone(), name)
+            );
+        }
+        // What is not there is told by its whole name.
+        let (path, name) = archive_and_name("/nowhere/x.tar:5");
+        assert_eq!((path, name), (PathBuf::from("/nowhere/x.tar:5"), None));
     }
 }

@@ -21,10 +21,18 @@ use super::render::{Consent, Screen};
 use super::suggest::nearest;
 
 /// What the daemon makes of its own machine, with the languages that come of it.
-const FROM_HOST: [(&str, &[&str]); 3] = [
+const FROM_HOST: [(&str, &[&str]); 11] = [
     ("python", &["python", "python3", "py"]),
     ("bash", &["bash", "sh"]),
     ("gcc", &["gcc", "c", "c++", "cpp"]),
+    ("perl", &["perl", "pl"]),
+    ("javascript", &["javascript", "js", "node", "nodejs"]),
+    ("lua", &["lua"]),
+    ("ruby", &["ruby", "rb"]),
+    ("php", &["php"]),
+    ("java", &["java"]),
+    ("go", &["go", "golang"]),
+    ("rust", &["rust", "rs"]),
 ];
 
 /// Longest wait for what repositories offer. A fresh daemon lists its recipes first.

@@ -131,8 +131,9 @@ impl Client {
         self.made_file(call, writer).await
     }
 
-    /// `POST /make/files`: makes a package that adds files to an installed one, and installs it.
-    /// `archive` is a tar of them, which is read as it is sent.
+    /// `POST /make/files`: makes a package of a file, and installs it. `archive` is that file, which is read
+    /// as it is sent: a tar of files to add to an installed package, an archive of an image, a package of
+    /// the released Piston.
     pub async fn make_files(
         &self,
         what: &MakeFilesParameters,
@@ -197,18 +198,25 @@ async fn make_files_call(
     install: bool,
 ) -> Result<Call, Error> {
     let install = install.to_string();
-    let mut query = vec![("extends", what.extends.as_str()), ("install", &install)];
-    let name = what.name.as_ref().map(Language::as_str);
-    let optional = [
-        ("version", what.version.as_deref()),
-        ("name", name),
-        ("at", what.at.as_deref()),
+    let all = [
+        ("from", Some(what.from.as_str().to_owned())),
+        ("file", what.file.clone()),
+        ("extends", what.extends.clone()),
+        ("version", what.version.clone()),
+        ("name", what.name.as_ref().map(ToString::to_string)),
+        ("at", what.at.clone()),
+        ("image", what.image.clone()),
+        ("run", what.run.clone()),
+        ("compile", what.compile.clone()),
+        ("aliases", what.aliases.clone()),
+        ("layers", what.layers.then(|| "true".to_owned())),
+        ("base", what.base.as_ref().map(ToString::to_string)),
+        ("install", Some(install)),
     ];
-    query.extend(
-        optional
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
+    let given = all
+        .iter()
+        .filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+    let query: Vec<(&str, &str)> = given.collect();
     let path = with_query(path(&["make", "files"]), &query);
     let body = Body::Package(source(archive).await?);
     Ok(Call::new(Method::Post, path).body(body).work())

@@ -42,6 +42,12 @@ pub(super) struct OciFlags {
     /// File of credentials as `docker login` writes it, which serves when no user is named.
     #[arg(long, value_name = "FILE")]
     auth_file: Option<PathBuf>,
+    /// Which layers are installed already, as the daemon writes it down.
+    #[arg(long, hide = true, requires = "layers")]
+    installed: Option<PathBuf>,
+    /// What to call it in messages.
+    #[arg(long, hide = true)]
+    shown: Option<String>,
     #[command(flatten)]
     out: MakeOutput,
 }
@@ -70,6 +76,8 @@ impl OciFlags {
             compile: self.compile.as_deref().map(words),
             aliases: self.aliases,
             layering: Layering::asked(self.layers),
+            installed: self.installed,
+            shown: self.shown,
         };
         if self.layers && !self.out.is_folder() {
             anyhow::bail!("--layers makes several packages: --output has to be a folder");
@@ -93,6 +101,9 @@ pub(super) struct PistonV2Flags {
     /// Package that stands for the system that its scripts expect.
     #[arg(long, value_name = "NAME", default_value = packages::DEFAULT_BASE)]
     base: Language,
+    /// What to call it in messages.
+    #[arg(long, hide = true)]
+    shown: Option<String>,
     #[command(flatten)]
     out: MakeOutput,
 }
@@ -111,6 +122,7 @@ impl PistonV2Flags {
             },
             wanted: self.name.map(|name| (name, self.range.unwrap_or_else(any))),
             base: self.base,
+            shown: self.shown,
         };
         let out = self.out;
         out.make(|folder| packages::make::from_piston_v2(&what, folder))

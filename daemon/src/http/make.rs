@@ -1,5 +1,5 @@
 //! `POST /make` and `POST /make/files`: a package from what the host has, from Debian's packages, by a
-//! recipe, from an image, or on top of another one.
+//! recipe, from an image, or on top of another one; of a file that the daemon has, or that is sent.
 //!
 //! Making dies with its request; the installation that follows does not. A package that needs a
 //! base gets it made and installed first when no fitting one is there.
@@ -24,6 +24,8 @@ use crate::error::Error;
 use crate::packages::make::{Credentials, Folder, FromOci, FromPistonV2, Layering};
 use crate::packages::{DEFAULT_BASE, Extension, MadeFile, Making, RECIPE_FILES, VersionRange};
 
+/// Longest name of a file that is sent.
+const MAX_FILE_NAME: usize = 255;
 /// Most Debian packages of one request.
 const MOST_PACKAGES: usize = 1000;
 
@@ -40,37 +42,96 @@ pub(super) async fn make(
         extension.index = extension.index.take().or_else(|| index.clone());
         extension.registry = extension.registry.take().or_else(|| registry.clone());
     }
-    if let Making::Oci(image) = &mut what {
-        image.auth_file.clone_from(&app.config().registry_auth);
+    let configured = &app.config().registry_auth;
+    match &mut what {
+        Making::Oci(image) => image.auth_file.clone_from(configured),
+        Making::Recipe { auth_file, .. } => auth_file.clone_from(configured),
+        _ => {}
     }
     answer(&app, what, install).await
 }
 
-/// Makes a package that adds the files of a tar to another one; installs or returns it.
+/// Makes a package of a file that comes with the request; installs or returns it.
 pub(super) async fn files(
     State(app): State<Arc<App>>,
     Query(asked): Query<MakeFilesParameters>,
     Upload(body): Upload,
 ) -> Result<Answer, Error> {
-    let MakeFilesParameters {
-        extends,
-        version,
-        name,
-        at,
-        install,
-    } = asked;
-    let range = range(version.as_deref())?;
     let staging = app.engine().await?.packages.staging()?;
-    let archive = staging.path.join("files.tar");
+    let archive = staging.path.join("upload");
+    let install = asked.install;
+    let what = uploaded(asked, &archive)?;
     body::store(body, &archive, &app).await?;
-    let what = Making::Extension(Extension {
-        name,
-        files: Some(Folder { archive, at }),
-        ..Extension::of(extends, range)
-    });
     let answer = answer(&app, what, install).await;
     drop(staging);
     answer
+}
+
+/// What a request asks for that brings its file; a parameter that means nothing to its kind is refused.
+fn uploaded(asked: MakeFilesParameters, archive: &Path) -> Result<Making, Error> {
+    let from = asked.from;
+    for (name, given, kind) in [
+        ("at", asked.at.is_some(), MakeKind::Extend),
+        ("image", asked.image.is_some(), MakeKind::Oci),
+    ] {
+        if given && from != kind {
+            return meaningless(name);
+        }
+    }
+    let is_name = |name: &str| name.len() <= MAX_FILE_NAME && !name.contains(char::is_control);
+    if !asked.file.as_deref().is_none_or(is_name) {
+        return wrong("`file` is no name of a file");
+    }
+    let path = archive.display().to_string();
+    let aliases = asked.aliases.iter().flat_map(|names| names.split(','));
+    let request = MakeRequest {
+        name: asked.name,
+        extends: asked.extends,
+        version: asked.version,
+        run: asked.run,
+        compile: asked.compile,
+        aliases: aliases.map(ToOwned::to_owned).collect(),
+        layers: asked.layers,
+        base: asked.base,
+        install: asked.install,
+        ..MakeRequest::of(from)
+    };
+    fits(&request)?;
+    let shown = asked.file;
+    match request.from {
+        MakeKind::Extend => {
+            let archive = archive.to_owned();
+            let files = Some(Folder {
+                archive,
+                at: asked.at,
+            });
+            Ok(Making::Extension(Extension {
+                files,
+                ..extended(request)?
+            }))
+        }
+        MakeKind::Oci => {
+            let image = match asked.image {
+                Some(name) => format!("{path}:{name}"),
+                None => path,
+            };
+            let image = Some(image);
+            Ok(Making::Oci(Box::new(FromOci {
+                shown,
+                ..self::image(MakeRequest { image, ..request })?
+            })))
+        }
+        MakeKind::PistonV2 => {
+            let source = Some(path);
+            Ok(Making::PistonV2(FromPistonV2 {
+                shown,
+                ..piston_v2(MakeRequest { source, ..request })?
+            }))
+        }
+        MakeKind::Host | MakeKind::Debian | MakeKind::Recipe => {
+            wrong("`from` is of a kind that no file is sent for")
+        }
+    }
 }
 
 async fn answer(app: &App, what: Making, install: bool) -> Result<Answer, Error> {
@@ -110,19 +171,26 @@ impl IntoResponse for Answer {
 
 /// What a request asks for; a field that means nothing to its kind is refused.
 fn making(request: MakeRequest) -> Result<Making, Error> {
-    if let Some(field) = unfit(&request) {
-        return wrong(&format!(
-            "`{field}` means nothing to a package made like this"
-        ));
-    }
+    fits(&request)?;
     match request.from {
         MakeKind::Host => host(request),
         MakeKind::Debian => debian(request),
         MakeKind::Recipe => recipe(request.files),
-        MakeKind::Oci => image(request),
-        MakeKind::PistonV2 => piston_v2(request),
+        MakeKind::Oci => Ok(Making::Oci(Box::new(image(request)?))),
+        MakeKind::PistonV2 => Ok(Making::PistonV2(piston_v2(request)?)),
         MakeKind::Extend => extension(request),
     }
+}
+
+/// Refuses a field that means nothing to the kind.
+fn fits(request: &MakeRequest) -> Result<(), Error> {
+    unfit(request).map_or(Ok(()), meaningless)
+}
+
+fn meaningless<T>(field: &str) -> Result<T, Error> {
+    wrong(&format!(
+        "`{field}` means nothing to a package made like this"
+    ))
 }
 
 /// A field that is given and means nothing to the kind.
@@ -188,31 +256,36 @@ fn debian(request: MakeRequest) -> Result<Making, Error> {
 }
 
 fn extension(request: MakeRequest) -> Result<Making, Error> {
+    let extension = extended(request)?;
+    if !(1..=MOST_PACKAGES).contains(&(extension.pip.len() + extension.npm.len())) {
+        return wrong("`pip` and `npm` name no library, or too many");
+    }
+    Ok(Making::Extension(extension))
+}
+
+fn extended(request: MakeRequest) -> Result<Extension, Error> {
     let Some(extends) = request.extends else {
         return wrong("`extends` is missing: the language to extend, e.g. `python`");
     };
-    if !(1..=MOST_PACKAGES).contains(&(request.pip.len() + request.npm.len())) {
-        return wrong("`pip` and `npm` name no library, or too many");
-    }
     let range = range(request.version.as_deref())?;
-    Ok(Making::Extension(Extension {
+    Ok(Extension {
         name: request.name,
         pip: request.pip,
         index: request.index,
         npm: request.npm,
         registry: request.registry,
         ..Extension::of(extends, range)
-    }))
+    })
 }
 
-fn image(request: MakeRequest) -> Result<Making, Error> {
+fn image(request: MakeRequest) -> Result<FromOci, Error> {
     if request.layers && !request.install {
         return wrong(
             "`layers` makes several packages, which can be installed and not replied with",
         );
     }
     let version = request.version.map(|text| text.parse());
-    Ok(Making::Oci(Box::new(FromOci {
+    Ok(FromOci {
         image: parsed(
             "image",
             request.image.as_deref().unwrap_or_default().parse(),
@@ -225,21 +298,24 @@ fn image(request: MakeRequest) -> Result<Making, Error> {
         compile: request.compile.as_deref().map(words),
         aliases: request.aliases,
         layering: Layering::asked(request.layers),
-    })))
+        installed: None,
+        shown: None,
+    })
 }
 
-fn piston_v2(request: MakeRequest) -> Result<Making, Error> {
+fn piston_v2(request: MakeRequest) -> Result<FromPistonV2, Error> {
     let source = request.source.unwrap_or_default();
     if !(source.starts_with('/') || source.contains("://")) || source.contains('\0') {
         return wrong("`source` is missing: an absolute path, or the URL of an index");
     }
     let range = range(request.version.as_deref())?;
     let base = request.base.map_or_else(|| DEFAULT_BASE.parse(), Ok);
-    Ok(Making::PistonV2(FromPistonV2 {
+    Ok(FromPistonV2 {
         source,
         wanted: request.name.map(|name| (name, range)),
         base: parsed("base", base)?,
-    }))
+        shown: None,
+    })
 }
 
 fn words(command: &str) -> Vec<String> {
@@ -257,7 +333,10 @@ fn recipe(files: BTreeMap<String, String>) -> Result<Making, Error> {
             RECIPE_FILES.join(", ")
         )),
         None if !files.contains_key(RECIPE_FILES[0]) => wrong("`files` holds no `recipe.toml`"),
-        None => Ok(Making::Recipe(files)),
+        None => Ok(Making::Recipe {
+            files,
+            auth_file: None,
+        }),
     }
 }
 
@@ -366,7 +445,7 @@ mod tests {
             "{debian:?}"
         );
         let recipe = parsed(json!({"from": "recipe", "files": {"recipe.toml": "", "compile": ""}}));
-        assert!(matches!(recipe, Ok(Making::Recipe(files)) if files.len() == 2));
+        assert!(matches!(recipe, Ok(Making::Recipe { files, .. }) if files.len() == 2));
         let extension = parsed(
             json!({"from": "extend", "extends": "python", "version": "3.11",
             "pip": ["numpy>=2"], "name": "python-science", "index": "https://example.org/simple"}),
@@ -461,6 +540,51 @@ mod tests {
         for (request, expected) in rows {
             let text = parsed(request.clone()).expect_err("not acceptable");
             assert!(text.contains(expected), "{request}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_sent_is_of_a_kind_that_takes_one_with_its_own_parameters() {
+        let parsed = |asked: serde_json::Value| {
+            let asked = serde_json::from_value(asked).expect("parameters");
+            let what = uploaded(asked, Path::new("/data/staging/1/upload"));
+            what.map_err(|error| error.outside().to_owned())
+        };
+        let files = parsed(json!({"extends": "python", "at": "/opt"}));
+        assert!(
+            matches!(&files, Ok(Making::Extension(what)) if what.files.is_some()),
+            "{files:?}"
+        );
+        let image = parsed(
+            json!({"from": "oci", "file": "judge.tar", "image": "team/judge:1",
+            "aliases": "a,b", "run": "sh {main}", "layers": true}),
+        );
+        let Ok(Making::Oci(image)) = image else {
+            panic!("{image:?}");
+        };
+        assert_eq!(
+            image.image.to_string(),
+            "/data/staging/1/upload:team/judge:1"
+        );
+        assert_eq!(
+            (image.aliases.len(), image.shown.as_deref()),
+            (2, Some("judge.tar"))
+        );
+        let old = parsed(json!({"from": "piston_v2", "base": "gcc-base"}));
+        assert!(matches!(&old, Ok(Making::PistonV2(_))), "{old:?}");
+        for (asked, expected) in [
+            (json!({}), "`extends` is missing"),
+            (json!({"extends": "a", "version": "latest"}), "`version`"),
+            (json!({"extends": "a", "layers": true}), "`layers`"),
+            (json!({"extends": "a", "image": "b"}), "`image`"),
+            (json!({"from": "oci", "at": "/"}), "`at`"),
+            (json!({"from": "oci", "extends": "a"}), "`extends`"),
+            (json!({"from": "oci", "file": "a\nb"}), "`file`"),
+            (json!({"from": "piston_v2", "run": "a"}), "`run`"),
+            (json!({"from": "recipe"}), "`from`"),
+        ] {
+            let text = parsed(asked.clone()).expect_err("not acceptable");
+            assert!(text.contains(expected), "{asked}: {text}");
         }
     }
 

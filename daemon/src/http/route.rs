@@ -81,7 +81,7 @@ fn of_daemon() -> Vec<Path> {
         at("/make/files").post(
             Admin,
             make::files,
-            "Makes a package that adds files (a tar) to an installed one",
+            "Makes a package of a file: files (a tar) for an installed one, an image, an old package",
         ),
         at("/tokens")
             .get(Admin, tokens::list, "Tokens, without their secrets")

@@ -1,12 +1,14 @@
-//! What the child that extends a package is told of it: its metadata and the images of its view.
+//! What the child that makes a package on top of others is told of them: of the one that it extends its
+//! metadata and the images of its view, of an image's layers which are there.
 //!
-//! Invariant: the package stays as it is while the child works, because of the lease. Of several
+//! Invariant: a package stays as it is while the child works, because of the lease. Of several
 //! that run a language the one is extended that runs it now, so that extending again adds to it.
 
 use piston_client::ids::{Language, PackageRef};
 
 use super::error::PackagesError;
-use super::make::{Folder, Target, TargetLayer};
+use super::installed::Slot;
+use super::make::{Folder, InstalledLayers, Target, TargetLayer};
 use super::version::VersionRange;
 use super::{Lease, Packages};
 
@@ -63,12 +65,7 @@ impl Packages {
         let slot = registry.get(package).ok_or_else(|| gone(package))?;
         let layer = |package: &PackageRef| {
             let slot = registry.get(package).ok_or_else(|| gone(package))?;
-            let [image, index, _] = self.state.data.files_of(&slot.record.image);
-            Ok(TargetLayer {
-                image,
-                index,
-                mount: slot.info.mount.clone(),
-            })
+            Ok(self.layer(&slot))
         };
         let layers: Result<Vec<_>, PackagesError> = slot.record.layers.iter().map(layer).collect();
         let installed = &lease.installed;
@@ -80,5 +77,31 @@ impl Packages {
         );
         let target = target.map_err(|error| PackagesError::CannotMake(error.to_string()))?;
         Ok((lease, target))
+    }
+
+    /// The layers of images that are packages of their own, held.
+    pub(super) fn layers(&self) -> (Vec<Lease>, InstalledLayers) {
+        let (mut leases, mut layers) = (Vec::new(), InstalledLayers::default());
+        for slot in self.state.registry.all() {
+            let package = &slot.record.package;
+            let Some(chain_id) = InstalledLayers::chain_id(&slot.record.info) else {
+                continue;
+            };
+            // What can't be used now is made anew.
+            if let Some(Ok(lease)) = self.hold(|other| other.record.package == *package) {
+                leases.push(lease);
+                layers.add(chain_id, self.layer(&slot));
+            }
+        }
+        (leases, layers)
+    }
+
+    fn layer(&self, slot: &Slot) -> TargetLayer {
+        let [image, index, _] = self.state.data.files_of(&slot.record.image);
+        TargetLayer {
+            image,
+            index,
+            mount: slot.info.mount.clone(),
+        }
     }
 }

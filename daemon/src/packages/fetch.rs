@@ -43,6 +43,15 @@ pub(crate) fn runtime(into: &Path) -> Result<Runtime, PathError> {
         .at("download to", into)
 }
 
+/// What makers download with that do something else meanwhile.
+pub(crate) fn background(into: &Path) -> Result<Runtime, PathError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .at("download to", into)
+}
+
 /// Time bounds of downloads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {

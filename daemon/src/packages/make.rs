@@ -34,12 +34,14 @@ pub use self::error::MakeError;
 pub use self::extend::{
     DEFAULT_INDEX, DEFAULT_REGISTRY, Extend, ExtendError, Folder, Target, TargetFrom, TargetLayer,
 };
-use self::host::{Host, base, bash, gcc, interpreter, php, python, toolchain};
-pub use self::oci::{Credentials, FromOci, ImageSource, Layering, OciError, ReferenceError};
+use self::host::{Host, base, bash, gcc, interpreter, php, python, rust, toolchain};
+pub use self::oci::{
+    Credentials, FromOci, ImageSource, InstalledLayers, Layering, OciError, ReferenceError,
+};
 pub use self::offer::{offer, offer_version};
 use self::package::Draft;
 pub use self::piston_v2::{FromPistonV2, PistonV2Error};
-use self::recipe::Recipe;
+use self::recipe::{Recipe, Source};
 use super::error::distance;
 use super::info::PackageInfo;
 
@@ -61,7 +63,7 @@ pub const DEBIAN_BASE: &str = "base";
 
 /// What can be made from the host beside what an interpreter runs, each with words that people may
 /// use for it.
-const KNOWN: [(&str, &[&str]); 5] = [
+const KNOWN: [(&str, &[&str]); 6] = [
     (base::NAME, &["libc", "coreutils", "debian", "ubuntu"]),
     (bash::NAME, &["sh", "shell"]),
     (gcc::NAME, &["c", "c++", "g++", "cc", "cpp", "cxx"]),
@@ -70,6 +72,7 @@ const KNOWN: [(&str, &[&str]); 5] = [
         python::NAME,
         &["py", "python2", "python3", "py3", "cpython"],
     ),
+    (rust::NAME, &["rs", "rustc", "rustlang"]),
 ];
 
 /// Makes the package `name` from the host into the directory `out`.
@@ -115,7 +118,7 @@ pub fn from_debian(what: FromDebian, out: &Path) -> Result<Made, MakeError> {
         let named = named.map_err(|_| refused(first, "it is no name of a Debian package"))?;
         Recipe::plain(named, packages, run)
     };
-    debian::make(&recipe, base.as_ref(), out)
+    of_recipe(&recipe, base.as_ref(), None, out)
 }
 
 fn refused(name: &str, reason: &str) -> MakeError {
@@ -138,9 +141,27 @@ pub fn recipe_of(language: &str) -> Option<Language> {
 }
 
 /// Makes the package that a recipe describes (its folder, or the `recipe.toml`) into the
-/// directory `out`.
-pub fn from_recipe(path: &Path, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
-    debian::make(&Recipe::read(path)?, base, out)
+/// directory `out`: of Debian's packages on a base package, or of an image, for whose registry
+/// `auth_file` has credentials.
+pub fn from_recipe(
+    path: &Path,
+    base: Option<&Base>,
+    auth_file: Option<PathBuf>,
+    out: &Path,
+) -> Result<Made, MakeError> {
+    of_recipe(&Recipe::read(path)?, base, auth_file, out)
+}
+
+fn of_recipe(
+    recipe: &Recipe,
+    base: Option<&Base>,
+    auth_file: Option<PathBuf>,
+    out: &Path,
+) -> Result<Made, MakeError> {
+    match &recipe.source {
+        Source::Debian(debian) => debian::make(recipe, debian, base, out),
+        Source::Image(image) => oci::make_recipe(recipe, image, auth_file, out),
+    }
 }
 
 /// Makes a package of an image into the directory `out`: of all its layers, as programs in it see
@@ -188,6 +209,7 @@ fn draft(name: &Language, program: Option<&Path>) -> Result<Draft, MakeError> {
         (gcc::NAME, program) => gcc::draft(&host, program),
         (php::NAME, program) => php::draft(&host, program),
         (python::NAME, program) => python::draft(&host, program),
+        (rust::NAME, program) => rust::draft(&host, program),
         (other, program) => {
             let interpreter = interpreter::ALL.iter().find(|one| one.name == other);
             let toolchain = toolchain::ALL.iter().find(|one| one.name == other);

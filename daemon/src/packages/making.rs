@@ -64,8 +64,13 @@ pub enum Making {
         /// Argv that runs a program, as words.
         run: Option<String>,
     },
-    /// A recipe: its files by name, of [`RECIPE_FILES`].
-    Recipe(BTreeMap<String, String>),
+    /// A recipe.
+    Recipe {
+        /// Its files by name, of [`RECIPE_FILES`].
+        files: BTreeMap<String, String>,
+        /// Where credentials are for the registry of its image: a file of `docker login`.
+        auth_file: Option<PathBuf>,
+    },
     /// An image of a registry, or of this machine.
     Oci(Box<FromOci>),
     /// A package of the released Piston.
@@ -107,7 +112,7 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.as_str() == DEBIAN_BASE,
             Self::Debian { packages, .. } => packages == &[DEBIAN_BASE],
-            Self::Recipe(_) | Self::Oci(_) | Self::PistonV2(_) | Self::Extension(_) => false,
+            Self::Recipe { .. } | Self::Oci(_) | Self::PistonV2(_) | Self::Extension(_) => false,
         }
     }
 
@@ -125,11 +130,15 @@ impl Making {
         match self {
             Self::Host { name, .. } => name.to_string(),
             Self::Debian { packages, .. } => packages.first().cloned().unwrap_or_default(),
-            Self::Recipe(_) => "the recipe".to_owned(),
-            Self::Oci(what) => what.image.to_string(),
-            Self::PistonV2(what) => match &what.wanted {
-                Some((language, _)) => language.to_string(),
-                None => what.source.clone(),
+            Self::Recipe { .. } => "the recipe".to_owned(),
+            Self::Oci(what) => match &what.shown {
+                Some(shown) => shown.clone(),
+                None => what.image.to_string(),
+            },
+            Self::PistonV2(what) => match (&what.wanted, &what.shown) {
+                (Some((language, _)), _) => language.to_string(),
+                (None, Some(shown)) => shown.clone(),
+                (None, None) => what.source.clone(),
             },
             Self::Extension(what) => what.extends.clone(),
         }
@@ -161,7 +170,7 @@ impl Making {
                 rest.extend(packages.iter().map(OsString::from));
                 Ok(("debian", rest))
             }
-            Self::Recipe(files) => {
+            Self::Recipe { files, auth_file } => {
                 let folder = staging.join("recipe");
                 std::fs::create_dir(&folder).at("create", &folder)?;
                 for name in RECIPE_FILES {
@@ -170,7 +179,11 @@ impl Making {
                         std::fs::write(&file, text).at("write", &file)?;
                     }
                 }
-                Ok(("recipe", vec!["--".into(), folder.into()]))
+                if let Some(file) = auth_file {
+                    rest.extend(["--auth-file".into(), file.into()]);
+                }
+                rest.extend(["--".into(), folder.into()]);
+                Ok(("recipe", rest))
             }
             Self::Oci(what) => Ok(("oci", oci_arguments(what))),
             Self::PistonV2(what) => {
@@ -179,6 +192,7 @@ impl Making {
                     rest.extend(["--name".into(), language.as_str().into()]);
                     rest.push(format!("--range={range}").into());
                 }
+                rest.extend(shown(what.shown.as_deref()));
                 Ok(("piston-v2", rest))
             }
             Self::Extension(what) => {
@@ -216,7 +230,7 @@ impl Making {
                     .collect()
             }
             Self::PistonV2(what) => vec![(PISTON_V2_VARIABLE, what.source.as_str())],
-            Self::Host { .. } | Self::Debian { .. } | Self::Recipe(_) => Vec::new(),
+            Self::Host { .. } | Self::Debian { .. } | Self::Recipe { .. } => Vec::new(),
         }
     }
 }
@@ -245,11 +259,17 @@ fn oci_arguments(what: &FromOci) -> Vec<OsString> {
     if what.layering == Layering::Each {
         all.push("--layers".into());
     }
+    all.extend(shown(what.shown.as_deref()));
     if let Some(file) = &what.auth_file {
         all.extend(["--auth-file".into(), file.into()]);
     }
     all.extend(["--".into(), what.image.to_string().into()]);
     all
+}
+
+/// What the child calls a file that was sent.
+fn shown(name: Option<&str>) -> Option<OsString> {
+    name.map(|name| format!("--shown={name}").into())
 }
 
 impl Packages {
@@ -305,17 +325,24 @@ impl Packages {
 
     /// What the package will stand on, where the child has to know it.
     fn below(&self, what: &Making, base: Option<&str>) -> Result<Option<Below>, PackagesError> {
-        let (flag, name, json, lease) = match what {
-            Making::Host { .. } | Making::Oci(_) | Making::PistonV2(_) => return Ok(None),
+        let written = |json: serde_json::Result<String>| {
+            json.map_err(|error| PackagesError::Internal(error.to_string()))
+        };
+        let (flag, name, json, leases) = match what {
             Making::Extension(extension) => {
                 let (lease, target) = self.target(extension)?;
-                let json = serde_json::to_string(&target);
-                let json = json.map_err(|error| PackagesError::Internal(error.to_string()))?;
-                ("--target", "target.json", json, Some(lease))
+                let json = written(serde_json::to_string(&target))?;
+                ("--target", "target.json", json, vec![lease])
             }
+            Making::Oci(image) if image.layering == Layering::Each => {
+                let (leases, layers) = self.layers();
+                let json = written(serde_json::to_string(&layers))?;
+                ("--installed", "layers.json", json, leases)
+            }
+            Making::Host { .. } | Making::Oci(_) | Making::PistonV2(_) => return Ok(None),
             what if what.is_base() => return Ok(None),
             _ => match base {
-                Some(base) => ("--base", "base.json", base.to_owned(), None),
+                Some(base) => ("--base", "base.json", base.to_owned(), Vec::new()),
                 None => return Ok(None),
             },
         };
@@ -323,7 +350,7 @@ impl Packages {
             flag,
             name,
             json,
-            _lease: lease,
+            _leases: leases,
         }))
     }
 
@@ -391,7 +418,7 @@ struct Below {
     flag: &'static str,
     name: &'static str,
     json: String,
-    _lease: Option<Lease>,
+    _leases: Vec<Lease>,
 }
 
 /// The child's process group, killed on drop with all that it started.

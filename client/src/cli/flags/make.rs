@@ -9,7 +9,7 @@ use crate::ids::{Language, Version};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromHost {
-    /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, base
+    /// What to make: python, bash, gcc, perl, javascript, lua, ruby, php, java, go, rust, base
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: Language,
     /// Start from this program rather than the one on the daemon's PATH
@@ -36,8 +36,8 @@ pub(in crate::cli) struct FromDebian {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromOci {
-    /// Name at a registry, or path of an image layout or of an archive of `docker save` on the daemon's
-    /// machine, followed by `:NAME` where it holds several
+    /// Name at a registry, or path of an image layout or of an archive of `docker save`, followed by `:NAME`
+    /// where it holds several; a daemon on another machine is sent it
     #[arg(value_name = "IMAGE")]
     pub(in crate::cli) image: String,
     /// Call the package this [default: as the image]
@@ -73,7 +73,7 @@ pub(in crate::cli) struct FromOci {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FromPistonV2 {
-    /// A pkg.tar.gz on the daemon's machine, or the path or URL of an index
+    /// A pkg.tar.gz, which a daemon on another machine is sent, or the path there or URL of an index
     #[arg(value_name = "FILE|INDEX")]
     pub(in crate::cli) source: String,
     /// Package of the index, with a version or range or without

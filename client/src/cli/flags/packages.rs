@@ -44,7 +44,7 @@ Examples:
     },
     /// Make a package of what the daemon's own machine has
     #[command(after_help = "\
-Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go and base. Without -o \
+Knows python, bash, gcc (c and c++), perl, javascript, lua, ruby, php, java, go, rust and base. Without -o \
 the package is installed, and `base` with it when that is missing.
 
 Examples:
@@ -101,7 +101,8 @@ Examples:
     FromPistonV2(FromPistonV2),
     /// Make what a recipe describes
     #[command(after_help = "\
-A recipe is a folder with a recipe.toml: which Debian packages, how programs are compiled and run. \
+A recipe is a folder with a recipe.toml: which Debian packages or which container image, how programs \
+are compiled and run. A registry gets what `registry_auth` in the daemon's configuration has for it. \
 Its format is explained in contrib/packages/README.md, and the recipes there are examples.
 
 Examples:

@@ -119,5 +119,6 @@ fn a_language_comes_from_a_repository_or_else_of_the_daemons_machine() {
     check(&["cobol"], &offers, None);
     check(&["python"], &[], Some(Source::Host("python")));
     check(&["cpp"], &[], Some(Source::Host("gcc")));
-    check(&["lua"], &[], None);
+    check(&["rs"], &[], Some(Source::Host("rust")));
+    check(&["haskell"], &[], None);
 }

@@ -37,7 +37,7 @@ use super::host::python::bytecode;
 use super::host::{Host, semver};
 use super::package::{Description, Draft, Step, home, owned};
 use super::plan::Plan;
-use super::recipe::{Recipe, Run};
+use super::recipe::{Debian, Recipe, Run};
 use super::work::{Spool, Work};
 
 /// What packages name that is not needed to run programs: how Debian administers a system.
@@ -91,12 +91,17 @@ pub(super) fn make_base(out: &Path) -> Result<Made, MakeError> {
     base::draft(&machine, &work)?.write(out)
 }
 
-/// Makes what a recipe says.
-pub(super) fn make(recipe: &Recipe, base: Option<&Base>, out: &Path) -> Result<Made, MakeError> {
+/// Makes what a recipe says of Debian's packages.
+pub(super) fn make(
+    recipe: &Recipe,
+    debian: &Debian,
+    base: Option<&Base>,
+    out: &Path,
+) -> Result<Made, MakeError> {
     let lists = Apt::default().read()?;
     let machine = Machine::of(&lists)?;
     let work = Work::new(out).map_err(DebianError::from)?;
-    machine.draft(recipe, base, &work)?.write(out)
+    machine.draft(recipe, debian, base, &work)?.write(out)
 }
 
 /// The base package by today's lists, and the version that each recipe would have; none where the
@@ -107,7 +112,10 @@ pub(super) fn versions_of(
     let lists = Apt::default().read()?;
     let machine = Machine::of(&lists)?;
     let base = PackageRef::new(machine.base_name()?, machine.base_version()?);
-    let version = |recipe| machine.chosen(recipe).map(|(_, version)| version).ok();
+    let version = |recipe: &Recipe| {
+        let (_, version) = machine.chosen(recipe, recipe.debian()?).ok()?;
+        Some(version)
+    };
     Ok((base, recipes.iter().map(version).collect()))
 }
 
@@ -180,18 +188,26 @@ impl<'a> Machine<'a> {
     }
 
     /// Debian's packages for a recipe, and the version that it gets of them.
-    fn chosen(&self, recipe: &Recipe) -> Result<(Chosen<'a>, Version), MakeError> {
-        let wanted: Vec<&str> = recipe.debian.packages.iter().map(String::as_str).collect();
-        let without: BTreeSet<&str> = recipe.debian.without.iter().map(String::as_str).collect();
+    fn chosen(&self, recipe: &Recipe, debian: &Debian) -> Result<(Chosen<'a>, Version), MakeError> {
+        let wanted: Vec<&str> = debian.packages.iter().map(String::as_str).collect();
+        let without: BTreeSet<&str> = debian.without.iter().map(String::as_str).collect();
         let without = without.into_iter().chain(NEVER).collect();
         let chosen = self.universe.closure(&wanted, &without)?;
-        let version = recipe.version(&chosen.iter().map(|(n, p)| (*n, p.version)).collect())?;
+        let versions = chosen
+            .iter()
+            .map(|(name, package)| (*name, package.version));
+        let version = recipe.version(debian, &versions.collect())?;
         Ok((chosen, version))
     }
 
-    fn draft(&self, recipe: &Recipe, base: Option<&Base>, work: &Work) -> Result<Draft, MakeError> {
-        let wanted: Vec<&str> = recipe.debian.packages.iter().map(String::as_str).collect();
-        let (chosen, version) = self.chosen(recipe)?;
+    fn draft(
+        &self,
+        recipe: &Recipe,
+        debian: &Debian,
+        base: Option<&Base>,
+        work: &Work,
+    ) -> Result<Draft, MakeError> {
+        let (chosen, version) = self.chosen(recipe, debian)?;
         let (below, base) = match self.fitting(base)? {
             Some(base) => (base.holds.packages.clone(), base.package.version.clone()),
             None => (
@@ -205,13 +221,13 @@ impl<'a> Machine<'a> {
             .collect();
         let package = PackageRef::new(recipe.language.clone(), version);
         let (mut plan, mut notes) = self.plan(&own, work)?;
-        recipe.finish(&mut plan);
+        recipe.finish(&mut plan, assemble::merged)?;
         compile_python(&mut plan, &mut notes)?;
         plan.directory(&home(package.language.as_str(), &package.version));
         let mut description = recipe.describe(package);
         self.fill(&mut description, &own);
         if recipe.run == Run::Guessed {
-            description.run = guessed_run(&plan, &wanted);
+            description.run = guessed_run(&plan, &debian.packages);
             notes.extend(description.run.as_ref().map(guessed_note));
         }
         let exact = BTreeMap::from([(self.base_name()?.to_string(), base)]);
@@ -257,7 +273,7 @@ fn versions(chosen: &Chosen<'_>) -> BTreeMap<String, String> {
 }
 
 /// A program that is called as one of the packages runs the file it is given, as most do.
-fn guessed_run(plan: &Plan, packages: &[&str]) -> Option<Step> {
+fn guessed_run(plan: &Plan, packages: &[String]) -> Option<Step> {
     let places = packages
         .iter()
         .flat_map(|name| ["bin", "games"].map(|folder| format!("/usr/{folder}/{name}")));

@@ -10,6 +10,7 @@ pub(super) mod gcc;
 pub(super) mod interpreter;
 pub(super) mod php;
 pub(super) mod python;
+pub(super) mod rust;
 pub(super) mod toolchain;
 
 use std::ffi::OsStr;

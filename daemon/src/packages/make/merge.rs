@@ -2,11 +2,13 @@
 //!
 //! Invariants: a path leads through no link of the tree, because the links on its way were followed
 //! when it was laid there, inside of the tree only and not for ever; every parent of an entry is a
-//! directory. A whiteout hides what lower layers have, and nothing of its own layer. Reads no
-//! file.
+//! directory. A whiteout hides what lower layers have, and nothing of its own layer. What the layer
+//! that was laid last changed is remembered, and nothing of those before it. Reads no file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use piston_fs::tree::{TreeEntry, ViewTree};
 
 use super::plan::{Plan, names};
 use super::tar_reader::MAX_NAME_BYTES;
@@ -35,11 +37,20 @@ pub(super) struct MergeError {
 enum Node {
     Directory,
     File {
-        content: PathBuf,
+        bytes: Bytes,
         executable: bool,
         mtime: u32,
     },
     Symlink(String),
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bytes {
+    /// In a file of this machine.
+    Unpacked(PathBuf),
+    /// In installed layers, at this path.
+    Installed(String),
 }
 
 /// What to do about a directory that is missing on the way.
@@ -52,14 +63,38 @@ enum Missing {
 }
 
 /// The tree so far, by path; the root itself is not in it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Merged {
     nodes: BTreeMap<String, Node>,
+    /// What was at each path that the last layer touched, before it did.
+    before: BTreeMap<String, Option<Node>>,
 }
 
 impl Merged {
+    /// What layers show that are installed.
+    pub(super) fn of_installed(view: &ViewTree) -> Self {
+        let mut nodes = BTreeMap::new();
+        view.each(&mut |path, entry| {
+            let node = match entry {
+                TreeEntry::Directory => Node::Directory,
+                TreeEntry::Symlink(target) => Node::Symlink(target.to_owned()),
+                TreeEntry::File { executable } => Node::File {
+                    bytes: Bytes::Installed(path.to_owned()),
+                    executable,
+                    mtime: 0,
+                },
+            };
+            nodes.insert(path.to_owned(), node);
+        });
+        Self {
+            nodes,
+            before: BTreeMap::new(),
+        }
+    }
+
     /// Lays a layer over the tree: its whiteouts first, because they hide nothing of its own.
     pub(super) fn lay(&mut self, layer: &[Entry]) -> Result<(), MergeError> {
+        self.before.clear();
         let (whiteouts, entries): (Vec<&Entry>, Vec<&Entry>) =
             layer.iter().partition(|entry| is_whiteout(&entry.path));
         for Entry { path, .. } in whiteouts {
@@ -118,7 +153,7 @@ impl Merged {
                 executable,
                 mtime,
             } => Node::File {
-                content: content.clone(),
+                bytes: Bytes::Unpacked(content.clone()),
                 executable: *executable,
                 mtime: *mtime,
             },
@@ -126,7 +161,7 @@ impl Merged {
             Kind::Hardlink(to) => self.linked(to)?,
         };
         self.remove(&at);
-        self.nodes.insert(at, node);
+        self.insert(at, node);
         Ok(())
     }
 
@@ -135,10 +170,39 @@ impl Merged {
         let (directory, name) = split(to);
         let directory = self.followed(directory, Missing::Stop)?;
         let at = directory.map(|directory| format!("{directory}/{name}"));
-        match at.and_then(|at| self.nodes.get(&at)) {
-            Some(Node::Directory) => Err("is a link to a directory"),
-            Some(node) => Ok(node.clone()),
-            None => Err("is a link to a file that is not there"),
+        let at = at.unwrap_or_default();
+        let mut node = match self.nodes.get(&at) {
+            Some(Node::Directory) => return Err("is a link to a directory"),
+            Some(node) => node.clone(),
+            None => return Err("is a link to a file that is not there"),
+        };
+        if let Node::File { mtime, .. } = &mut node
+            && !self.before.contains_key(&at)
+        {
+            // Of a lower layer: its time counts there, whether that layer is at hand or not.
+            *mtime = 0;
+        }
+        Ok(node)
+    }
+
+    /// Files of installed layers that the last layer has under a name of its own: where each is, and
+    /// where in them.
+    pub(super) fn borrowed(&self) -> Vec<(String, String)> {
+        let touched = self.before.keys();
+        let borrowed = touched.filter_map(|path| match self.nodes.get(path)? {
+            Node::File {
+                bytes: Bytes::Installed(from),
+                ..
+            } => Some((path.clone(), from.clone())),
+            _ => None,
+        });
+        borrowed.collect()
+    }
+
+    /// Says where the bytes of such a file are from now on.
+    pub(super) fn bring(&mut self, path: &str, content: PathBuf) {
+        if let Some(Node::File { bytes, .. }) = self.nodes.get_mut(path) {
+            *bytes = Bytes::Unpacked(content);
         }
     }
 
@@ -171,7 +235,7 @@ impl Merged {
                 }
                 Some(Node::File { .. }) | None if missing == Missing::Stop => return Ok(None),
                 Some(Node::File { .. }) | None => {
-                    self.nodes.insert(here.clone(), Node::Directory);
+                    self.insert(here.clone(), Node::Directory);
                     at = here;
                 }
             }
@@ -179,11 +243,20 @@ impl Merged {
         Ok(Some(at))
     }
 
+    fn insert(&mut self, path: String, node: Node) {
+        let before = self.nodes.insert(path.clone(), node);
+        self.before.entry(path).or_insert(before);
+    }
+
     /// Takes out what is at a path, with all below it.
     fn remove(&mut self, path: &str) {
-        if self.nodes.remove(path) == Some(Node::Directory) {
+        let Some(before) = self.nodes.remove(path) else {
+            return;
+        };
+        if before == Node::Directory {
             self.empty(path);
         }
+        self.before.entry(path.to_owned()).or_insert(Some(before));
     }
 
     /// Takes out what is in a directory.
@@ -192,7 +265,8 @@ impl Merged {
         let below = self.nodes.range(inside.clone()..).map(|(path, _)| path);
         let below = below.take_while(|path| path.starts_with(&inside));
         for path in below.cloned().collect::<Vec<_>>() {
-            self.nodes.remove(&path);
+            let before = self.nodes.remove(&path);
+            self.before.entry(path).or_insert(before);
         }
     }
 
@@ -217,7 +291,10 @@ impl Merged {
     /// Where the bytes of a file are, by its own path.
     pub(super) fn file(&self, path: &str) -> Option<&PathBuf> {
         match self.nodes.get(path)? {
-            Node::File { content, .. } => Some(content),
+            Node::File {
+                bytes: Bytes::Unpacked(content),
+                ..
+            } => Some(content),
             _ => None,
         }
     }
@@ -226,7 +303,7 @@ impl Merged {
     pub(super) fn programs(&self) -> impl Iterator<Item = &PathBuf> {
         self.nodes.values().filter_map(|node| match node {
             Node::File {
-                content,
+                bytes: Bytes::Unpacked(content),
                 executable: true,
                 ..
             } => Some(content),
@@ -243,21 +320,24 @@ impl Merged {
         plan
     }
 
-    /// What an image has to hold so that a view of it over one of `below` shows this tree: what differs,
-    /// and a whiteout of the view for what is not there any more.
-    pub(super) fn over(&self, below: &Self) -> Result<Plan, MergeError> {
+    /// What an image has to hold so that a view of it over the layers before the last shows this tree:
+    /// what the last one changed, and a whiteout of the view for what is not there any more.
+    pub(super) fn gained(&self) -> Result<Plan, MergeError> {
         let mut plan = Plan::default();
-        for (path, node) in &self.nodes {
-            if below.nodes.get(path) != Some(node) {
-                node.clone().put(&mut plan, path);
+        for (path, before) in &self.before {
+            let now = self.nodes.get(path);
+            if now == before.as_ref() {
+                continue;
             }
-        }
-        for path in below.nodes.keys() {
+            if let Some(node) = now {
+                node.clone().put(&mut plan, path);
+                continue;
+            }
             let (directory, name) = split(path);
             // With a directory goes all that is in it.
             let is_there =
                 directory.is_empty() || self.nodes.get(directory) == Some(&Node::Directory);
-            if self.nodes.contains_key(path) || !is_there {
+            if !is_there {
                 continue;
             }
             let hiding = format!("{WHITEOUT}{name}");
@@ -276,10 +356,15 @@ impl Node {
             Self::Directory => plan.directory(path),
             Self::Symlink(target) => plan.symlink(path, &target),
             Self::File {
-                content,
+                bytes: Bytes::Unpacked(content),
                 executable,
                 mtime,
             } => plan.host_file(path, content, executable, mtime),
+            // Who has the layer has it.
+            Self::File {
+                bytes: Bytes::Installed(_),
+                ..
+            } => {}
         }
     }
 }
@@ -307,7 +392,6 @@ mod tests {
 
     use piston_fs::layer::memory::MemoryTree;
     use piston_fs::layer::{Layer, Placed};
-    use piston_fs::tree::ViewTree;
     use proptest::prelude::*;
 
     use super::*;
@@ -511,9 +595,8 @@ mod tests {
             let mut tree = Merged::default();
             let mut view = vec![placed(&Plan::default())];
             for layer in &layers {
-                let before = tree.clone();
                 tree.lay(layer).expect("no links");
-                view.push(placed(&tree.over(&before).expect("short names")));
+                view.push(placed(&tree.gained().expect("short names")));
             }
             let view = ViewTree::merge(&view).expect("a view");
             let names = ["", "/a", "/b", "/c"];

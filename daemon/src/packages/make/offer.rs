@@ -74,7 +74,10 @@ fn offered(recipe: &Recipe, version: piston_client::ids::Version, base: &Package
         aliases: described.aliases.into_iter().chain(others).collect(),
         dependencies: BTreeMap::from([(base.language.to_string(), base.version.to_string())]),
         download: download(recipe.language.as_str()),
-        built_from: recipe.debian.packages.clone(),
+        built_from: recipe
+            .debian()
+            .map(|debian| debian.packages.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct FromPistonV2 {
     pub wanted: Option<(Language, VersionRange)>,
     /// The package that stands for the system that its scripts expect.
     pub base: Language,
+    /// What to call it in messages, instead of by its path.
+    pub shown: Option<String>,
 }
 
 /// Converts a package into the directory `out`.
@@ -60,7 +62,7 @@ pub(super) fn make(what: &FromPistonV2, out: &Path) -> Result<Made, MakeError> {
 fn draft(what: &FromPistonV2, work: &Work) -> Result<Draft, MakeError> {
     let (file, shown) = match &what.wanted {
         Some((language, range)) => index::download(&what.source, language, range, work)?,
-        None => index::local(&what.source)?,
+        None => index::local(&what.source, what.shown.as_deref())?,
     };
     let wrong = |reason: String| PistonV2Error::Package {
         package: shown.clone(),

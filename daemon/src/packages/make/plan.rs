@@ -9,6 +9,9 @@ use std::path::PathBuf;
 
 use piston_fs::image::pack::{Meta, PackError, Source, Tree};
 
+/// Links that one path may run through, as in the kernel.
+const MOST_LINKS: u32 = 40;
+
 /// Where a planned file's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
@@ -62,6 +65,32 @@ impl Plan {
         let ends = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
         let above = ends.filter_map(|above| self.item(above));
         above.into_iter().any(|item| *item != Item::Directory)
+    }
+
+    /// Where an entry of this path lies: links to directories on the way to it are followed, inside of the
+    /// plan and not for ever. The entry itself is not.
+    pub(super) fn place(&self, path: &str) -> Result<String, &'static str> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (mut at, mut pending, mut left) = (String::new(), names(directory), MOST_LINKS);
+        while let Some(name) = pending.pop() {
+            if name == ".." {
+                at.truncate(at.rfind('/').unwrap_or(0));
+                continue;
+            }
+            let here = format!("{at}/{name}");
+            match self.item(&here) {
+                Some(Item::Symlink(target)) => {
+                    left = left.checked_sub(1).ok_or("runs through too many links")?;
+                    if target.starts_with('/') {
+                        at.clear();
+                    }
+                    pending.extend(names(target));
+                }
+                Some(Item::File { .. }) => return Err("would lie in a file"),
+                Some(Item::Directory) | None => at = here,
+            }
+        }
+        Ok(format!("{at}/{name}"))
     }
 
     /// Adds an entry and its parents, unless there is one of that path already.
@@ -255,6 +284,30 @@ mod tests {
         plan.bytes("/usr/lib/x", "upper");
         plan.subtract(&lower);
         assert!(plan.contains("/usr/lib/x"));
+    }
+
+    #[test]
+    fn an_entry_lies_where_the_links_on_its_way_lead() {
+        let mut plan = Plan::default();
+        plan.bytes("/usr/bin/x", "x");
+        plan.symlink("/bin", "usr/bin");
+        plan.symlink("/sbin", "/bin");
+        plan.symlink("/usr/up", "../../..");
+        plan.symlink("/usr/new", "there/below");
+        plan.symlink("/ring", "ring");
+        for (path, expected) in [
+            ("/bin/y", Ok("/usr/bin/y")),
+            ("/sbin/y", Ok("/usr/bin/y")),
+            ("/usr/up/etc/y", Ok("/etc/y")),
+            ("/usr/new/y", Ok("/usr/there/below/y")),
+            // The entry itself is not followed.
+            ("/bin", Ok("/bin")),
+            ("/new/y", Ok("/new/y")),
+            ("/bin/x/y", Err("would lie in a file")),
+            ("/ring/y", Err("runs through too many links")),
+        ] {
+            assert_eq!(plan.place(path), expected.map(str::to_owned), "{path}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Recipes: what a package is made of and how its stages start, in a folder with `recipe.toml`.
+//! Recipes: what a package is made of (Debian's packages, or an image) and how its stages start, in a
+//! folder with `recipe.toml`.
 //!
 //! Owns the format (its reference: contrib/packages/README.md) and the recipes that ship with the
 //! daemon. Invariant: a recipe that was read is checked as far as that goes without making it.
@@ -18,8 +19,9 @@ pub(super) use self::builtin::{builtin_for, builtins, providing};
 use super::super::files;
 use super::error::MakeError;
 use super::host::semver;
+use super::oci::ImageSource;
 use super::package::{Description, Step};
-use super::plan::Plan;
+use super::plan::{Item, Plan};
 
 /// The recipe in its folder.
 const NAME: &str = "recipe.toml";
@@ -32,12 +34,22 @@ pub(super) struct Recipe {
     /// The language.
     pub(super) language: Language,
     /// What it is made of.
-    pub(super) debian: Debian,
+    pub(super) source: Source,
     /// How it runs programs.
     pub(super) run: Run,
+    /// How it compiles them.
+    pub(super) compile: Option<Step>,
     raw: Raw,
-    compile: Option<Step>,
     remove: GlobSet,
+}
+
+/// What a package is made of, before a recipe changes anything.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// Debian's packages.
+    Debian(Debian),
+    /// An image, all its layers.
+    Image(ImageSource),
 }
 
 /// How a package runs programs.
@@ -88,10 +100,17 @@ struct Raw {
     links: BTreeMap<String, String>,
     #[serde(default)]
     files: BTreeMap<String, String>,
-    debian: Debian,
+    debian: Option<Debian>,
+    oci: Option<Oci>,
     /// A program for each language that prints `OK`, beside the recipe; makers don't read it.
     #[serde(default, rename = "test")]
     _test: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Oci {
+    image: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -134,9 +153,6 @@ impl Recipe {
     /// Reads the text of a recipe, with its scripts.
     fn parse(text: &str, run: Option<String>, compile: Option<String>) -> Result<Self, String> {
         let raw: Raw = toml::from_str(text).map_err(|error| error.to_string())?;
-        if raw.debian.packages.is_empty() {
-            return Err("`debian.packages` names nothing to take".to_owned());
-        }
         for path in raw.links.keys().chain(raw.files.keys()) {
             let normal = path
                 .strip_prefix('/')
@@ -154,7 +170,7 @@ impl Recipe {
         }
         Ok(Self {
             language: raw.language.clone(),
-            debian: raw.debian.clone(),
+            source: source(&raw)?,
             run: step("run", raw.run.clone(), run)?.map_or(Run::Not, Run::By),
             compile: step("compile", raw.compile.clone(), compile)?,
             remove: globs(&raw.remove)?,
@@ -186,12 +202,13 @@ impl Recipe {
             remove: Vec::new(),
             links: BTreeMap::new(),
             files: BTreeMap::new(),
-            debian: debian.clone(),
+            debian: None,
+            oci: None,
             _test: BTreeMap::new(),
         };
         Self {
             language,
-            debian,
+            source: Source::Debian(debian),
             raw,
             run: run.map_or(Run::Guessed, |run| Run::By(Step::Command(run))),
             compile: None,
@@ -210,31 +227,46 @@ impl Recipe {
 
     /// The same with further packages of Debian.
     pub(super) fn with_packages(mut self, packages: &[String]) -> Self {
-        for name in packages {
-            if !self.debian.packages.contains(name) {
-                self.debian.packages.push(name.clone());
+        if let Source::Debian(debian) = &mut self.source {
+            for name in packages {
+                if !debian.packages.contains(name) {
+                    debian.packages.push(name.clone());
+                }
             }
         }
         self
     }
 
+    /// Debian's packages, when it is made of those.
+    pub(super) fn debian(&self) -> Option<&Debian> {
+        match &self.source {
+            Source::Debian(debian) => Some(debian),
+            Source::Image(_) => None,
+        }
+    }
+
+    /// The version of the package, when the recipe says it.
+    pub(super) fn own_version(&self) -> Option<&Version> {
+        self.raw.version.as_ref()
+    }
+
     /// The version of the package, given Debian's packages that it is made of.
-    pub(super) fn version(&self, chosen: &BTreeMap<&str, &str>) -> Result<Version, MakeError> {
-        if let Some(version) = &self.raw.version {
+    pub(super) fn version(
+        &self,
+        debian: &Debian,
+        chosen: &BTreeMap<&str, &str>,
+    ) -> Result<Version, MakeError> {
+        if let Some(version) = self.own_version() {
             return Ok(version.clone());
         }
-        let wrong = |reason: String| MakeError::Recipe {
-            recipe: format!("the recipe of {}", self.language),
-            reason,
-        };
-        let first = &self.debian.packages[0];
-        let of = self.debian.version_of.as_ref().unwrap_or(first);
-        let glob = Glob::new(of).map_err(|error| wrong(error.to_string()))?;
+        let of = debian.version_of.as_ref().or(debian.packages.first());
+        let of = of.map(String::as_str).unwrap_or_default();
+        let glob = Glob::new(of).map_err(|error| self.wrong(error.to_string()))?;
         let glob = glob.compile_matcher();
         let mut found = chosen.iter().filter(|(name, _)| glob.is_match(name));
         let (name, version) = found
             .next()
-            .ok_or_else(|| wrong(format!("none of its packages is called `{of}`")))?;
+            .ok_or_else(|| self.wrong(format!("none of its packages is called `{of}`")))?;
         semver(
             &format!("the Debian package {name}"),
             super::debian::upstream(version),
@@ -252,14 +284,36 @@ impl Recipe {
                 .any(|p| p.language.as_str() == name || has(&p.aliases))
     }
 
-    /// Does to the plan what the recipe says.
-    pub(super) fn finish(&self, plan: &mut Plan) {
+    /// Does to the plan what the recipe says; `below` knows the links to directories that the package
+    /// will stand on.
+    pub(super) fn finish(
+        &self,
+        plan: &mut Plan,
+        below: impl Fn(&str) -> String,
+    ) -> Result<(), MakeError> {
         plan.remove(|path| self.remove.is_match(path));
+        let place = |plan: &Plan, path: &str| {
+            let place = plan.place(&below(path));
+            place.map_err(|reason| self.wrong(format!("`{path}` {reason}")))
+        };
         for (path, target) in &self.raw.links {
-            plan.symlink(path, target);
+            let at = place(plan, path)?;
+            plan.symlink(&at, target);
         }
         for (path, text) in &self.raw.files {
-            plan.replace_bytes(path, text.as_str());
+            let at = place(plan, path)?;
+            if plan.item(&at) == Some(&Item::Directory) {
+                return Err(self.wrong(format!("`{path}` is a directory of what it is made of")));
+            }
+            plan.replace_bytes(&at, text.as_str());
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, reason: String) -> MakeError {
+        MakeError::Recipe {
+            recipe: format!("the recipe of {}", self.language),
+            reason,
         }
     }
 
@@ -285,6 +339,25 @@ impl Recipe {
                 .collect(),
             ..Description::of(package)
         }
+    }
+}
+
+/// What a recipe names to make the package of: one kind of things.
+fn source(raw: &Raw) -> Result<Source, String> {
+    match (&raw.debian, &raw.oci) {
+        (Some(debian), None) if debian.packages.is_empty() => {
+            Err("`debian.packages` names nothing to take".to_owned())
+        }
+        (Some(debian), None) => Ok(Source::Debian(debian.clone())),
+        (None, Some(oci)) => {
+            let image = oci.image.parse();
+            let image = image.map_err(|error| format!("`oci.image`: {error}"))?;
+            Ok(Source::Image(image))
+        }
+        (None, None) => {
+            Err("it has neither `[debian]` nor `[oci]`: what is it made of?".to_owned())
+        }
+        (Some(_), Some(_)) => Err("it has `[debian]` and `[oci]`: one of them is meant".to_owned()),
     }
 }
 

@@ -116,8 +116,8 @@ fn files(contents: &Contents) -> BTreeMap<&str, &Kind> {
         .collect()
 }
 
-/// A target within a directory that has moved into /usr; others stay as they are.
-fn merged(target: &str) -> String {
+/// A path within a directory that has moved into /usr; others stay as they are.
+pub(super) fn merged(target: &str) -> String {
     let top = target
         .strip_prefix('/')
         .and_then(|rest| rest.split('/').next());

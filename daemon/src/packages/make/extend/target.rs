@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piston_fs::image::{Image, verify};
+use piston_fs::image::{Image, ImageError, verify};
 use piston_fs::layer::{Layer, Placed};
 use piston_fs::tree::ViewTree;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,17 @@ pub struct TargetLayer {
     pub index: PathBuf,
     /// Where it sits in the view.
     pub mount: String,
+}
+
+impl TargetLayer {
+    /// The image, opened, where it sits.
+    pub(in super::super) fn placed(&self) -> Result<Placed, ImageError> {
+        let image = Image::open(&self.image, &self.index)?;
+        Ok(Placed {
+            layer: Layer::Image(Arc::new(image)),
+            at: self.mount.clone(),
+        })
+    }
 }
 
 impl Target {
@@ -113,14 +124,8 @@ impl Target {
 
     /// The files of its view.
     pub(super) fn tree(&self) -> Result<ViewTree, ExtendError> {
-        let placed = self.layers.iter().map(|layer| {
-            let image = Image::open(&layer.image, &layer.index)?;
-            Ok(Placed {
-                layer: Layer::Image(Arc::new(image)),
-                at: layer.mount.clone(),
-            })
-        });
-        let placed = placed.collect::<Result<Vec<_>, ExtendError>>()?;
+        let placed = self.layers.iter().map(TargetLayer::placed);
+        let placed = placed.collect::<Result<Vec<_>, _>>()?;
         ViewTree::merge(&placed).map_err(|error| ExtendError::file("the view", error.to_string()))
     }
 

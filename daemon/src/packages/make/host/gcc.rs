@@ -5,13 +5,15 @@
 //! compiler are taken. Left out: link-time optimisation (a third large compiler), sanitizers,
 //! other languages, plug-ins.
 
-mod parts;
+pub(super) mod driver;
+pub(super) mod parts;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use self::parts::{BINUTILS, LIBC, OPTIONAL_PASSES, PASSES, is_runtime, is_system_header};
+use self::driver::Driver;
+use self::parts::{BINUTILS, PASSES, is_runtime, is_system_header};
 use super::super::error::MakeError;
 use super::super::package::{Description, Draft, Step, home, owned};
 use super::collect::{Collector, reading};
@@ -20,13 +22,6 @@ use super::{Host, Needs, ask, base, semver};
 /// Its name.
 pub(in super::super) const NAME: &str = "gcc";
 
-const C: Needs = Needs {
-    program: "gcc",
-    debian: "gcc libc6-dev",
-    fedora: "gcc glibc-devel",
-    alpine: "gcc musl-dev",
-    arch: "gcc",
-};
 const CXX: Needs = Needs {
     program: "g++",
     debian: "g++",
@@ -38,27 +33,21 @@ const CXX: Needs = Needs {
 /// What the compiler says of itself.
 #[derive(Debug)]
 struct Compiler {
-    gcc: PathBuf,
+    driver: Driver,
     gxx: PathBuf,
     version: String,
-    /// Its own directory, of libgcc and start files.
-    directory: PathBuf,
 }
 
 /// Plans the package for the host's `gcc`, or for another one that has its `g++` beside it.
 pub(in super::super) fn draft(host: &Host, program: Option<&Path>) -> Result<Draft, MakeError> {
     let compiler = Compiler::find(host, program)?;
-    let version = semver(&compiler.gcc.display().to_string(), &compiler.version)?;
+    let program = &compiler.driver.program;
+    let version = semver(&program.display().to_string(), &compiler.version)?;
     let mut collector = Collector::new(Vec::new())?;
-    compiler.programs(&mut collector)?;
-    compiler.runtime(&mut collector)?;
-    compiler.libc(&mut collector, host)?;
+    compiler.programs(&mut collector, host)?;
     compiler.headers(&mut collector)?;
     // What scripts and the compile step call, whatever the drivers' files are called.
-    let (gcc, gxx) = (
-        compiler.gcc.to_string_lossy(),
-        compiler.gxx.to_string_lossy(),
-    );
+    let (gcc, gxx) = (program.to_string_lossy(), compiler.gxx.to_string_lossy());
     for (name, driver) in [("gcc", &gcc), ("cc", &gcc), ("g++", &gxx), ("c++", &gxx)] {
         collector.plan.symlink(&format!("/usr/bin/{name}"), driver);
     }
@@ -101,46 +90,18 @@ fn compile_script(major: u64) -> String {
 
 impl Compiler {
     fn find(host: &Host, program: Option<&Path>) -> Result<Self, MakeError> {
-        let gcc = host.program(program, &C)?;
+        let driver = Driver::find(host, program)?;
         let gxx = match program {
             Some(program) => Self::beside(program)?,
             None => host.program(None, &CXX)?,
         };
-        for driver in [&gcc, &gxx] {
-            let real = fs::canonicalize(driver).map_err(reading(driver))?;
-            if !real.starts_with("/usr") {
-                let reason = "only compilers below /usr can be packed".to_owned();
-                return Err(MakeError::Unsupported {
-                    program: driver.clone(),
-                    reason,
-                });
-            }
-        }
-        let (version, _) = ask(&gcc, &["-dumpfullversion", "-dumpversion"])?;
-        let version = version.trim().to_owned();
-        let mut compiler = Self {
-            gcc,
+        driver::check(&gxx)?;
+        let (version, _) = ask(&driver.program, &["-dumpfullversion", "-dumpversion"])?;
+        Ok(Self {
+            driver,
             gxx,
-            version,
-            directory: PathBuf::new(),
-        };
-        // Other compilers that are called gcc (clang) have no such part.
-        if compiler.part("cc1").is_none() {
-            let reason = "it is no GNU compiler: it has no cc1".to_owned();
-            return Err(MakeError::Unsupported {
-                program: compiler.gcc,
-                reason,
-            });
-        }
-        let libgcc = compiler.file("libgcc.a");
-        let directory = libgcc.as_deref().and_then(Path::parent);
-        compiler.directory = directory
-            .map(Path::to_owned)
-            .ok_or_else(|| MakeError::Answer {
-                program: compiler.gcc.clone(),
-                reason: "it does not know where its libgcc.a is".to_owned(),
-            })?;
-        Ok(compiler)
+            version: version.trim().to_owned(),
+        })
     }
 
     /// The C++ compiler of a C compiler: gcc-12 has g++-12.
@@ -157,82 +118,16 @@ impl Compiler {
             })
     }
 
-    /// A program that the compiler runs: none when it would have to search `PATH` for it.
-    fn part(&self, name: &str) -> Option<PathBuf> {
-        self.asked(&format!("-print-prog-name={name}"))
-    }
-
-    /// A library or start file, as the linker would find it.
-    fn file(&self, name: &str) -> Option<PathBuf> {
-        self.asked(&format!("-print-file-name={name}"))
-    }
-
-    fn asked(&self, question: &str) -> Option<PathBuf> {
-        let (answer, _) = ask(&self.gcc, &[question]).ok()?;
-        let path = PathBuf::from(answer.trim());
-        Some(path).filter(|path| path.is_absolute() && path.exists())
-    }
-
-    fn programs(&self, collector: &mut Collector) -> Result<(), MakeError> {
-        collector.program(&self.gcc, None)?;
+    fn programs(&self, collector: &mut Collector, host: &Host) -> Result<(), MakeError> {
+        self.driver.linker(collector, host, &is_runtime)?;
+        self.driver.library(collector, "libstdc++.so")?;
         collector.program(&self.gxx, None)?;
         for name in PASSES {
-            let part = self.part(name).ok_or_else(|| MakeError::Answer {
-                program: self.gcc.clone(),
-                reason: format!("its part {name} is missing"),
-            })?;
-            collector.program(&part, None)?;
+            self.driver.pass(collector, name)?;
         }
-        for name in OPTIONAL_PASSES {
-            let part = self.part(name).or_else(|| self.file(name));
-            if let Some(part) = part {
-                collector.program_if_there(&part);
-            }
-        }
+        self.driver.tool(collector, "as")?;
         for name in BINUTILS {
-            let usual = Path::new("/usr/bin").join(name);
-            let tool = self.part(name).unwrap_or_else(|| usual.clone());
-            if matches!(name, "as" | "ld") {
-                let at = collector.program(&tool, None)?;
-                // Where the compiler's search of PATH finds it.
-                collector.plan.symlink(&usual.to_string_lossy(), &at);
-            } else {
-                collector.program_if_there(&tool);
-            }
-        }
-        Ok(())
-    }
-
-    /// The compiler's own libraries, start files and headers.
-    fn runtime(&self, collector: &mut Collector) -> Result<(), MakeError> {
-        collector.tree(&self.directory, &is_runtime)?;
-        for library in linked_libraries(&self.directory)? {
-            collector.program_if_there(&library);
-        }
-        Ok(())
-    }
-
-    /// What programs are linked with: libc's start files, linker scripts and static libraries.
-    fn libc(&self, collector: &mut Collector, host: &Host) -> Result<(), MakeError> {
-        if self.file("crt1.o").is_none() {
-            let needs = Needs {
-                program: "C library to compile against",
-                ..C
-            };
-            return Err(host.not_installed(&needs));
-        }
-        for name in LIBC {
-            let Some(path) = self.file(name) else {
-                continue;
-            };
-            if collector.is_elf(&path) {
-                collector.program(&path, None)?;
-            } else {
-                collector.take(&path)?;
-            }
-            for named in named_by_script(&path) {
-                collector.take_if_there(&named);
-            }
+            self.driver.tool_if_there(collector, name);
         }
         Ok(())
     }
@@ -240,11 +135,12 @@ impl Compiler {
     /// The headers in the directories that the two compilers search.
     fn headers(&self, collector: &mut Collector) -> Result<(), MakeError> {
         let mut directories = BTreeSet::new();
-        for (driver, language) in [(&self.gcc, "c"), (&self.gxx, "c++")] {
+        for (driver, language) in [(&self.driver.program, "c"), (&self.gxx, "c++")] {
             let (_, said) = ask(driver, &["-E", "-v", "-x", language, "/dev/null"])?;
             directories.extend(search_list(&said));
         }
-        let own = fs::canonicalize(&self.directory).map_err(reading(&self.directory))?;
+        let own = &self.driver.directory;
+        let own = fs::canonicalize(own).map_err(reading(own))?;
         for directory in directories {
             let Ok(directory) = fs::canonicalize(&directory) else {
                 continue;
@@ -269,44 +165,6 @@ fn search_list(said: &str) -> Vec<PathBuf> {
     let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
     lines
         .map(|line| PathBuf::from(line.trim()))
-        .filter(|path| path.is_absolute())
-        .collect()
-}
-
-/// Shared libraries that links in the compiler's directory lead to: programs that are linked
-/// with them need them to run.
-fn linked_libraries(directory: &Path) -> Result<Vec<PathBuf>, MakeError> {
-    let entries = fs::read_dir(directory).map_err(reading(directory))?;
-    let wanted = |path: &PathBuf| {
-        path.is_symlink() && is_runtime(Path::new(path.file_name().unwrap_or_default()))
-    };
-    let mut links: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(wanted)
-        .collect();
-    links.sort();
-    // The name that programs ask for has the library's major version: libstdc++.so.6.
-    let targets = links
-        .iter()
-        .filter_map(|link| Some(link.parent()?.join(fs::read_link(link).ok()?)));
-    Ok(targets.collect())
-}
-
-/// Absolute paths that a linker script names (`libc.so` is a text).
-fn named_by_script(path: &Path) -> Vec<PathBuf> {
-    let short = fs::metadata(path).is_ok_and(|metadata| metadata.len() < 4096);
-    let text = if short {
-        fs::read(path).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    let text = String::from_utf8(text).unwrap_or_default();
-    let words = text
-        .split_whitespace()
-        .filter(|word| word.starts_with('/') && *word != "/*");
-    words
-        .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .collect()
 }

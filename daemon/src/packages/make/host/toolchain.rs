@@ -129,7 +129,7 @@ pub(in super::super) fn draft(
     collector.plan.directory(&home);
     collector.plan.subtract(&base::plan(host)?);
     Ok(Draft {
-        description: describe(what, host, version, &at)?,
+        description: describe((what.name, what.of_recipe), host, version, &at)?,
         plan: collector.plan,
         notes: collector.notes,
     })
@@ -199,28 +199,28 @@ fn collect(what: &Toolchain, collector: &mut Collector, folder: &Path) -> Result
     incomplete.map(drop)
 }
 
-/// What the recipe says, of this host's toolchain at the path `at`.
-fn describe(
-    what: &Toolchain,
+/// What the recipe of that name says, of this host's toolchain at the path `at` instead of the recipe's.
+pub(super) fn describe(
+    (name, of_recipe): (&'static str, &str),
     host: &Host,
     version: Version,
     at: &str,
 ) -> Result<Description, MakeError> {
-    let below = Description::on_base(what.name, version.clone(), host)?;
-    let recipe = recipe::builtin_for(what.name).ok_or_else(|| MakeError::Recipe {
-        recipe: format!("`{}`", what.name),
+    let below = Description::on_base(name, version.clone(), host)?;
+    let recipe = recipe::builtin_for(name).ok_or_else(|| MakeError::Recipe {
+        recipe: format!("`{name}`"),
         reason: "there is none".to_owned(),
     })??;
     let package = PackageRef::new(recipe.language.clone(), version);
     let described = recipe.describe(package);
     // `/usr` is no word of its own in a script.
-    let bin = |text: &str| text.replace(&format!("{}/bin/", what.of_recipe), &format!("{at}/bin/"));
+    let bin = |text: &str| text.replace(&format!("{of_recipe}/bin/"), &format!("{at}/bin/"));
     let moved = |step: Step| match step {
         Step::Command(argv) => Step::Command(argv.iter().map(|word| bin(word)).collect()),
         Step::Script(text) => Step::Script(bin(&text)),
     };
     let environment = described.environment.lines();
-    let quoted = format!("='{}'", what.of_recipe);
+    let quoted = format!("='{of_recipe}'");
     let environment = environment.map(|line| line.replace(&quoted, &format!("='{at}'")) + "\n");
     Ok(Description {
         platform: below.platform,

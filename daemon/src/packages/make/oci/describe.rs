@@ -12,6 +12,7 @@ use super::super::error::MakeError;
 use super::super::host::semver;
 use super::super::merge::Merged;
 use super::super::package::{Description, Step, export};
+use super::super::recipe::{Recipe, Run};
 use super::image::Image;
 use super::{FromOci, OciError};
 use crate::packages::environment::DEFAULT_PATH;
@@ -23,19 +24,53 @@ const SHELLS: [&str; 4] = ["sh", "bash", "dash", "ash"];
 /// Variables that a job has of its own.
 const OWN: [&str; 4] = ["HOME", "PWD", "HOSTNAME", "PISTON_LANGUAGE"];
 
+/// How the stages start, where that was said.
+#[derive(Debug)]
+pub(super) struct Steps {
+    run: Option<Step>,
+    compile: Option<Step>,
+}
+
+impl Steps {
+    /// As asked for.
+    pub(super) fn of(what: &FromOci) -> Self {
+        let command = |argv: &Option<Vec<String>>| argv.clone().map(Step::Command);
+        Self {
+            run: command(&what.run),
+            compile: command(&what.compile),
+        }
+    }
+
+    /// As a recipe has it.
+    pub(super) fn of_recipe(recipe: &Recipe) -> Self {
+        Self {
+            run: match &recipe.run {
+                Run::By(step) => Some(step.clone()),
+                Run::Not | Run::Guessed => None,
+            },
+            compile: recipe.compile.clone(),
+        }
+    }
+}
+
 /// Metadata of the package, and what is worth knowing of it.
 pub(super) fn describe(
     what: &FromOci,
+    steps: &Steps,
     image: &Image,
     tree: &mut Merged,
 ) -> Result<(Description, Vec<String>), MakeError> {
     let mut notes = Vec::new();
     let package = PackageRef::new(name(what, image)?, version(what, image)?);
-    let run = match &what.run {
-        Some(argv) => Some(placed(argv.clone(), image, tree)),
-        None => default_run(image, tree, &mut notes),
+    let mut in_view = |step: &Step| match step {
+        Step::Command(argv) => Step::Command(placed(argv.clone(), image, tree)),
+        Step::Script(text) => Step::Script(text.clone()),
     };
-    let compile = what.compile.clone().map(|argv| placed(argv, image, tree));
+    let compile = steps.compile.as_ref().map(&mut in_view);
+    let run = match &steps.run {
+        Some(step) => Some(in_view(step)),
+        None => default_run(image, tree, &mut notes).map(Step::Command),
+    };
     let built_from = json!({
         "reference": image.shown,
         "digest": format!("sha256:{}", image.digest),
@@ -43,8 +78,8 @@ pub(super) fn describe(
     let description = Description {
         platform: std::env::consts::ARCH.to_owned(),
         aliases: what.aliases.clone(),
-        run: run.map(Step::Command),
-        compile: compile.map(Step::Command),
+        run,
+        compile,
         environment: environment(&image.config.env, &mut notes),
         inherited: Map::from_iter([("image".to_owned(), built_from)]),
         ..Description::of(package)

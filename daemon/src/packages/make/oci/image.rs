@@ -77,7 +77,7 @@ impl Image {
     pub(super) fn find(what: &FromOci, work: &Work) -> Result<Self, OciError> {
         let here = Platform::here();
         let mut search = Search {
-            shown: what.image.to_string(),
+            shown: what.shown.clone().unwrap_or_else(|| what.image.to_string()),
             wanted: None,
             here: &here,
         };
@@ -85,7 +85,8 @@ impl Image {
             ImageSource::Path(path) => {
                 let (path, wanted) = named(path);
                 search.wanted = wanted;
-                let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+                let called = what.shown.as_deref().map_or(path.as_path(), Path::new);
+                let stem = called.file_stem().map(|stem| stem.to_string_lossy());
                 let stem = stem.map(|stem| stem.trim_end_matches(".tar").to_owned());
                 let mut image = search.in_path(&path, work)?;
                 image.name = image.name.or(stem);
@@ -108,7 +109,20 @@ impl Image {
         }
     }
 
-    /// The bytes of a layer.
+    /// Begins to fetch the layers from this one on, where they have to be; they are taken in that order.
+    pub(super) fn pull_from(&mut self, first: usize) {
+        if let Store::Registry(registry) = &mut self.store {
+            let layers = self.layers.iter().skip(first);
+            let blobs = layers.map_while(|layer| match layer {
+                // What is too long is refused when it is its turn.
+                Layer::Blob(blob) if blob.size <= MAX_FILE_BYTES => Some(blob.clone()),
+                _ => None,
+            });
+            registry.pull(blobs.collect());
+        }
+    }
+
+    /// The bytes of a layer, of those that were begun the next.
     pub(super) fn layer(&mut self, number: usize) -> Result<Section, OciError> {
         match &self.layers[number] {
             Layer::Blob(descriptor) => {
@@ -380,7 +394,7 @@ impl Store {
         let (section, got) = match self {
             _ if *size > MAX_FILE_BYTES => return Err(wrong("is over 8 GiB long".to_owned())),
             Self::Registry(registry) => {
-                let file = registry.blob(descriptor)?;
+                let file = registry.next_blob()?;
                 let section = Section::of_file(&file);
                 // It was hashed while it came.
                 (section, Some(*digest))

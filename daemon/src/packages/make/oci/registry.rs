@@ -3,12 +3,16 @@
 //! Asks without saying who asks; where the registry wants to know, it gets what it wants: a token from
 //! where it says, or a user's name and password. Invariants: credentials go to the registry that they
 //! are for, and to where that one has its tokens made, never from https to http; every part is bounded
-//! by what the part naming it says, and hashed while it comes. Does not know what the parts mean.
+//! by what the part naming it says, and hashed while it comes. Blobs come some at a time, and no more
+//! than that lie here untaken. Does not know what the parts mean.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::super::super::fetch::{self, Authorization, FetchError, Fetcher, Location, Patience};
 use super::super::super::index::Checksum;
@@ -21,16 +25,29 @@ use super::{FromOci, OciError};
 
 /// Longest answer with a token.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
+/// Blobs that are on their way, or wait to be taken, at once.
+const DOWNLOADS: usize = 3;
 
 /// A registry, as far as one image goes.
 #[derive(Debug)]
 pub(super) struct Registry {
+    asking: Arc<Asking>,
+    /// Blobs that will be wanted, in this order.
+    wanted: VecDeque<Descriptor>,
+    /// The next of them, on their way.
+    coming: VecDeque<JoinHandle<Result<PathBuf, OciError>>>,
+    begun: u64,
+    /// Last, because what it does needs the others.
     runtime: Runtime,
-    fetcher: Fetcher,
+}
+
+/// Asks a registry about one image.
+#[derive(Debug)]
+struct Asking {
+    fetcher: Mutex<Arc<Fetcher>>,
     reference: Reference,
     credentials: Option<Credentials>,
     folder: PathBuf,
-    blobs: u64,
 }
 
 /// What is answered where tokens are made.
@@ -52,21 +69,25 @@ impl Registry {
             (None, Some(file)) => Credentials::of_file(file, reference)?,
             (None, None) => None,
         };
-        let runtime = fetch::runtime(folder)?;
         Ok(Self {
-            runtime,
-            fetcher: Fetcher::new(Patience::default()),
-            reference: reference.clone(),
-            credentials,
-            folder: folder.to_owned(),
-            blobs: 0,
+            asking: Arc::new(Asking {
+                fetcher: Mutex::new(Arc::new(Fetcher::new(Patience::default()))),
+                reference: reference.clone(),
+                credentials,
+                folder: folder.to_owned(),
+            }),
+            wanted: VecDeque::new(),
+            coming: VecDeque::new(),
+            begun: 0,
+            runtime: fetch::background(folder)?,
         })
     }
 
     /// The manifest of a tag or a digest, as it came.
     pub(super) fn manifest(&mut self, wanted: &str) -> Result<Vec<u8>, OciError> {
-        let part = format!("manifests/{wanted}");
-        self.ask(&part, &KINDS.join(", "), MAX_MANIFEST_BYTES)
+        let (part, kinds) = (format!("manifests/{wanted}"), KINDS.join(", "));
+        let asked = self.asking.ask(&part, &kinds, MAX_MANIFEST_BYTES);
+        self.runtime.block_on(asked)
     }
 
     /// A part that describes others, as it came.
@@ -78,14 +99,47 @@ impl Registry {
         let digest = &descriptor.digest;
         match part {
             Part::Manifest => self.manifest(&format!("sha256:{digest}")),
-            Part::Blob => self.ask(&format!("blobs/sha256:{digest}"), "*/*", descriptor.size),
+            Part::Blob => {
+                let part = format!("blobs/sha256:{digest}");
+                let asked = self.asking.ask(&part, "*/*", descriptor.size);
+                self.runtime.block_on(asked)
+            }
         }
     }
 
+    /// Begins to download blobs, some at once; they are taken in this order.
+    pub(super) fn pull(&mut self, blobs: VecDeque<Descriptor>) {
+        self.wanted = blobs;
+        self.begin();
+    }
+
+    /// The next of them, which is then the one that was asked for; more are begun meanwhile.
+    pub(super) fn next_blob(&mut self) -> Result<PathBuf, OciError> {
+        let Some(next) = self.coming.pop_front() else {
+            return Err(self.asking.wrong("it was not asked for this layer"));
+        };
+        let done = self.runtime.block_on(next);
+        let file = done.map_err(|_| self.asking.wrong("the download died"))??;
+        self.begin();
+        Ok(file)
+    }
+
+    fn begin(&mut self) {
+        while self.coming.len() < DOWNLOADS
+            && let Some(descriptor) = self.wanted.pop_front()
+        {
+            self.begun += 1;
+            let to = self.asking.folder.join(format!("blob-{}", self.begun));
+            let asking = Arc::clone(&self.asking);
+            let download = async move { asking.blob(&descriptor, to).await };
+            self.coming.push_back(self.runtime.spawn(download));
+        }
+    }
+}
+
+impl Asking {
     /// Downloads a blob, which is then the one that was asked for.
-    pub(super) fn blob(&mut self, descriptor: &Descriptor) -> Result<PathBuf, OciError> {
-        self.blobs += 1;
-        let to = self.folder.join(format!("blob-{}", self.blobs));
+    async fn blob(&self, descriptor: &Descriptor, to: PathBuf) -> Result<PathBuf, OciError> {
         let part = format!("blobs/sha256:{}", descriptor.digest);
         let from = self.place(&part)?;
         let checksum = Checksum::Sha256(descriptor.digest);
@@ -95,14 +149,13 @@ impl Registry {
             checksum: &checksum,
             told: &|_| (),
         };
-        match self.runtime.block_on(self.fetcher.package(&wanted, &to)) {
+        match self.fetcher().package(&wanted, &to).await {
             Err(FetchError::Status { code: 401, .. }) => {
                 // A token lasts some minutes; the answer to this says where to get another one.
-                let asked = self.fetcher.ask(&from, "*/*", 0);
-                if let Ok(answer) = self.runtime.block_on(asked) {
-                    self.log_in(&answer.challenges)?;
+                if let Ok(answer) = self.fetcher().ask(&from, "*/*", 0).await {
+                    self.log_in(&answer.challenges).await?;
                 }
-                let again = self.runtime.block_on(self.fetcher.package(&wanted, &to));
+                let again = self.fetcher().package(&wanted, &to).await;
                 again.map_err(|error| self.failed(error))?;
             }
             outcome => outcome.map_err(|error| self.failed(error))?,
@@ -110,23 +163,28 @@ impl Registry {
         Ok(to)
     }
 
-    fn ask(&mut self, part: &str, accept: &str, limit: u64) -> Result<Vec<u8>, OciError> {
+    async fn ask(&self, part: &str, accept: &str, limit: u64) -> Result<Vec<u8>, OciError> {
         let from = self.place(part)?;
         for is_last in [false, true] {
-            let asked = self.fetcher.ask(&from, accept, limit);
-            let answer = self.runtime.block_on(asked);
+            let answer = self.fetcher().ask(&from, accept, limit).await;
             let answer = answer.map_err(|error| self.failed(error))?;
             match answer.status {
                 200 => return Ok(answer.body),
-                401 if !is_last => self.log_in(&answer.challenges)?,
+                401 if !is_last => self.log_in(&answer.challenges).await?,
                 status => return Err(self.refused(status)),
             }
         }
         Err(self.refused(401))
     }
 
+    /// As who was asked last: with what the registry wanted to be shown.
+    fn fetcher(&self) -> Arc<Fetcher> {
+        let fetcher = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&fetcher)
+    }
+
     /// Gets what the registry wants to be shown from now on.
-    fn log_in(&mut self, challenges: &[String]) -> Result<(), OciError> {
+    async fn log_in(&self, challenges: &[String]) -> Result<(), OciError> {
         let credentials = self.credentials.as_ref();
         let basic = || Authorization::basic(&credentials?.user, &credentials?.password);
         let authorization = match challenge::of(challenges) {
@@ -140,7 +198,7 @@ impl Registry {
                     .unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
                 let mut query = vec![("scope", scope.as_str())];
                 query.extend(service.as_deref().map(|service| ("service", service)));
-                let token = self.token(&realm, &query, basic())?;
+                let token = self.token(&realm, &query, basic()).await?;
                 Authorization::bearer(&token)
             }
             None => return Err(self.wrong("the registry does not say how it wants to be asked")),
@@ -148,12 +206,13 @@ impl Registry {
         if authorization.is_none() {
             return Err(self.refused(401));
         }
-        self.fetcher = self.fetcher.authorized(authorization);
+        let fetcher = Arc::new(self.fetcher().authorized(authorization));
+        *self.fetcher.lock().unwrap_or_else(PoisonError::into_inner) = fetcher;
         Ok(())
     }
 
     /// A token from where the registry says.
-    fn token(
+    async fn token(
         &self,
         realm: &str,
         query: &[(&str, &str)],
@@ -163,9 +222,8 @@ impl Registry {
         let from = self.place("manifests")?.join(realm);
         let from = from.map_err(|error| self.failed(error.into()))?;
         let from = from.with_query(query);
-        let asking = self.fetcher.authorized(by);
-        let asked = asking.ask(&from, "application/json", MAX_TOKEN_BYTES);
-        let answer = self.runtime.block_on(asked);
+        let asking = self.fetcher().authorized(by);
+        let answer = asking.ask(&from, "application/json", MAX_TOKEN_BYTES).await;
         let answer = answer.map_err(|error| self.failed(error))?;
         if answer.status != 200 {
             return Err(self.refused(answer.status));

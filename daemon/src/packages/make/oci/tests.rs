@@ -1,5 +1,7 @@
 //! Images written here part by part: good ones in every form, and what is refused of others.
 
+mod layers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
@@ -142,6 +144,8 @@ fn asked(image: &str) -> FromOci {
         compile: None,
         aliases: Vec::new(),
         layering: Layering::Merged,
+        installed: None,
+        shown: None,
     }
 }
 
@@ -150,7 +154,7 @@ fn draft_of(image: &str) -> Result<Draft, String> {
     let what = asked(image);
     let out = tempfile::tempdir().expect("a directory");
     let work = Work::new(out.path()).expect("a place");
-    let drafted = draft(&what, &work).map(|mut draft| {
+    let drafted = draft(&what, &Steps::of(&what), &work).map(|mut draft| {
         // The contents are in files that go with the place.
         draft.plan = inlined(&draft.plan);
         draft
@@ -483,74 +487,20 @@ fn a_layer_that_unpacks_to_too_much_is_given_up() {
     );
 }
 
-/// The packages of a stack, lowest first: what each is called, what it stands on, and its files.
-fn stacked(image: &Written) -> Vec<(String, Vec<String>, BTreeMap<String, String>)> {
-    let what = asked(&image.folder.path().display().to_string());
-    let out = tempfile::tempdir().expect("a directory");
-    let work = Work::new(out.path()).expect("a place");
-    let stack = stack::drafts(&what, &work).expect("a stack");
-    let all = stack.layers.into_iter().chain([stack.image]);
-    let described = all.map(|mut draft| {
-        draft.plan = inlined(&draft.plan);
-        let below = draft.description.dependencies.keys().cloned().collect();
-        (draft.description.package.to_string(), below, shown(&draft))
-    });
-    described.collect()
-}
-
 #[test]
-fn each_layer_becomes_a_package_on_the_one_below_and_images_share_what_they_have_in_common() {
-    let mut image = Written::plain(&[LOWER, UPPER]);
-    image.describe(0);
-    let stack = stacked(&image);
-    let [lower, upper, top] = &stack[..] else {
-        panic!("{stack:?}");
-    };
-    assert!(
-        lower.0.starts_with("layer-") && lower.1.is_empty(),
-        "{lower:?}"
-    );
-    assert!(lower.2.contains_key("/etc/gone"));
-    assert!(lower.0.starts_with(&upper.1[0]) && upper.0 != lower.0);
-    let gained: Vec<&str> = upper.2.keys().map(String::as_str).collect();
-    let expected = [
-        "/bin/sh",
-        "/bin/up",
-        "/etc/.wh.gone",
-        "/var/all/.wh.one",
-        "/var/all/two",
-    ];
-    assert_eq!(gained, expected);
-    assert!(top.0 == "shell-5.2.0" && top.2.is_empty() && upper.0.starts_with(&top.1[0]));
-    // Another image on the same base; the same layer on another one is another package.
-    let other: &[Entered<'_>] = &[(FILE, "bin/other", "", b"other")];
-    let packages = |layers: &[&[Entered<'_>]]| {
-        let mut image = Written::plain(layers);
-        image.describe(0);
-        let stack = stacked(&image).into_iter();
-        stack.map(|(name, ..)| name).collect::<Vec<_>>()
-    };
-    let others = packages(&[LOWER, other]);
-    assert!(others[0] == lower.0 && others[1] != upper.0);
-    assert_ne!(packages(&[other, LOWER, UPPER])[2], upper.0);
-}
-
-#[test]
-fn the_packages_of_layers_are_files_in_the_order_of_their_installation() {
-    let mut image = Written::plain(&[LOWER, UPPER]);
-    image.describe(0);
-    let what = FromOci {
-        layering: Layering::Each,
-        ..asked(&image.folder.path().display().to_string())
-    };
-    let write = || {
-        let out = tempfile::tempdir().expect("a directory");
-        let made = make(&what, out.path()).expect("made");
-        assert_eq!(made.package.to_string(), "shell-5.2.0");
-        let files = made.below.into_iter().chain([made.file]);
-        let files: Vec<Vec<u8>> = files.map(|file| fs::read(file).expect("a file")).collect();
-        assert_eq!(fs::read_dir(out.path()).expect("listed").count(), 3);
-        files
-    };
-    assert!(write() == write(), "the same bytes");
+fn variables_of_a_recipe_stand_in_the_place_of_the_image_s() {
+    let below = "export A='1'\nexport AB='2'\nexport C='x=y'\n";
+    for (above, expected) in [
+        ("", below),
+        (
+            "export A='new'\n",
+            "export AB='2'\nexport C='x=y'\nexport A='new'\n",
+        ),
+        (
+            "export C=''\n",
+            "export A='1'\nexport AB='2'\nexport C=''\n",
+        ),
+    ] {
+        assert_eq!(overlaid(below, above), expected);
+    }
 }

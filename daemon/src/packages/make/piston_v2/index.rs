@@ -24,7 +24,8 @@ use super::PistonV2Error;
 const SHOWN: usize = 10;
 
 /// A package file of this machine, and what it is called in messages.
-pub(super) fn local(source: &str) -> Result<(PathBuf, String), PistonV2Error> {
+pub(super) fn local(source: &str, shown: Option<&str>) -> Result<(PathBuf, String), PistonV2Error> {
+    let shown = shown.unwrap_or(source).to_owned();
     let path = Path::new(source);
     if !path.is_absolute() {
         let index = place(source)?;
@@ -35,10 +36,10 @@ pub(super) fn local(source: &str) -> Result<(PathBuf, String), PistonV2Error> {
     let file = File::open(path).at("open", path)?;
     let read = file.take(6).read(&mut first).at("read", path)?;
     if Kind::of_magic(first.get(..read).unwrap_or_default()) == Kind::Gzip {
-        return Ok((path.to_owned(), source.to_owned()));
+        return Ok((path.to_owned(), shown));
     }
     Err(PistonV2Error::Package {
-        package: source.to_owned(),
+        package: shown,
         reason: "it is no tar.gz; of an index say which package, e.g. python@3.10".to_owned(),
     })
 }

@@ -51,6 +51,7 @@ fn drafted(source: &str, wanted: Option<(&str, &str)>) -> Result<Draft, String> 
             )
         }),
         base: "debian-base".parse().expect("a name"),
+        shown: None,
     };
     let out = tempfile::tempdir().expect("a directory");
     let work = Work::new(out.path()).expect("a place");

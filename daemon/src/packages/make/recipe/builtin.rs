@@ -76,11 +76,13 @@ pub(in super::super) fn builtins() -> impl Iterator<Item = Result<Recipe, MakeEr
 /// The recipe of a language, or the one that begins with a package of Debian.
 pub(in super::super) fn builtin_for(name: &str) -> Option<Result<Recipe, MakeError>> {
     builtin(name).or_else(|| {
-        builtins().find(|recipe| {
-            recipe
-                .as_ref()
-                .is_ok_and(|recipe| recipe.debian.packages.first().is_some_and(|p| p == name))
-        })
+        let begins_with = |recipe: &Recipe| {
+            let packages = recipe.debian().map(|debian| &debian.packages);
+            packages
+                .and_then(|packages| packages.first())
+                .is_some_and(|first| first == name)
+        };
+        builtins().find(|recipe| recipe.as_ref().is_ok_and(begins_with))
     })
 }
 

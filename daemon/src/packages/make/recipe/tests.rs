@@ -1,6 +1,6 @@
 //! What a recipe says, and how one that is wrong is told.
 
-use super::super::plan::Item;
+use super::super::plan::Content;
 use super::*;
 
 const LUA: &str = r#"
@@ -43,7 +43,7 @@ fn a_recipe_becomes_a_description_and_changes_the_plan() {
     plan.bytes("/usr/share/doc/lua/copyright", "x");
     plan.bytes("/usr/lib/liblua.a", "x");
     plan.bytes("/usr/bin/lua5.4", "x");
-    recipe.finish(&mut plan);
+    finish(&recipe, &mut plan).expect("done");
     assert!(!plan.contains("/usr/share/doc/lua") && !plan.contains("/usr/lib/liblua.a"));
     assert_eq!(
         plan.item("/usr/bin/lua"),
@@ -52,11 +52,44 @@ fn a_recipe_becomes_a_description_and_changes_the_plan() {
     assert!(plan.contains("/etc/lua"));
 }
 
+fn finish(recipe: &Recipe, plan: &mut Plan) -> Result<(), String> {
+    let done = recipe.finish(plan, str::to_owned);
+    done.map_err(|error| error.to_string())
+}
+
+#[test]
+fn links_and_files_land_where_directories_that_are_links_lead() {
+    let image = "language = \"lua\"\n[oci]\nimage = \"lua\"\n";
+    let changed = |changes: &str| {
+        let mut plan = Plan::default();
+        plan.bytes("/usr/bin/lua5.4", "x");
+        plan.symlink("/bin", "usr/bin");
+        let text = format!("{image}{changes}");
+        finish(&recipe(&text).expect("a recipe"), &mut plan).map(|()| plan)
+    };
+    let plan = changed("[links]\n\"/bin/lua\" = \"lua5.4\"\n[files]\n\"/bin/lua5.4\" = \"y\"");
+    let plan = plan.expect("done");
+    assert!(plan.contains("/usr/bin/lua") && !plan.contains("/bin/lua"));
+    let bytes = |item: &Item| matches!(item, Item::File { content: Content::Bytes(bytes), .. } if bytes == b"y");
+    assert!(plan.item("/usr/bin/lua5.4").is_some_and(bytes));
+    for (changes, expected) in [
+        (
+            "[files]\n\"/bin/lua5.4/x\" = \"\"",
+            "`/bin/lua5.4/x` would lie in a file",
+        ),
+        ("[files]\n\"/usr/bin\" = \"\"", "`/usr/bin` is a directory"),
+    ] {
+        let text = changed(changes).expect_err(changes);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
 #[test]
 fn the_version_is_that_of_a_debian_package() {
     let version = |text: &str, packages: &[(&str, &str)]| {
         let recipe = recipe(text).expect("a recipe");
-        let version = recipe.version(&packages.iter().copied().collect());
+        let debian = recipe.debian().expect("of Debian's packages");
+        let version = recipe.version(debian, &packages.iter().copied().collect());
         version
             .map(|version| version.to_string())
             .map_err(|error| error.to_string())
@@ -115,6 +148,19 @@ fn a_wrong_recipe_is_told_with_what_is_wrong() {
     for (text, expected) in rows {
         let error = recipe(text).expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
+    }
+    for (image, expected) in [
+        ("[oci]\nimage = \"Lua\"", "`oci.image`"),
+        ("[oci]\nimage = \"./lua.tar\"", "`oci.image`"),
+        (
+            "[oci]\nimage = \"lua\"\n[debian]\npackages = [\"x\"]",
+            "one of them",
+        ),
+        ("[oci]\nimages = \"lua\"", "images"),
+        ("[oci]", "image"),
+    ] {
+        let error = recipe(&format!("language = \"lua\"\n{image}")).expect_err(image);
+        assert!(error.contains(expected), "{image}: {error}");
     }
     let twice = Recipe::parse(LUA, Some("#!/bin/sh".to_owned()), None).expect_err("twice");
     assert!(twice.contains("run"), "{twice}");

@@ -1,15 +1,14 @@
 //! What of a compiler's installation goes into the package, by name.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-/// Compilers proper and the linker's driver, which the compiler finds itself.
-pub(super) const PASSES: [&str; 3] = ["cc1", "cc1plus", "collect2"];
+/// Compilers proper, which the driver finds itself.
+pub(super) const PASSES: [&str; 2] = ["cc1", "cc1plus"];
 /// Files of the compiler's that only some versions and configurations have.
 pub(super) const OPTIONAL_PASSES: [&str; 2] = ["lto-wrapper", "liblto_plugin.so"];
-/// Tools of binutils; the compiler runs the first two.
-pub(super) const BINUTILS: [&str; 9] = [
-    "as", "ld", "ld.bfd", "ar", "ranlib", "nm", "strip", "objdump", "readelf",
-];
+/// Tools of binutils that no compiler runs.
+pub(super) const BINUTILS: [&str; 6] = ["ar", "ranlib", "nm", "strip", "objdump", "readelf"];
 /// Starts of names in the compiler's own directory that are taken.
 const RUNTIME: [&str; 14] = [
     "crt",
@@ -28,7 +27,7 @@ const RUNTIME: [&str; 14] = [
     "include",
 ];
 /// What libc is linked with: start files, scripts, static libraries. Each is asked for.
-pub(super) const LIBC: [&str; 36] = [
+pub(super) const LIBC: [&str; 35] = [
     "crt1.o",
     "Scrt1.o",
     "gcrt1.o",
@@ -63,7 +62,6 @@ pub(super) const LIBC: [&str; 36] = [
     "libmcheck.a",
     "libBrokenLocale.so",
     "libBrokenLocale.a",
-    "libstdc++.so",
     "libgcc_s.so.1",
 ];
 /// Headers of libc and the kernel: directories, then files without their ending.
@@ -81,13 +79,16 @@ const HEADER_FILES: &str = "a.out aio aliases alloca alltypes ar argp argz asser
     thread_db threads time ttyent uchar ucontext ulimit unistd utime utmp utmpx values wait wchar \
     wctype wordexp";
 
-/// Whether an entry of the compiler's own directory (the first component of `path`) is taken.
+/// Whether an entry of the compiler's own directory is what every program is linked with, whatever its
+/// language.
+pub(in super::super) fn is_start(path: &Path) -> bool {
+    let name = top(path);
+    name.starts_with("crt") || name.starts_with("libgcc")
+}
+
+/// Whether an entry of the compiler's own directory is taken.
 pub(super) fn is_runtime(path: &Path) -> bool {
-    let name = path
-        .components()
-        .next()
-        .map(|part| part.as_os_str().to_string_lossy());
-    let name = name.unwrap_or_default();
+    let name = top(path);
     let is_spec = Path::new(&*name)
         .extension()
         .is_some_and(|end| end == "spec");
@@ -95,13 +96,17 @@ pub(super) fn is_runtime(path: &Path) -> bool {
         || RUNTIME.iter().any(|start| name.starts_with(start))
 }
 
+/// The first component of a path.
+fn top(path: &Path) -> Cow<'_, str> {
+    let first = path.components().next();
+    first
+        .map(|part| part.as_os_str().to_string_lossy())
+        .unwrap_or_default()
+}
+
 /// Whether a path below an include directory is a header of libc or the kernel.
 pub(super) fn is_system_header(path: &Path) -> bool {
-    let top = path
-        .components()
-        .next()
-        .map(|part| part.as_os_str().to_string_lossy());
-    let top = top.unwrap_or_default();
+    let top = top(path);
     match top.strip_suffix(".h") {
         Some(stem) => HEADER_FILES.split_whitespace().any(|file| file == stem),
         None => HEADER_DIRECTORIES

@@ -45,6 +45,8 @@ fn asked() -> FromOci {
         compile: None,
         aliases: Vec::new(),
         layering: crate::packages::make::Layering::Merged,
+        installed: None,
+        shown: None,
     }
 }
 
@@ -82,7 +84,8 @@ fn the_command_of_an_image_runs_programs() {
         ]);
         let mut image = image(name, Some("3.12-slim"), &[PATH], start);
         image.config.working_directory = "/srv".to_owned();
-        let (described, notes) = describe(&asked(), &image, &mut tree).expect("described");
+        let (described, notes) =
+            describe(&asked(), &Steps::of(&asked()), &image, &mut tree).expect("described");
         let run = expected.map(|text| Step::Command(words(text)));
         assert_eq!(described.run, run, "{start:?}");
         assert_eq!(notes.len(), 1, "{notes:?}");
@@ -108,7 +111,8 @@ fn what_is_asked_for_wins() {
     };
     let image = image("python", None, &[PATH], ["", "bash"]);
     let mut tree = tree(&["/usr/bin/python3"]);
-    let (described, notes) = describe(&what, &image, &mut tree).expect("described");
+    let (described, notes) =
+        describe(&what, &Steps::of(&what), &image, &mut tree).expect("described");
     assert_eq!(described.package.to_string(), "py-1.2.3");
     assert_eq!(
         described.run,
