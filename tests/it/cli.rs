@@ -384,4 +384,14 @@ fn check_says_what_the_host_offers() {
     for word in ["fuse", "user", "seccomp", "cgroup"] {
         assert!(text.to_lowercase().contains(word), "no {word}: {text}");
     }
+    // Where the terminal is narrow it breaks lines itself, but for commands.
+    for columns in [30, 60] {
+        let mut command = Command::new(binary("pistond"));
+        let (shown, code) = Terminal::start(command.arg("check"), columns).end();
+        assert_eq!(code, Some(0), "{shown}");
+        let is_wide =
+            |line: &&str| line.chars().count() > usize::from(columns) && !line.contains('`');
+        let wide: Vec<&str> = shown.lines().filter(is_wide).collect();
+        assert_eq!(wide, [""; 0], "{shown}");
+    }
 }
