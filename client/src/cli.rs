@@ -6,6 +6,7 @@
 
 mod cache;
 mod daemon;
+mod ending;
 mod exit;
 mod failure;
 mod files;

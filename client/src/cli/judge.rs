@@ -16,6 +16,7 @@ use crate::api::{
     StageLimits, Status, Stdin, Verdict,
 };
 
+use super::ending;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{base_name, read_file, with_others};
@@ -210,10 +211,19 @@ pub(super) async fn judge(client: &Client, trial: &Trial, screen: &Screen) -> Re
         };
         client.batch(package, &trial.sought.range, &request).await
     });
-    show(&judged.await?, trial, screen)
+    let response = judged.await?;
+    let runtime = (&response.language, &response.version);
+    let runs = response.cases.iter().filter_map(|case| case.run.as_ref());
+    let limits = ending::limits(client, runtime, runs, &trial.request.limits).await;
+    show(&response, trial, &limits.run, screen)
 }
 
-fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit> {
+fn show(
+    response: &BatchResponse,
+    trial: &Trial,
+    limits: &Limits,
+    screen: &Screen,
+) -> Result<Exit> {
     screen.show(response, |response| {
         let mut table = Table::new(["CASE", "VERDICT", "TIME", "MEMORY", ""]);
         let asked = trial.names.iter().zip(&trial.request.cases);
@@ -225,7 +235,7 @@ fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit
                     .map_or("-".to_owned(), |verdict| verdict.to_string()),
                 run.map_or("-".to_owned(), |run| run.wall_time_ms.to_string()),
                 run.map_or("-".to_owned(), |run| run.memory_bytes.to_string()),
-                why::why(case, asked).unwrap_or_default(),
+                why::why(case, asked, limits).unwrap_or_default(),
             ]);
         }
         screen.table(&table)
