@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -66,18 +67,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Tells who gave a command without its group which groups have it: `piston install`.
+/// Tells who gave a command without its group which groups have it: `piston install`, also where it
+/// is misspelt and no other word is nearer.
 fn with_group(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
     let piston = Cli::command();
-    let groups = piston.get_subcommands();
-    let groups = groups.filter(|group| group.find_subcommand(word).is_some());
-    let tips = groups.map(|group| format!("there is `piston {} {word}`", group.get_name()).into());
-    let tips: Vec<clap::builder::StyledStr> = tips.collect();
-    if !tips.is_empty() {
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    let tips = |word: &str| -> Vec<StyledStr> {
+        let groups = piston.get_subcommands();
+        let groups = groups.filter(|group| group.find_subcommand(word).is_some());
+        let tip = |group: &clap::Command| format!("there is `piston {} {word}`", group.get_name());
+        groups.map(|group| tip(group).into()).collect()
+    };
+    let mut found = tips(word);
+    if found.is_empty() && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        let commands = piston.get_subcommands().flat_map(|group| group.get_subcommands());
+        let meant = suggest::nearest(word, commands.map(clap::Command::get_name));
+        found = meant.map(tips).unwrap_or_default();
+    }
+    if !found.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(found));
     }
     error
 }
@@ -296,6 +306,13 @@ mod tests {
             install.contains("tip: there is `piston package install`"),
             "{install}"
         );
+        let misspelt = told(&["piston", "instal", "lua"]);
+        assert!(
+            misspelt.contains("tip: there is `piston package install`"),
+            "{misspelt}"
+        );
+        let removed = told(&["piston", "uninstall", "lua"]);
+        assert!(removed.contains("`piston package uninstall`"), "{removed}");
         let kill = told(&["piston", "package", "kill", "x"]);
         assert!(kill.contains("`piston job kill`"), "{kill}");
         assert!(!told(&["piston", "frobnicate"]).contains("tip: there is"));
