@@ -47,7 +47,7 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     assert!(run["wall_time_ms"].as_u64() < Some(2000), "{run}");
     assert_eq!(
         wall_limit(&daemon),
-        "`limits.run.wall_time_ms` is 60000, the most for this runtime is 700"
+        "`limits.run.wall_time_ms` is 60 s, the most for this runtime is 700 ms"
     );
     // The released Piston's API holds to the same.
     let v2 = json!({"language": "bash", "version": "*", "files": [{"content": "sleep 30"}],
@@ -90,7 +90,7 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     );
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("line 3, column 17: runner[0].run.wall_time: 120000 is above limits.max"),
+        said.contains("line 3, column 17: runner[0].run.wall_time: 120 s is above limits.max"),
         "{said}"
     );
     assert_eq!(daemon.get(RUNNERS).json()["text"], text);
