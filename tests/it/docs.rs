@@ -85,7 +85,7 @@ fn fits(lines: &[&str], shown: &[String]) -> bool {
     line_fits(line, first) && fits(others, rest)
 }
 
-fn line_fits(line: &str, shown: &str) -> bool {
+pub(super) fn line_fits(line: &str, shown: &str) -> bool {
     let Some((before, after)) = shown.split_once("...") else {
         return line.trim_end() == shown.trim_end();
     };
