@@ -35,7 +35,7 @@ mod watch;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::StyledStr;
@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Tells who gave a command without its group which groups have it: `piston install`, also where it
-/// is misspelt and no other word is nearer.
+/// is misspelt and no other word is nearer; and who gave a file alone what runs it.
 fn with_group(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
@@ -81,8 +81,11 @@ fn with_group(mut error: clap::Error) -> clap::Error {
         groups.map(|group| tip(group).into()).collect()
     };
     let mut found = tips(word);
-    if found.is_empty() && error.get(ContextKind::SuggestedSubcommand).is_none() {
-        let commands = piston.get_subcommands().flat_map(|group| group.get_subcommands());
+    if Path::new(word).is_file() {
+        found.push(format!("there is `piston run {word}`").into());
+    } else if found.is_empty() && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        let groups = piston.get_subcommands();
+        let commands = groups.flat_map(clap::Command::get_subcommands);
         let meant = suggest::nearest(word, commands.map(clap::Command::get_name));
         found = meant.map(tips).unwrap_or_default();
     }
@@ -313,6 +316,13 @@ mod tests {
         );
         let removed = told(&["piston", "uninstall", "lua"]);
         assert!(removed.contains("`piston package uninstall`"), "{removed}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = file.path().to_str().expect("UTF-8");
+        let run = told(&["piston", file]);
+        assert!(
+            run.contains(&format!("tip: there is `piston run {file}`")),
+            "{run}"
+        );
         let kill = told(&["piston", "package", "kill", "x"]);
         assert!(kill.contains("`piston job kill`"), "{kill}");
         assert!(!told(&["piston", "frobnicate"]).contains("tip: there is"));
