@@ -342,6 +342,8 @@ fn an_admin_installs_and_removes_packages_and_sees_how_busy_the_daemon_is() {
         ("Jobs", 0),
         ("Jobs that ended", 0),
         ("Time of a job", 1),
+        ("Cache of jobs", 0),
+        ("Kept of jobs", 0),
         ("Filesystem, bytes", 0),
     ] {
         let drawn = format!(
