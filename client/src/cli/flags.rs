@@ -148,7 +148,7 @@ fn size(text: &str) -> Result<Bytes, String> {
 fn level(text: &str) -> Result<CacheLevel, String> {
     match CacheSetting::level(text)? {
         CacheSetting::Is(level) => Ok(level),
-        CacheSetting::Default => Err("leave it out for the package's own level".to_owned()),
+        CacheSetting::Default => Err("leave --cache out for the package's own level".to_owned()),
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::api::{
-    Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, StageExit, StageLimits,
-    StageName, StageResult, Status,
+    CacheOutcome, Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, StageExit,
+    StageLimits, StageName, StageResult, Status,
 };
 use crate::{Client, Events};
 
@@ -254,11 +254,17 @@ fn verdict(stage: &StageResult, limits: &Limits, screen: &Screen) {
 }
 
 fn stats(response: &ExecuteResponse, screen: &Screen) {
-    let stages = [("compile", &response.compile), ("run", &response.run)];
-    for (name, stage) in stages {
+    let kept = |kept| if kept { "kept from before: " } else { "" };
+    let compile = kept(response.cache != CacheOutcome::Miss);
+    let run = kept(response.cache == CacheOutcome::Output);
+    let stages = [
+        ("compile", compile, &response.compile),
+        ("run", run, &response.run),
+    ];
+    for (name, kept, stage) in stages {
         let Some(stage) = stage else { continue };
         screen.note(format!(
-            "{name}: {} on the clock, {} of processor, {} of memory",
+            "{name}: {kept}{} on the clock, {} of processor, {} of memory",
             stage.wall_time_ms, stage.cpu_time_ms, stage.memory_bytes
         ));
     }

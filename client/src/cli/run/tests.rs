@@ -1,7 +1,7 @@
 //! Tests of how the end of a job is told.
 
 use super::*;
-use crate::api::{CacheOutcome, Timings};
+use crate::api::Timings;
 use crate::ids::JobId;
 use crate::units::{Bytes, Millis};
 
