@@ -76,6 +76,8 @@ fn the_page_loads_little_complains_of_nothing_and_runs_what_is_written() {
     browser.open(&url);
     let received = browser.received();
     assert!((50_000..FIRST_LOAD).contains(&received), "{received} bytes");
+    // What is typed over text that has a colour is no style of its own.
+    write(&mut browser, "if :; then :; fi");
     write(
         &mut browser,
         "read name; echo \"dear $name: $1|$2\"; echo oh >&2; exit 3",
