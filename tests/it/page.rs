@@ -115,7 +115,13 @@ fn output_comes_while_the_program_runs_and_stop_ends_it() {
     browser.click("#stop");
     until_state(&mut browser, "Stopped");
     wait_until("the job is gone", || daemon.has_no_jobs());
-    // It can be run again.
+    // It can be run again, and what a signal or a limit ends says so.
+    write(&mut browser, "kill -SEGV $$");
+    browser.click("#run");
+    until_state(&mut browser, "Ended by SIGSEGV");
+    write(&mut browser, "while :; do :; done");
+    browser.click("#run");
+    until_state(&mut browser, "Out of time after ");
     write(&mut browser, "echo again");
     browser.click("#run");
     until_state(&mut browser, "Finished");
