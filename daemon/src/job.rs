@@ -364,7 +364,7 @@ impl Runner {
             return Err(JobError::NoHostNetwork(reason.clone()));
         }
         tokio::select! {
-            admission = self.queue.admit(request.requester, entry) => admission.map(Some),
+            admission = self.queue.admit(request.requester, request.memory(), entry) => admission.map(Some),
             () = ticket.killed() => Ok(None),
             () = self.shutdown.ending() => Err(JobError::ShuttingDown),
         }

@@ -226,6 +226,10 @@ async fn engine(
         Ok(groups) => Ok(groups.offer().clone()),
         Err(missing) => Err(missing.clone()),
     };
+    // Otherwise the kernel has an eye on all jobs together.
+    let is_memory_shared = groups
+        .as_ref()
+        .is_ok_and(|groups| groups.offer().controllers.memory);
     let (packages, mechanisms) = tokio::join!(
         Packages::open(
             data,
@@ -256,7 +260,10 @@ async fn engine(
     let store = packages.store();
     let tokens = tokio::task::spawn_blocking(|| Tokens::open(store)).await?;
     let tokens = Arc::new(tokens.map_err(PackagesError::from).map_err(unopened)?);
-    let queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
+    let mut queue = Queue::new(config.jobs.max_concurrent, config.jobs.max_queued);
+    if !is_memory_shared {
+        queue = queue.within(cgroup::memory_for_jobs(config.jobs.memory_percent));
+    }
     let cache = cache(config, &packages, shutdown).await?;
     let runner = Runner::new(sandboxes, queue, Arc::clone(&cache), shutdown.clone())
         .with_host_network(host_network(config, &mechanisms));

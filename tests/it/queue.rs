@@ -135,3 +135,54 @@ fn who_leaves_the_line_is_not_run() {
     let still_there = UnixStream::connect(daemon.socket());
     still_there.expect("it still listens");
 }
+
+#[test]
+fn without_a_group_above_them_jobs_wait_for_their_memory() {
+    // A hundredth of the memory of most machines is less than one job may need.
+    let config = "[jobs]\nmemory_percent = 1\n";
+    let daemon = Daemon::start_with(Who::User, config, &[]);
+    packages::install(&daemon, &["bash"]);
+    let info = daemon.get("/api/v3/info").json();
+    let mechanisms = info["mechanisms"].as_array().expect("mechanisms");
+    let memory = mechanisms
+        .iter()
+        .find(|mechanism| mechanism["name"] == "memory_limit")
+        .and_then(|mechanism| mechanism["detail"].as_str())
+        .expect("how memory is limited");
+    let is_shared = memory.starts_with("the kernel's");
+    let listed = |count: usize| {
+        let list = daemon.get("/api/v3/jobs").json();
+        list.as_array().is_some_and(|list| list.len() == count)
+    };
+    let mut jobs = Vec::new();
+    for number in 0..=fit_in_a_hundredth() {
+        let body = json!({"code": "sleep 30"}).to_string();
+        let address = daemon.address();
+        jobs.push(http::begin(&address, "POST", EXECUTE, &[], body.as_bytes()));
+        wait_until("it is there", || listed(number + 1));
+    }
+    let states = |running: usize, queued: usize| {
+        let list = daemon.get("/api/v3/jobs").json();
+        let count = |state: &str| {
+            let list = list.as_array().expect("a list");
+            list.iter().filter(|job| job["state"] == state).count()
+        };
+        (count("run"), count("queued")) == (running, queued)
+    };
+    let waits = usize::from(!is_shared);
+    wait_until("all but one run", || states(jobs.len() - waits, waits));
+    drop(jobs.remove(0));
+    wait_until("the last one runs", || states(jobs.len(), 0));
+}
+
+/// How many jobs of the default limits (memory and disk) fit in a hundredth of the memory; one runs
+/// always.
+fn fit_in_a_hundredth() -> usize {
+    const NEEDS: u64 = (512 + 64) << 10;
+    let host = std::fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let total = host.split_ascii_whitespace().nth(1).expect("MemTotal");
+    let total: u64 = total.parse().expect("a number");
+    usize::try_from(total / 100 / NEEDS)
+        .expect("it fits")
+        .max(1)
+}

@@ -43,6 +43,13 @@ pub struct Limits {
     pub disk: Bytes,
 }
 
+impl Limits {
+    /// Memory that a stage may need: its processes' and its workspace's.
+    pub fn all_memory(&self) -> Bytes {
+        Bytes(self.memory.0.saturating_add(self.disk.0))
+    }
+}
+
 /// One value for each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stages<T> {

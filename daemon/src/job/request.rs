@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use globset::GlobSet;
 use piston_client::api::{CacheLevel, Code, Network, TextEncoding};
 use piston_client::ids::{JobId, Language, PackageRef};
+use piston_client::units::Bytes;
 
 pub use self::batch::batch_v3;
 pub use self::v3::{choose_language, from_v3, interactive_v3};
@@ -222,6 +223,15 @@ impl Request {
     /// The package that runs it, with how.
     pub fn installed(&self) -> &Installed {
         &self.lease.installed
+    }
+
+    /// Memory that it may need, of its stages together: they run one after the other.
+    pub fn memory(&self) -> Bytes {
+        let compile = self.installed().compile.as_ref();
+        let compile = compile.map(|_| self.limits.compile.all_memory());
+        compile
+            .unwrap_or_default()
+            .max(self.limits.run.all_memory())
     }
 
     /// The same, asked for by `requester`.

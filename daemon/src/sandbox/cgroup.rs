@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use files::FileError;
 pub use place::Missing;
 pub(super) use pool::Group;
-pub use pool::{Groups, Offer, Settings};
+pub use pool::{Groups, Offer, Settings, memory_for_jobs};
 
 use rustix::fs::{Mode, OFlags};
 

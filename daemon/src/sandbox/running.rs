@@ -6,18 +6,20 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use piston_client::units::Bytes;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 
 use super::accounting::Accounting;
 use super::error::SandboxError;
 use super::message::{self, Order, Report};
+use super::spawn::Link;
 use super::spec::Exit;
 use super::sys;
 use super::terminal::Terminal;
@@ -39,6 +41,8 @@ pub struct Running {
     terminal: Option<Terminal>,
     /// Who counts.
     accounting: Accounting,
+    /// Where a sandbox is ordered in the place of this one, when it is over.
+    next: Option<(Weak<Link>, Handle)>,
 }
 
 impl Running {
@@ -54,6 +58,7 @@ impl Running {
             terminal: None,
             is_killed: AtomicBool::new(false),
             accounting: Accounting::Init,
+            next: None,
         })
     }
 
@@ -87,6 +92,11 @@ impl Running {
     /// Who counts what it uses.
     pub(super) fn count_by(&mut self, accounting: Accounting) {
         self.accounting = accounting;
+    }
+
+    /// Where to order a sandbox that follows it.
+    pub(super) fn followed_by(&mut self, link: &Arc<Link>) {
+        self.next = Some((Arc::downgrade(link), Handle::current()));
     }
 
     /// The next report of init.
@@ -184,6 +194,14 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill_init();
+        if let Some((link, runtime)) = self.next.take() {
+            // A task, since who drops this may have a reply to send.
+            runtime.spawn(async move {
+                if let Some(link) = link.upgrade() {
+                    link.order_ahead();
+                }
+            });
+        }
     }
 }
 

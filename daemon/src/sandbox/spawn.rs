@@ -39,6 +39,9 @@ const BIRTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sandboxes that wait for a stage: some for a burst, each a small process.
 const AHEAD: usize = 4;
 
+/// When fewer wait, more are ordered while a stage runs.
+const FEW: usize = 2;
+
 /// How often a stage is given to another sandbox: more often than all that wait may be dead.
 const ATTEMPTS: usize = AHEAD + 2;
 
@@ -68,7 +71,7 @@ struct LauncherCommand {
 
 /// A launcher process and the socket to it; its end ends the process.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     socket: AsyncFd<OwnedFd>,
     process: tokio::process::Child,
     /// Control sockets of the sandboxes that wait, the oldest first.
@@ -169,6 +172,7 @@ impl Launcher {
             match link.spawn(&fds, spec).await {
                 Ok(mut running) => {
                     running.count_by(accounting);
+                    running.followed_by(&link);
                     return Ok(running);
                 }
                 Err(NotStarted::Failed(error)) => return Err(error),
@@ -275,7 +279,7 @@ impl From<SandboxError> for NotStarted {
 }
 
 impl Link {
-    /// Starts a stage in the sandbox that has waited longest, and orders another in its place.
+    /// Starts a stage in the sandbox that has waited longest.
     async fn spawn(&self, fds: &StageFds<'_>, spec: &Spec) -> Result<Running, NotStarted> {
         let ahead = self.waiting().pop_front();
         let control = ahead.map_or_else(|| self.order(), Ok)?;
@@ -299,8 +303,10 @@ impl Link {
                 _ => SandboxError::step("reach the sandbox", error).into(),
             })?;
         let started = tokio::time::timeout(START_TIMEOUT, started(control, spec)).await;
-        // Not before: what makes it would be in the way of what starts.
-        self.order_ahead();
+        // Otherwise when this one is over: what makes the next would be in the way of it.
+        if !matches!(started, Ok(Ok(_))) || self.waiting().len() < FEW {
+            self.order_ahead();
+        }
         started.unwrap_or_else(|_| Err(SandboxError::step("start", io::ErrorKind::TimedOut).into()))
     }
 
@@ -320,8 +326,9 @@ impl Link {
         }
     }
 
-    /// Fills up what waits. Whatever goes wrong is seen by the stage that then has to order.
-    fn order_ahead(&self) {
+    /// Fills up what waits; needs the runtime. Whatever goes wrong is seen by the stage that then has
+    /// to order.
+    pub(super) fn order_ahead(&self) {
         let mut ahead = self.waiting();
         while ahead.len() < AHEAD
             && let Ok(control) = self.order()

@@ -345,26 +345,49 @@ fn is_read_only(top: &Path) -> bool {
     rustix::fs::statvfs(top).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Bytes that processes in `group` can have at most, as far as the groups above say, and no more
-/// than the host's memory.
+/// Bytes that processes in the groups of `place` can have at most, as far as the groups above say,
+/// and no more than the host's memory.
 pub(super) fn memory_above(place: &Place) -> u64 {
+    match place {
+        Place::Unified(Unified { base, .. }) => memory(Some(base), None),
+        Place::Legacy(Legacy { memory: group, .. }) => memory(None, group.as_deref()),
+    }
+}
+
+/// The same of this process's own groups, where none can be made for jobs.
+pub(super) fn memory_of_process(own: Own<'_>) -> u64 {
+    let hierarchies = hierarchies(own);
+    let group = |is_it: &dyn Fn(Option<&[String]>) -> bool| {
+        let found = hierarchies
+            .iter()
+            .find(|hierarchy| is_it(hierarchy.controllers.as_deref()));
+        found.map(|hierarchy| &*hierarchy.own)
+    };
+    memory(
+        group(&|controllers| controllers.is_none()),
+        group(&|controllers| {
+            controllers.is_some_and(|names| names.iter().any(|name| name == "memory"))
+        }),
+    )
+}
+
+/// What a group of version 2 and one of version 1 may use, and the host has.
+fn memory(unified: Option<&Path>, legacy: Option<&Path>) -> u64 {
     let host = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = host
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))
         .and_then(files::number)
-        .map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1024));
-    let bound = match place {
-        Place::Unified(Unified { base, .. }) => base
-            .ancestors()
-            .filter_map(|group| files::number(&files::read(group, "memory.max").ok()?))
-            .min(),
-        Place::Legacy(Legacy { memory, .. }) => memory.as_ref().and_then(|group| {
-            let stat = files::read(group, "memory.stat").ok()?;
-            Some(files::value(&stat, "hierarchical_memory_limit"))
-        }),
-    };
-    bound.unwrap_or(u64::MAX).min(total)
+        .map(|kibibytes| kibibytes.saturating_mul(1024));
+    let above = unified.into_iter().flat_map(Path::ancestors);
+    let in_version_2 =
+        above.filter_map(|group| files::number(&files::read(group, "memory.max").ok()?));
+    let in_version_1 = legacy.and_then(|group| {
+        let stat = files::read(group, "memory.stat").ok()?;
+        Some(files::value(&stat, "hierarchical_memory_limit")).filter(|limit| *limit > 0)
+    });
+    let bounds = in_version_2.chain(in_version_1).chain(total);
+    bounds.min().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

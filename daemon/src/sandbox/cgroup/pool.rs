@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::spec::Controllers;
 use super::files::{self, FileError};
-use super::place::{Legacy, Missing, Own, Place, Unified, memory_above};
+use super::place::{Legacy, Missing, Own, Place, Unified, memory_above, memory_of_process};
 use super::v2::Again;
 use super::{Bounds, Entry, OutOfMemory, Usage, v1, v2};
 
@@ -87,7 +87,7 @@ impl Offer {
         Self {
             description: format!("{version}{path}: {}", names.join(", ")),
             controllers,
-            memory: Bytes((memory_above(place) / 100).saturating_mul(percent)),
+            memory: share(memory_above(place), percent),
         }
     }
 }
@@ -231,8 +231,22 @@ impl Drop for Groups {
 
 /// The place for this process.
 fn find() -> Result<Place, Missing> {
+    of_process(Place::find)
+}
+
+/// So many hundredths of the memory that this process may use, be it the host's or a container's:
+/// what all jobs together get where there is no group above them.
+pub fn memory_for_jobs(percent: u64) -> Bytes {
+    share(of_process(memory_of_process), percent)
+}
+
+fn share(memory: u64, percent: u64) -> Bytes {
+    Bytes((memory / 100).saturating_mul(percent))
+}
+
+fn of_process<T>(look: impl FnOnce(Own<'_>) -> T) -> T {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    Place::find(Own {
+    look(Own {
         mounts: &read("/proc/self/mountinfo"),
         groups: &read("/proc/self/cgroup"),
         pid: std::process::id(),

@@ -24,7 +24,8 @@ pub(super) fn mechanisms(groups: Result<&Offer, &Missing>) -> [Mechanism; 4] {
         )
     } else {
         "each process by RLIMIT_DATA, the sum over a job's processes by looking at it every 20 \
-         ms, files by the size of the workspace; memory that no process has mapped is not counted"
+         ms, files by the size of the workspace; memory that no process has mapped is not counted; \
+         jobs wait while the limits of those that run leave no room (memory_percent)"
             .to_owned()
     };
     let processes = if controllers.pids {
