@@ -1,7 +1,6 @@
 //! What a submission may look like.
 
 use piston_client::api;
-use piston_client::units::Bytes;
 
 use super::*;
 use crate::job::limits::{LimitPolicy, V2Limits};
