@@ -67,8 +67,16 @@ fn attack(
 }
 
 impl Attack {
-    fn with(self, limits: Value) -> Self {
-        Self { limits, ..self }
+    /// With these limits, and time to do what takes some.
+    fn with(self, limits: &Value) -> Self {
+        let mut all = json!({"wall_time_ms": 10_000, "cpu_time_ms": 3000});
+        for (name, limit) in limits.as_object().into_iter().flatten() {
+            all[name] = limit.clone();
+        }
+        Self {
+            limits: all,
+            ..self
+        }
     }
 
     fn asking_for(self, outputs: Value) -> Self {
@@ -113,7 +121,7 @@ impl Attack {
 }
 
 /// More than jobs have otherwise, for those that take their time.
-const ROOMY: &str = "[limits.run]\ndisk = \"128M\"\nwall_time = \"10s\"\n";
+const ROOMY: &str = "[limits.run]\ndisk = \"128M\"\nwall_time = \"20s\"\ncpu_time = \"20s\"\n";
 
 /// Other jobs are quick whatever one of them does.
 const QUICK: Duration = Duration::from_secs(1);
@@ -203,31 +211,31 @@ fn memory(who: Who) {
                 programs::CHILDREN,
                 OVER,
             )
-            .with(small()),
+            .with(&small()),
             attack(
                 "memory that children share",
                 "python",
                 programs::SHARED,
                 OVER,
             )
-            .with(small()),
-            attack("files in /dev/shm", "python", programs::SHM_FILES, BOUNDED).with(small()),
+            .with(&small()),
+            attack("files in /dev/shm", "python", programs::SHM_FILES, BOUNDED).with(&small()),
             attack(
                 "files in memory (memfd)",
                 "python",
                 programs::MEMFDS,
                 BOUNDED,
             )
-            .with(small()),
-            attack("full pipes", "python", programs::PIPES, BOUNDED).with(small()),
-            attack("full sockets", "python", programs::SOCKETS, BOUNDED).with(small()),
+            .with(&small()),
+            attack("full pipes", "python", programs::PIPES, BOUNDED).with(&small()),
+            attack("full sockets", "python", programs::SOCKETS, BOUNDED).with(&small()),
             attack(
                 "descriptors in flight",
                 "python",
                 programs::IN_FLIGHT,
                 BOUNDED,
             )
-            .with(small()),
+            .with(&small()),
             attack(
                 "segments of System V",
                 "gcc",
@@ -244,14 +252,14 @@ fn files_and_descriptors(who: Who) {
         &Daemon::start_with(who, ROOMY, &[]),
         &[
             attack("disk full", "python", programs::FILL_DISK, Prints("28\n"))
-                .with(json!({"disk_bytes": 8 << 20})),
+                .with(&json!({"disk_bytes": 8 << 20})),
             attack(
                 "no inode left",
                 "python",
                 programs::FILL_NAMES,
                 Prints("28\n"),
             )
-            .with(json!({"disk_bytes": 8 << 20})),
+            .with(&json!({"disk_bytes": 8 << 20})),
             attack(
                 "no descriptor left",
                 "python",
@@ -264,7 +272,9 @@ fn files_and_descriptors(who: Who) {
                 programs::DEEP,
                 Prints("20000\n"),
             )
-            .with(json!({"disk_bytes": 128 << 20, "wall_time_ms": 10_000}))
+            .with(&json!({
+                "disk_bytes": 128 << 20, "wall_time_ms": 20_000, "cpu_time_ms": 20_000,
+            }))
             .asking_for(json!(["**"])),
             attack(
                 "a sparse giant",
@@ -272,7 +282,7 @@ fn files_and_descriptors(who: Who) {
                 programs::GIANT,
                 Status(&["RE", "-"]),
             )
-            .with(json!({"disk_bytes": 16 << 20}))
+            .with(&json!({"disk_bytes": 16 << 20}))
             .asking_for(json!(["**"])),
             attack(
                 "links as results",
