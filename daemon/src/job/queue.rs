@@ -116,6 +116,7 @@ impl Queue {
 
     /// The same, for jobs that need at most so much memory together; one that needs more by itself
     /// runs alone.
+    #[must_use]
     pub fn within(self, memory: Bytes) -> Self {
         lock(&self.state).memory = memory.0;
         Self {
