@@ -6,6 +6,7 @@
 
 mod cache;
 mod daemon;
+mod ending;
 mod exit;
 mod failure;
 mod files;
@@ -34,9 +35,10 @@ mod watch;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -65,18 +67,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Tells who gave a command without its group which groups have it: `piston install`.
+/// Tells who gave a command without its group which groups have it: `piston install`, also where it
+/// is misspelt and no other word is nearer; and who gave a file alone what runs it.
 fn with_group(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
     let piston = Cli::command();
-    let groups = piston.get_subcommands();
-    let groups = groups.filter(|group| group.find_subcommand(word).is_some());
-    let tips = groups.map(|group| format!("there is `piston {} {word}`", group.get_name()).into());
-    let tips: Vec<clap::builder::StyledStr> = tips.collect();
-    if !tips.is_empty() {
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    let tips = |word: &str| -> Vec<StyledStr> {
+        let groups = piston.get_subcommands();
+        let groups = groups.filter(|group| group.find_subcommand(word).is_some());
+        let tip = |group: &clap::Command| format!("there is `piston {} {word}`", group.get_name());
+        groups.map(|group| tip(group).into()).collect()
+    };
+    let mut found = tips(word);
+    if Path::new(word).is_file() {
+        found.push(format!("there is `piston run {word}`").into());
+    } else if found.is_empty() && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        let groups = piston.get_subcommands();
+        let commands = groups.flat_map(clap::Command::get_subcommands);
+        let meant = suggest::nearest(word, commands.map(clap::Command::get_name));
+        found = meant.map(tips).unwrap_or_default();
+    }
+    if !found.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(found));
     }
     error
 }
@@ -294,6 +308,20 @@ mod tests {
         assert!(
             install.contains("tip: there is `piston package install`"),
             "{install}"
+        );
+        let misspelt = told(&["piston", "instal", "lua"]);
+        assert!(
+            misspelt.contains("tip: there is `piston package install`"),
+            "{misspelt}"
+        );
+        let removed = told(&["piston", "uninstall", "lua"]);
+        assert!(removed.contains("`piston package uninstall`"), "{removed}");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = file.path().to_str().expect("UTF-8");
+        let run = told(&["piston", file]);
+        assert!(
+            run.contains(&format!("tip: there is `piston run {file}`")),
+            "{run}"
         );
         let kill = told(&["piston", "package", "kill", "x"]);
         assert!(kill.contains("`piston job kill`"), "{kill}");

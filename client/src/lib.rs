@@ -3,8 +3,8 @@
 //! Owns three things: the wire types of the v3 API ([`api`], plain serde, used by the daemon as
 //! well), the small validated words those types are made of ([`ids`], [`units`]), and, behind the
 //! feature `http`, a typed async client over a Unix socket or TCP, with TLS behind the feature
-//! `tls`. The command line `piston` (feature `cli`) uses nothing else. This crate knows nothing of
-//! filesystems or sandboxes.
+//! `tls`. The command line `piston` (feature `cli`) uses nothing else; `wrap` breaks the lines of it
+//! and of `pistond`. This crate knows nothing of filesystems or sandboxes.
 //!
 #![cfg_attr(feature = "http", doc = include_str!("guide.md"))]
 
@@ -24,6 +24,8 @@ mod host;
 mod http;
 pub mod ids;
 pub mod units;
+#[doc(hidden)]
+pub mod wrap;
 
 #[cfg(feature = "http")]
 pub use client::{

@@ -78,6 +78,27 @@ const colours = cm.HighlightStyle.define([
   { tag: tags.invalid, color: "var(--bad)" },
 ]);
 
+/**
+ * Text typed over other text. Left to itself the browser lets it look like what it replaces, by a style
+ * attribute, which the page's policy refuses and the console complains of.
+ */
+const typedOver = cm.EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { from, to, empty } = view.state.selection.main;
+    if (event.inputType !== "insertText" || !event.data || event.isComposing || empty) return false;
+    const typed = () =>
+      view.state.update(view.state.replaceSelection(event.data), {
+        userEvent: "input.type",
+        scrollIntoView: true,
+      });
+    const handlers = view.state.facet(cm.EditorView.inputHandler);
+    if (!handlers.some((handler) => handler(view, from, to, event.data, typed))) {
+      view.dispatch(typed());
+    }
+    return true;
+  },
+});
+
 /** An editor in `host`. `changed(file)` hears of each change, `run` of Ctrl+Enter. */
 export function createEditor(host, { changed, run }) {
   const root = host.attachShadow({ mode: "open" });
@@ -89,7 +110,7 @@ export function createEditor(host, { changed, run }) {
     shown.content = update.state.doc.toString();
     changed(shown);
   });
-  const always = [running, basics(), look, cm.syntaxHighlighting(colours), heard];
+  const always = [running, basics(), typedOver, look, cm.syntaxHighlighting(colours), heard];
   const view = new cm.EditorView({ parent: root, root });
 
   return {

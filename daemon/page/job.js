@@ -2,7 +2,7 @@
 // Owns what is said of an end; knows nothing of files or of where the program came from.
 
 import { Problem, converse, path, stream } from "./api.js";
-import { showFigures, time } from "./figures.js";
+import { showFigures, size, time } from "./figures.js";
 
 /**
  * Runs `request` in a runtime, and says everything to `view` (output, state, figures). Where the view
@@ -70,22 +70,23 @@ function ended(result, view, took) {
 }
 
 const ENDS = {
-  TO: "Out of time",
-  OL: "Printed too much",
-  EL: "Printed too many errors",
-  ML: "Out of memory",
-  KL: "Ended by the server",
-  XX: "The server failed",
+  TO: ({ wall_time_ms, message }) =>
+    message?.includes("idle") ? "Idle for too long" : `Out of time after ${time(wall_time_ms * 1000)}`,
+  OL: () => "Printed too much",
+  EL: () => "Printed too many errors",
+  ML: ({ memory_bytes }) => `Out of memory at ${size(memory_bytes)}`,
+  SG: ({ signal }) => `Ended by ${signal}`,
+  KL: ({ message }) => `Ended by the server: ${message}`,
+  XX: ({ message }) => `The server failed: ${message}`,
 };
 
 function verdict(stage, compiling) {
   if (!stage) return ["Nothing was run", "bad"];
-  const { status, code, signal, message } = stage;
+  const { status, code } = stage;
   if (!status) return ["Finished, exit code 0", "good"];
-  const what = ENDS[status] ?? (status === "SG" ? `Ended by ${signal}` : `Exit code ${code}`);
-  const more = message && status in ENDS ? `: ${message}` : "";
+  const what = ENDS[status]?.(stage) ?? `Exit code ${code}`;
   return [
-    `${compiling ? "Does not compile: " : ""}${compiling ? what.toLowerCase() : what}${more}`,
+    compiling ? `Does not compile: ${what[0].toLowerCase()}${what.slice(1)}` : what,
     status === "RE" || status === "SG" || status === "XX" ? "bad" : "warn",
   ];
 }

@@ -376,9 +376,9 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
                 },
                 name,
                 pip,
-                index,
+                index: or_else(index, packages::make::DEFAULT_INDEX),
                 npm,
-                registry,
+                registry: or_else(registry, packages::make::DEFAULT_REGISTRY),
                 files: files.map(|archive| packages::make::Folder { archive, at }),
             };
             packages::make::extend(&what, folder)
@@ -401,6 +401,15 @@ fn make(command: MakeCommand) -> anyhow::Result<()> {
             let base = base(file)?;
             packages::make::from_recipe(&recipe, base.as_ref(), auth_file, folder)
         }),
+    }
+}
+
+/// A variable that is set to nothing says nothing.
+fn or_else(url: String, otherwise: &str) -> String {
+    if url.is_empty() {
+        otherwise.to_owned()
+    } else {
+        url
     }
 }
 
@@ -594,5 +603,14 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_says_nothing() {
+        assert_eq!(or_else(String::new(), "https://usual"), "https://usual");
+        assert_eq!(
+            or_else("https://own".to_owned(), "https://usual"),
+            "https://own"
+        );
     }
 }

@@ -270,14 +270,16 @@ fn a_judge_says_what_is_wrong_with_each_case() {
     };
     let program = file(
         "sum.sh",
-        "read -r a b; [ \"$b\" ] || { echo no b >&2; exit 1; }; echo $((a + b))",
+        "read -r a b; [ \"$b\" ] || { echo no b >&2; exit 1; }; [ \"$1\" ] && sleep 30; \
+         echo $((a + b))",
     );
     let cases = file(
         "cases.json",
         r#"[
         {"stdin": "1 2", "expected_stdout": "3\n"},
         {"stdin": "1 2", "expected_stdout": "4\n"},
-        {"stdin": "1"}]"#,
+        {"stdin": "1"},
+        {"stdin": "1 2", "args": ["slow"], "limits": {"wall_time_ms": 300}}]"#,
     );
     let output = daemon.cli(&["judge", &program, &cases], b"");
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
@@ -289,10 +291,15 @@ fn a_judge_says_what_is_wrong_with_each_case() {
         .collect();
     assert_eq!(
         ends,
-        ["", r#"line 1 is "3", expected "4""#, "no b"],
+        [
+            "",
+            r#"line 1 is "3", expected "4""#,
+            "no b",
+            "killed: time limit 300 ms"
+        ],
         "{table}"
     );
-    assert_eq!(err(&output), "piston: WA: 1 of 3 accepted\n");
+    assert_eq!(err(&output), "piston: WA: 1 of 4 accepted\n");
 }
 
 #[test]
@@ -383,5 +390,15 @@ fn check_says_what_the_host_offers() {
     assert!(output.status.success(), "{text}{}", err(&output));
     for word in ["fuse", "user", "seccomp", "cgroup"] {
         assert!(text.to_lowercase().contains(word), "no {word}: {text}");
+    }
+    // Where the terminal is narrow it breaks lines itself, but for commands.
+    for columns in [30, 60] {
+        let mut command = Command::new(binary("pistond"));
+        let (shown, code) = Terminal::start(command.arg("check"), columns).end();
+        assert_eq!(code, Some(0), "{shown}");
+        let is_wide =
+            |line: &&str| line.chars().count() > usize::from(columns) && !line.contains('`');
+        let wide: Vec<&str> = shown.lines().filter(is_wide).collect();
+        assert_eq!(wide, [""; 0], "{shown}");
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! A guide is one session of a newcomer: blocks of `console` hold commands after `$ ` (`> ` goes on
 //! with one) and what they print, where `...` stands for anything. A block with a file's name
-//! behind its language is that file. What is not meant to be run is in no such block. Beyond the
-//! guides, each `piston` command that is written anywhere has to be one that `piston` takes.
+//! behind its language is that file. What is not meant to be run is in no such block. The blocks of
+//! the Python client's page are one program. Beyond all these, each `piston` command that is written
+//! anywhere has to be one that `piston` takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use piston_tests::{Newcomer, Who, binary, free_port, require};
+use piston_tests::packages::{self, Crafted};
+use piston_tests::{Daemon, Newcomer, Who, binary, free_port, require};
+use serde_json::json;
 
 /// What ends a command's output.
 const END: &str = "@@ end of ";
@@ -82,7 +85,7 @@ fn fits(lines: &[&str], shown: &[String]) -> bool {
     line_fits(line, first) && fits(others, rest)
 }
 
-fn line_fits(line: &str, shown: &str) -> bool {
+pub(super) fn line_fits(line: &str, shown: &str) -> bool {
     let Some((before, after)) = shown.split_once("...") else {
         return line.trim_end() == shown.trim_end();
     };
@@ -383,4 +386,62 @@ fn packages_are_written_as_it_is_shown() {
 #[test]
 fn who_comes_from_the_released_piston_finds_what_is_shown() {
     holds("MIGRATING.md");
+}
+
+/// A page's blocks of Python as one program, and what it prints: what stands behind a line that
+/// prints as a comment, and lines of comments.
+fn program(page: &str) -> (String, Vec<String>) {
+    let mut lines = page.lines();
+    let mut program: Vec<&str> = Vec::new();
+    while lines.by_ref().any(|line| line == "```python") {
+        program.extend(lines.by_ref().take_while(|line| *line != "```"));
+    }
+    let printed = program.iter().filter_map(|line| {
+        let behind = line
+            .split_once("  # ")
+            .filter(|(code, _)| code.contains("print("));
+        line.strip_prefix("# ")
+            .or(behind.map(|(_, comment)| comment))
+    });
+    (program.join("\n"), printed.map(str::to_owned).collect())
+}
+
+#[test]
+fn the_python_client_prints_what_its_page_shows() {
+    let daemon = Daemon::start_with(Who::User, "[packages]\nbuiltin = false\n", &[]);
+    packages::install(&daemon, &["bash", "python", "gcc"]);
+    let folder = daemon.folder().join("repo");
+    fs::create_dir(&folder).expect("a folder");
+    Crafted {
+        info: json!({"language": "lua", "version": "5.4.6", "mount": "/"}),
+        files: &[("usr/share/lua", "it is never run")],
+        scripts: &[("run", "#!/usr/bin/lua\n")],
+        compressor: "gzip",
+    }
+    .write(&folder);
+    daemon.who().own(&folder);
+    let path = folder.to_string_lossy();
+    for words in [
+        ["repo", "index", &path].as_slice(),
+        &["repo", "add", "local", &path],
+    ] {
+        assert!(daemon.cli(words, b"").status.success(), "{}", daemon.log());
+    }
+    let client = source().join("contrib/python");
+    let page = fs::read_to_string(client.join("README.md")).expect("the page");
+    let (program, shown) = program(&page);
+    let output = Command::new("python3")
+        .args(["-B", "-W", "error", "-c", &program])
+        .current_dir(client)
+        .env("PISTON_HOST", daemon.socket())
+        .env_remove("PISTON_TOKEN")
+        .output()
+        .expect("python3 starts");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(
+        output.status.success() && fits(&lines, &shown),
+        "{printed}{said}"
+    );
 }

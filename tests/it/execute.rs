@@ -282,7 +282,7 @@ fn limits_end_a_job_and_say_which(who: Who) {
     );
     let detail = reply.json()["detail"].as_str().expect("text").to_owned();
     assert!(
-        detail.contains("limits.run.wall_time_ms") && detail.contains("3000"),
+        detail.contains("limits.run.wall_time_ms") && detail.ends_with(" is 3 s"),
         "{detail}"
     );
 }

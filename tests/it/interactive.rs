@@ -99,6 +99,31 @@ as_root_and_user!(
     a_program_on_a_terminal_knows_its_size_and_its_keys,
 );
 
+/// What API.md shows of a talk, `> ` what is said and `< ` what is told.
+#[test]
+fn a_talk_goes_as_the_guide_shows_it() {
+    let guide = include_str!("../../contrib/docs/API.md");
+    let lines = guide.lines().filter_map(|line| line.split_at_checked(2));
+    let talked = lines.filter(|(who, text)| ["> ", "< "].contains(who) && text.starts_with('{'));
+    let daemon = daemon();
+    let mut talk = Talk::open(&daemon, V3);
+    let mut told = 0;
+    for (who, shown) in talked {
+        if who == "> " {
+            talk.0.send(Message::text(shown)).expect("sent");
+            continue;
+        }
+        let message = talk.0.read().expect("a message");
+        let text = message.into_text().expect("text");
+        assert!(
+            super::docs::line_fits(&text, shown),
+            "{text} is shown as {shown}"
+        );
+        told += 1;
+    }
+    assert_eq!(told, 4);
+}
+
 fn a_program_is_talked_with_over_the_websocket_of_v3(who: Who) {
     let daemon = Daemon::start(who);
     packages::install(&daemon, &["bash"]);

@@ -76,6 +76,8 @@ fn the_page_loads_little_complains_of_nothing_and_runs_what_is_written() {
     browser.open(&url);
     let received = browser.received();
     assert!((50_000..FIRST_LOAD).contains(&received), "{received} bytes");
+    // What is typed over text that has a colour is no style of its own.
+    write(&mut browser, "if :; then :; fi");
     write(
         &mut browser,
         "read name; echo \"dear $name: $1|$2\"; echo oh >&2; exit 3",
@@ -113,7 +115,13 @@ fn output_comes_while_the_program_runs_and_stop_ends_it() {
     browser.click("#stop");
     until_state(&mut browser, "Stopped");
     wait_until("the job is gone", || daemon.has_no_jobs());
-    // It can be run again.
+    // It can be run again, and what a signal or a limit ends says so.
+    write(&mut browser, "kill -SEGV $$");
+    browser.click("#run");
+    until_state(&mut browser, "Ended by SIGSEGV");
+    write(&mut browser, "while :; do :; done");
+    browser.click("#run");
+    until_state(&mut browser, "Out of time after ");
     write(&mut browser, "echo again");
     browser.click("#run");
     until_state(&mut browser, "Finished");
@@ -342,6 +350,8 @@ fn an_admin_installs_and_removes_packages_and_sees_how_busy_the_daemon_is() {
         ("Jobs", 0),
         ("Jobs that ended", 0),
         ("Time of a job", 1),
+        ("Cache of jobs", 0),
+        ("Kept of jobs", 0),
         ("Filesystem, bytes", 0),
     ] {
         let drawn = format!(

@@ -47,7 +47,7 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     assert!(run["wall_time_ms"].as_u64() < Some(2000), "{run}");
     assert_eq!(
         wall_limit(&daemon),
-        "`limits.run.wall_time_ms` is 60000, the most for this runtime is 700"
+        "`limits.run.wall_time_ms` is 60 s, the most for this runtime is 700 ms"
     );
     // The released Piston's API holds to the same.
     let v2 = json!({"language": "bash", "version": "*", "files": [{"content": "sleep 30"}],
@@ -70,7 +70,12 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     let name = file.to_str().expect("UTF-8");
     let output = daemon.cli(&["runners", "check", name], b"");
     assert!(output.status.success(), "{output:?}");
-    assert!(wall_limit(&daemon).as_str().expect("text").ends_with("700"));
+    assert!(
+        wall_limit(&daemon)
+            .as_str()
+            .expect("text")
+            .ends_with("700 ms")
+    );
     let output = daemon.cli(&["runners", "set", name], b"");
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
@@ -81,7 +86,12 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     let mut daemon = daemon;
     daemon.stop(Signal::SIGTERM);
     daemon.restart();
-    assert!(wall_limit(&daemon).as_str().expect("text").ends_with("900"));
+    assert!(
+        wall_limit(&daemon)
+            .as_str()
+            .expect("text")
+            .ends_with("900 ms")
+    );
 
     // What is wrong is told with its place and changes nothing.
     let output = daemon.cli(
@@ -90,7 +100,7 @@ fn settings_of_a_language_hold_from_when_they_are_put_in_force(who: Who) {
     );
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("line 3, column 17: runner[0].run.wall_time: 120000 is above limits.max"),
+        said.contains("line 3, column 17: runner[0].run.wall_time: 120 s is above limits.max"),
         "{said}"
     );
     assert_eq!(daemon.get(RUNNERS).json()["text"], text);
@@ -115,7 +125,12 @@ fn a_file_is_read_again_on_a_signal_and_a_bad_one_is_told_of_and_not_taken(who: 
     let good = "[[runner]]\nlanguage = \"bash\"\nrun.wall_time = \"800ms\"\n";
     fs::write(&file, good).expect("written");
     until(&daemon, &|info| info["entries"] == 1);
-    assert!(wall_limit(&daemon).as_str().expect("text").ends_with("800"));
+    assert!(
+        wall_limit(&daemon)
+            .as_str()
+            .expect("text")
+            .ends_with("800 ms")
+    );
 
     fs::write(&file, "[[runner]]\nlanguage = \"bash\"\nrun.wall = 1\n").expect("written");
     let info = until(&daemon, &|info| !info["error"].is_null());
@@ -124,7 +139,12 @@ fn a_file_is_read_again_on_a_signal_and_a_bad_one_is_told_of_and_not_taken(who: 
         error.contains("line 3, column 5: unknown field `wall`"),
         "{error}"
     );
-    assert!(wall_limit(&daemon).as_str().expect("text").ends_with("800"));
+    assert!(
+        wall_limit(&daemon)
+            .as_str()
+            .expect("text")
+            .ends_with("800 ms")
+    );
     assert_eq!(daemon.log().matches("unknown field").count(), 1);
     let status = daemon.cli(&["status"], b"");
     let status = String::from_utf8_lossy(&status.stdout).into_owned();

@@ -481,3 +481,30 @@ fn every_promise_names_a_test_or_benchmark_that_exists() {
     }
     assert!(promises > 0, "no promises found");
 }
+
+#[test]
+fn every_operation_of_the_api_has_a_method_in_the_client_library() {
+    let document = fs::read_to_string(root().join("contrib/docs/openapi.json"));
+    let document: Value = serde_json::from_str(&document.expect("the document")).expect("JSON");
+    let client: String = sources()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("client/src/client"))
+        .map(|(_, text)| text)
+        .collect();
+    let mut faults = Vec::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let Some(path) = path
+            .strip_prefix("/api/v3")
+            .filter(|path| *path != "/openapi.json")
+        else {
+            continue;
+        };
+        for method in operations.as_object().expect("operations").keys() {
+            let operation = format!("`{} {path}`", method.to_uppercase());
+            if !client.contains(&operation) {
+                faults.push(operation);
+            }
+        }
+    }
+    complain("operations without a method in the client library", &faults);
+}

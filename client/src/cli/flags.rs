@@ -148,7 +148,7 @@ fn size(text: &str) -> Result<Bytes, String> {
 fn level(text: &str) -> Result<CacheLevel, String> {
     match CacheSetting::level(text)? {
         CacheSetting::Is(level) => Ok(level),
-        CacheSetting::Default => Err("leave it out for the package's own level".to_owned()),
+        CacheSetting::Default => Err("leave --cache out for the package's own level".to_owned()),
     }
 }
 
@@ -238,7 +238,7 @@ a list of cases as the API has them, [{\"stdin\": \"1 2\", \"expected_stdout\": 
 
 Verdicts: AC accepted, WA wrong answer, CE does not compile, RE exit code, SG signal, TO time, \
 ML memory, OL and EL output; a case without one was not run. What stands behind one is where the \
-output differs first, or what the program said last.
+output differs first, what the program said last, or the limit that ended it.
 
 Exit codes: 0 all accepted, 1 not all, 125 when piston could not run it.
 

@@ -16,6 +16,7 @@ use crate::api::{
     StageLimits, Status, Stdin, Verdict,
 };
 
+use super::ending;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{base_name, read_file, with_others};
@@ -45,6 +46,9 @@ impl Trial {
         let [file, cases] = &words.paths[..] else {
             return Err(misused(&words));
         };
+        if file.is_dir() && cases.is_file() {
+            return Err(swapped(cases, file));
+        }
         let (file, cases) = (file.clone(), cases.clone());
         let sought = words.language(&file, flags.missing.consent())?;
         let main = InputFile::new(base_name(&file)?, &read_file(&file)?);
@@ -80,6 +84,12 @@ fn misused(words: &Words) -> Failure {
         Some((name, None)) => format!("{name} "),
         None => String::new(),
     };
+    if let (Some((folder, None)), [file]) = (&words.named, &words.paths[..])
+        && Path::new(folder).is_dir()
+        && file.is_file()
+    {
+        return swapped(file, Path::new(folder));
+    }
     match &words.paths[..] {
         [file, _, more, ..] => {
             Failure::new("there is more than a program and its cases").next(format!(
@@ -97,6 +107,13 @@ fn misused(words: &Words) -> Failure {
             paths[0].display()
         )),
     }
+}
+
+/// The cases were named before the program.
+fn swapped(program: &Path, cases: &Path) -> Failure {
+    let (program, cases) = (program.display(), cases.display());
+    Failure::new("the program stands before its cases")
+        .next(format!("write `piston judge {program} {cases}`"))
 }
 
 fn compare(word: &str) -> Result<Compare, Failure> {
@@ -210,10 +227,14 @@ pub(super) async fn judge(client: &Client, trial: &Trial, screen: &Screen) -> Re
         };
         client.batch(package, &trial.sought.range, &request).await
     });
-    show(&judged.await?, trial, screen)
+    let response = judged.await?;
+    let runtime = (&response.language, &response.version);
+    let runs = response.cases.iter().filter_map(|case| case.run.as_ref());
+    let limits = ending::limits(client, runtime, runs, &trial.request.limits).await;
+    show(&response, trial, &limits.run, screen)
 }
 
-fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit> {
+fn show(response: &BatchResponse, trial: &Trial, limits: &Limits, screen: &Screen) -> Result<Exit> {
     screen.show(response, |response| {
         let mut table = Table::new(["CASE", "VERDICT", "TIME", "MEMORY", ""]);
         let asked = trial.names.iter().zip(&trial.request.cases);
@@ -225,7 +246,7 @@ fn show(response: &BatchResponse, trial: &Trial, screen: &Screen) -> Result<Exit
                     .map_or("-".to_owned(), |verdict| verdict.to_string()),
                 run.map_or("-".to_owned(), |run| run.wall_time_ms.to_string()),
                 run.map_or("-".to_owned(), |run| run.memory_bytes.to_string()),
-                why::why(case, asked).unwrap_or_default(),
+                why::why(case, asked, limits).unwrap_or_default(),
             ]);
         }
         screen.table(&table)
@@ -273,6 +294,11 @@ mod tests {
         let program = program.to_str().expect("UTF-8");
         assert_eq!(said(&[program]), "the cases are missing");
         assert_eq!(said(&["python", cases]), "the program is missing");
+        let named = Words {
+            named: Some((cases.to_owned(), None)),
+            paths: vec![PathBuf::from(program)],
+        };
+        assert!(misused(&named).to_string().contains("before its cases"));
         let many = [program, cases, "util.py"];
         assert_eq!(said(&many), "there is more than a program and its cases");
     }

@@ -2,10 +2,9 @@
 //!
 //! The only place that writes to standard output and standard error. Invariant: colours only on a
 //! terminal that wants them; text that came from elsewhere can't move the cursor. `table` lays rows
-//! out, `wrap` breaks what is longer than a line of the terminal.
+//! out, [`crate::wrap`] breaks what is longer than a line of the terminal.
 
 mod table;
-mod wrap;
 
 use std::env;
 use std::fmt::Display;
@@ -14,6 +13,8 @@ use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
+
+use crate::wrap;
 
 use super::failure::{Account, account, of_stdout};
 

@@ -8,11 +8,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::api::{
-    Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, Runtime, StageExit,
+    CacheOutcome, Event, ExecuteRequest, ExecuteResponse, Limits, OutputEncoding, StageExit,
     StageLimits, StageName, StageResult, Status,
 };
 use crate::{Client, Events};
 
+use super::ending;
 use super::exit::{Exit, signal_number};
 use super::failure::Failure;
 use super::interact;
@@ -30,51 +31,11 @@ pub(super) async fn run(client: &Client, plan: &Plan, screen: &Screen) -> Result
         }
         InputFrom::Typing => talk(client, plan, screen).await?,
     };
-    let limits = limits(client, &response, &plan.request.limits).await;
+    let runtime = (&response.language, &response.version);
+    let stages = [&response.compile, &response.run].into_iter().flatten();
+    let limits = ending::limits(client, runtime, stages, &plan.request.limits).await;
     show(&response, shown, &limits, plan, screen)?;
     Ok(exit(&response))
-}
-
-/// The limits that the stages of a job had, as far as one of them ended it: what was asked for,
-/// else what its runtime gives.
-async fn limits(client: &Client, response: &ExecuteResponse, asked: &StageLimits) -> StageLimits {
-    let stages = [&response.compile, &response.run];
-    let mut ends = stages
-        .into_iter()
-        .flatten()
-        .filter_map(|stage| stage.status);
-    if !ends.any(is_limit) {
-        return asked.clone();
-    }
-    // Without them the message says less.
-    let runtimes = client.runtimes().await.unwrap_or_default();
-    let of_job = |runtime: &&Runtime| {
-        runtime.language == response.language && runtime.version == response.version
-    };
-    let given = runtimes.iter().find(of_job).map(|runtime| &runtime.limits);
-    given.map_or(asked.clone(), |given| StageLimits {
-        compile: over(asked.compile, given.compile),
-        run: over(asked.run, given.run),
-    })
-}
-
-/// Whether a stage that ended so was ended by one of its limits.
-fn is_limit(status: Status) -> bool {
-    match status {
-        Status::TimedOut | Status::MemoryLimit | Status::StdoutLimit | Status::StderrLimit => true,
-        Status::RuntimeError | Status::Signalled | Status::Killed | Status::Internal => false,
-    }
-}
-
-/// Those limits that messages name, as asked for, else as given.
-fn over(asked: Limits, given: Limits) -> Limits {
-    Limits {
-        wall_time_ms: asked.wall_time_ms.or(given.wall_time_ms),
-        cpu_time_ms: asked.cpu_time_ms.or(given.cpu_time_ms),
-        memory_bytes: asked.memory_bytes.or(given.memory_bytes),
-        output_bytes: asked.output_bytes.or(given.output_bytes),
-        ..asked
-    }
 }
 
 /// What of a job's output was shown already.
@@ -287,66 +248,23 @@ fn hint(run: &StageResult, stderr: &[u8], input: InputFrom) -> Option<&'static s
 }
 
 fn verdict(stage: &StageResult, limits: &Limits, screen: &Screen) {
-    if let Some(text) = verdict_text(stage, limits) {
+    if let Some(text) = ending::why(stage, limits) {
         screen.note(text);
     }
 }
 
-/// Why a stage ended, where its exit code does not say it.
-fn verdict_text(stage: &StageResult, limits: &Limits) -> Option<String> {
-    let message = |otherwise: &str| {
-        stage
-            .message
-            .as_deref()
-            .map_or(otherwise.to_owned(), lower_first)
-    };
-    let limit = |what: &str, hit: Option<String>| match hit {
-        Some(value) => format!("killed: {what} limit {value}"),
-        None => format!("killed: {}", message(&format!("{what} limit"))),
-    };
-    let printed = |stream: &str| match limits.output_bytes {
-        Some(bytes) => format!("killed: it wrote more than {bytes} to {stream}"),
-        None => format!("killed: {}", message(&format!("{stream} limit"))),
-    };
-    let text = match stage.status? {
-        Status::RuntimeError => return None,
-        Status::Signalled => {
-            let signal = stage.signal.as_deref().unwrap_or("a signal");
-            format!("ended by {signal}")
-        }
-        Status::TimedOut => {
-            let clock = limits
-                .wall_time_ms
-                .filter(|time| stage.wall_time_ms >= *time);
-            let processor = limits.cpu_time_ms.filter(|time| stage.cpu_time_ms >= *time);
-            match (clock, processor) {
-                (Some(time), _) => limit("time", Some(time.to_string())),
-                (None, Some(time)) => limit("processor time", Some(time.to_string())),
-                (None, None) => limit("time", None),
-            }
-        }
-        Status::MemoryLimit => limit("memory", limits.memory_bytes.map(|size| size.to_string())),
-        Status::StdoutLimit => printed("standard output"),
-        Status::StderrLimit => printed("standard error"),
-        Status::Killed => format!("killed: {}", message("cancelled")),
-        Status::Internal => format!("the daemon failed: {}", message("it did not say why")),
-    };
-    Some(text)
-}
-
-/// A sentence as it goes on after a colon.
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().into_iter().flat_map(char::to_lowercase);
-    first.chain(chars).collect()
-}
-
 fn stats(response: &ExecuteResponse, screen: &Screen) {
-    let stages = [("compile", &response.compile), ("run", &response.run)];
-    for (name, stage) in stages {
+    let kept = |kept| if kept { "kept from before: " } else { "" };
+    let compile = kept(response.cache != CacheOutcome::Miss);
+    let run = kept(response.cache == CacheOutcome::Output);
+    let stages = [
+        ("compile", compile, &response.compile),
+        ("run", run, &response.run),
+    ];
+    for (name, kept, stage) in stages {
         let Some(stage) = stage else { continue };
         screen.note(format!(
-            "{name}: {} on the clock, {} of processor, {} of memory",
+            "{name}: {kept}{} on the clock, {} of processor, {} of memory",
             stage.wall_time_ms, stage.cpu_time_ms, stage.memory_bytes
         ));
     }

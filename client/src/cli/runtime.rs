@@ -11,7 +11,7 @@ use anyhow::Result;
 use tokio::time::timeout;
 
 use crate::api::{AvailablePackage, Code, MakeRequest, Runtime};
-use crate::ids::Language;
+use crate::ids::{Language, Version};
 use crate::{AvailableQuery, Client, Error};
 
 use super::failure::Failure;
@@ -74,39 +74,44 @@ pub(super) async fn perform<T>(
         bring_language(client, sought, &runtimes, screen).await?;
         candidates = self::candidates(&client.runtimes().await?, &sought.wanted);
     }
-    match first(&candidates, &job).await? {
-        Ok(done) => Ok(done),
-        Err(missing) => {
-            bring_version(client, sought, &candidates, missing, screen).await?;
-            match first(&candidates, &job).await? {
-                Ok(done) => Ok(done),
-                Err(missing) => Err(missing.into()),
-            }
-        }
+    if let Some(done) = first(&candidates, &job).await? {
+        return Ok(done);
     }
+    let missing = || missing_version(&runtimes, &candidates, sought);
+    bring_version(client, sought, &candidates, missing(), screen).await?;
+    let done = first(&candidates, &job).await?;
+    done.ok_or_else(|| missing().into())
 }
 
-/// What came of the first candidate that has such a version; else the failure that none has.
+/// What came of the first candidate that has such a version.
 async fn first<T>(
     candidates: &[Candidate],
     job: &impl AsyncFn(&Language, &Language) -> Result<T, Error>,
-) -> Result<Result<T, Failure>> {
-    let mut words = None;
+) -> Result<Option<T>, Error> {
     for (package, language) in candidates {
         match job(package, language).await {
-            Err(error) if error.code() == Some(Code::PackageNotFound) => words = Some(error),
-            done => return Ok(Ok(done?)),
+            Err(error) if error.code() == Some(Code::PackageNotFound) => {}
+            done => return done.map(Some),
         }
     }
-    let names: Vec<&str> = candidates.iter().map(|found| found.0.as_str()).collect();
-    Ok(Err(match (words, &names[..]) {
-        // Of a single package the daemon knows best what is wrong.
-        (Some(error), [_]) => Failure::new(&error).because(error),
-        _ => Failure::new(format!(
-            "no such version of {} is installed",
-            names.join(", ")
-        )),
-    }))
+    Ok(None)
+}
+
+/// The error of a version that no candidate has.
+fn missing_version(runtimes: &[Runtime], candidates: &[Candidate], sought: &Sought) -> Failure {
+    let name = sought.wanted.names()[0];
+    let is_candidate = |runtime: &&Runtime| {
+        let mut packages = candidates.iter().map(|(package, _)| package);
+        packages.any(|package| *package == runtime.package)
+    };
+    let versions = runtimes.iter().filter(is_candidate);
+    let versions: BTreeSet<&Version> = versions.map(|found| &found.version).collect();
+    let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+    Failure::new(format!(
+        "{name} {} is not installed, but {}",
+        sought.range,
+        versions.join(", ")
+    ))
 }
 
 /// Packages that provide the language, with its name in them: a package of that very name first,
@@ -183,9 +188,14 @@ async fn bring_version(
     screen: &Screen,
 ) -> Result<()> {
     let offers = offers(client).await;
-    let package = &candidates[0].0;
+    let names = sought.wanted.names();
+    let fits = |offer: &AvailablePackage| {
+        let mut packages = candidates.iter().map(|(package, _)| package);
+        packages.any(|package| offer.language == *package)
+            || offer_names(offer).any(|known| names.contains(&known))
+    };
     let mut offers = offers.unwrap_or_default().into_iter();
-    let offer = offers.find(|offer| offer.language == *package && !offer.installed);
+    let offer = offers.find(|offer| !offer.installed && fits(offer));
     let Some(offer) = offer else {
         return Err(missing
             .next("see what is installed with `piston package list`")
@@ -193,8 +203,8 @@ async fn bring_version(
     };
     let failure = missing
         .next(format!(
-            "install it: `piston package install '{package}@{}'`",
-            sought.range
+            "install it: `piston package install '{}@{}'`",
+            offer.language, sought.range
         ))
         .next("or see what is installed with `piston package list`");
     let source = Source::Repository {

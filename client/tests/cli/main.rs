@@ -198,7 +198,7 @@ fn a_version_that_is_missing_says_what_is_asked_for() {
     let output = daemon.piston_with(&["run", "python@4.x", "-"], b"");
     assert_eq!(output.status.code(), Some(125));
     insta::assert_snapshot!(text(&output.stderr), @"
-    error: python: installed is 3.11.2
+    error: python 4.x is not installed, but 3.11.2
      next: see what is installed with `piston package list`
     ");
     let offers = ok(
@@ -209,7 +209,7 @@ fn a_version_that_is_missing_says_what_is_asked_for() {
     let daemon = Daemon::new(vec![runtimes(), (line, status, body), offers]);
     let output = daemon.piston_with(&["run", "python@4.x", "-"], b"");
     insta::assert_snapshot!(text(&output.stderr), @"
-    error: python: installed is 3.11.2
+    error: python 4.x is not installed, but 3.11.2
      next: install it: `piston package install 'python@4.x'`
            or see what is installed with `piston package list`
     ");

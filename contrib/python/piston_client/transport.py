@@ -53,6 +53,8 @@ class Transport:
     _tls: ssl.SSLContext | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.host.startswith("/"):
+            object.__setattr__(self, "host", f"unix://{self.host}")
         if urlsplit(self.host).scheme == "https":
             # Read once: what is wrong with the file is told before anything is sent.
             context = ssl.create_default_context(cafile=self.cacert)
@@ -71,7 +73,7 @@ class Transport:
             )
         raise ValueError(
             f"{self.host!r} is not a daemon's address: "
-            "write unix:///path/to/piston.sock or http://host:port"
+            "write /path/to/piston.sock or http://host:port"
         )
 
     def _prefix(self) -> str:

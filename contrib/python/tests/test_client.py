@@ -290,12 +290,12 @@ class Packages(unittest.TestCase):
 
 class Addresses(unittest.TestCase):
     def test_an_address_that_is_none_is_refused_at_once(self) -> None:
-        for address in ["/run/piston.sock", "unix://run/piston.sock", "ftp://host", "http://"]:
+        for address in ["run/piston.sock", "unix://run/piston.sock", "ftp://host", "http://"]:
             with self.assertRaises(ValueError, msg=address):
                 Piston(address)
 
     def test_a_daemon_that_is_not_there_is_unreachable(self) -> None:
-        for address in ["unix:///nowhere/piston.sock", "http://127.0.0.1:9"]:
+        for address in ["/nowhere/piston.sock", "unix:///nowhere/piston.sock", "http://127.0.0.1:9"]:
             with self.assertRaises(Unreachable) as caught:
                 Piston(address).version()
             self.assertIn(address, str(caught.exception))

@@ -9,7 +9,7 @@ use piston_client::units::Bytes;
 
 use super::BadValue;
 use super::raw::{Raw, RawStage};
-use crate::job::limits::{LimitPolicy, Limits, Overrides, Stages, V2Limits, numbers};
+use crate::job::limits::{LimitPolicy, Limits, Overrides, Stages, V2Limits, in_words, numbers};
 
 /// What a run stage gets when nobody says otherwise (jobs.md, Limits).
 pub(crate) const RUN: Limits = Limits {
@@ -67,7 +67,7 @@ pub(super) fn resolve(raw: &Raw) -> Result<LimitPolicy, BadValue> {
     check_least("max", &max)?;
     let output = raw.v2.output.map_or(V2_OUTPUT, |size| size.0);
     if output > max.output {
-        let message = format!("{} is above limits.max.output, {}", output.0, max.output.0);
+        let message = above("output", ("output_bytes", output.0), max.output.0);
         return Err(BadValue::new(&["v2", "output"], message));
     }
     Ok(LimitPolicy {
@@ -106,15 +106,22 @@ fn bounded(stage: &str, limits: Limits, max: &Limits) -> Result<Limits, BadValue
     let pairs = numbers(&limits.as_wire())
         .into_iter()
         .zip(numbers(&max.as_wire()));
-    for (key, ((_, value), (_, most))) in KEYS.iter().zip(pairs) {
+    for (key, ((name, value), (_, most))) in KEYS.iter().zip(pairs) {
         if let (Some(value), Some(most)) = (value, most)
             && value > most
         {
-            let message = format!("{value} is above limits.max.{key}, {most}");
+            let message = above(key, (name, value), most);
             return Err(BadValue::new(&["limits", stage, key], message));
         }
     }
     Ok(limits)
+}
+
+/// What is said of a limit, by its `key` in the file and its name on the wire, that is above the
+/// maximum.
+pub(super) fn above(key: &str, (name, value): (&str, u64), most: u64) -> String {
+    let (value, most) = (in_words(name, value), in_words(name, most));
+    format!("{value} is above limits.max.{key}, {most}")
 }
 
 fn check_least(stage: &str, limits: &Limits) -> Result<(), BadValue> {

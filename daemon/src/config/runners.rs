@@ -11,7 +11,7 @@ use piston_client::api::{self, CacheLevel, Network};
 use piston_client::ids::PackageRef;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{KEYS, given};
+use super::limits::{KEYS, above, given};
 use super::locate::{self, Position};
 use super::raw::{RawStage, Size, Time};
 use crate::job::limits::{Limits, Stages, numbers};
@@ -212,16 +212,16 @@ fn relaxations(words: &[String]) -> Result<BTreeSet<Relaxation>, Fault> {
 fn stage(name: &str, raw: Option<&RawStage>, max: &Limits) -> Result<api::Limits, Fault> {
     let limits = raw.map(given).unwrap_or_default();
     let pairs = numbers(&limits).into_iter().zip(numbers(&max.as_wire()));
-    for (key, ((_, value), (_, most))) in KEYS.iter().zip(pairs) {
+    for (key, ((field, value), (_, most))) in KEYS.iter().zip(pairs) {
         let fault = |message: String| Err(Fault::new(&[name, key], message));
         match (value, most) {
             (Some(0), _) if *key != "output" => {
                 return fault("0 is not a limit, the least is 1".to_owned());
             }
             (Some(value), Some(most)) if value > most => {
+                let above = above(key, (field, value), most);
                 return fault(format!(
-                    "{value} is above limits.max.{key}, {most}: lower it, or raise that in \
-                     piston.toml and restart the daemon"
+                    "{above}: lower it, or raise that in piston.toml and restart the daemon"
                 ));
             }
             _ => {}

@@ -141,10 +141,10 @@ pub enum LimitError {
     TooHigh {
         /// The field of the request.
         field: String,
-        /// What it says.
-        asked: u64,
-        /// What it may say at most.
-        maximum: u64,
+        /// What it says, with its unit.
+        asked: String,
+        /// What it may say at most, with its unit.
+        maximum: String,
     },
     /// Nothing can run with it.
     #[error("`{field}` is 0, the least is 1")]
@@ -274,8 +274,8 @@ impl Limits {
             if asked > maximum {
                 return Err(LimitError::TooHigh {
                     field: field(),
-                    asked,
-                    maximum,
+                    asked: in_words(name, asked),
+                    maximum: in_words(name, maximum),
                 });
             }
             // No output at all is a fair wish; a tmpfs of size 0 would be one without a bound.
@@ -325,6 +325,22 @@ pub fn numbers(limits: &api::Limits) -> [(&'static str, Option<u64>); 8] {
         ("file_size_bytes", limits.file_size_bytes.map(|size| size.0)),
         ("disk_bytes", limits.disk_bytes.map(|size| size.0)),
     ]
+}
+
+/// A limit of [`numbers`] for people: in the largest unit that says it exactly.
+pub fn in_words(name: &str, number: u64) -> String {
+    let (units, smallest): (&[(u64, &str)], _) = match name.rsplit_once('_') {
+        Some((_, "ms")) => (&[(1000, "s")], "ms"),
+        Some((_, "bytes")) => (
+            &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")],
+            "bytes",
+        ),
+        _ => return number.to_string(),
+    };
+    let is_whole = |unit: u64| number > 0 && number.is_multiple_of(unit);
+    let whole = units.iter().find(|(unit, _)| is_whole(*unit));
+    let (unit, word) = whole.copied().unwrap_or((1, smallest));
+    format!("{} {word}", number / unit)
 }
 
 #[cfg(test)]

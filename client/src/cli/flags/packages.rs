@@ -20,7 +20,7 @@ Examples:
   piston package install python '>=3.9 <4' --repo mine")]
     Install(Install),
     /// Remove a package
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", alias = "uninstall")]
     Remove(Remove),
     /// Show a package: what it runs, what it is made of, who needs it
     Info {

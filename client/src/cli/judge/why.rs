@@ -1,9 +1,11 @@
-//! Why a case is not accepted, in a few words: where its output differs first, or the last that the
-//! program said on standard error.
+//! Why a case is not accepted, in a few words: where its output differs first, the last that the
+//! program said on standard error, or the limit that ended it.
 //!
 //! The verdict is the daemon's; this only finds what to show of it, by the same rules.
 
-use crate::api::{BatchCase, CaseResult, Compare, Status, Stdin, Verdict};
+use crate::api::{BatchCase, CaseResult, Compare, Limits, Status, Stdin, Verdict};
+
+use super::super::ending;
 
 /// Most characters that are shown of a line or word.
 const LONGEST: usize = 32;
@@ -11,8 +13,9 @@ const LONGEST: usize = 32;
 /// Characters that are shown before the first one that differs.
 const BEFORE: usize = 8;
 
-/// Why a case that was run got its verdict, where there is something to say.
-pub(super) fn why(result: &CaseResult, case: &BatchCase) -> Option<String> {
+/// Why a case that was run got its verdict, where there is something to say; `limits` are those of
+/// all cases.
+pub(super) fn why(result: &CaseResult, case: &BatchCase, limits: &Limits) -> Option<String> {
     let run = result.run.as_ref()?;
     let found = match (result.verdict?, &case.expected_stdout) {
         (Verdict::WrongAnswer, Some(Stdin::Text(expected))) if !result.omitted => {
@@ -21,7 +24,8 @@ pub(super) fn why(result: &CaseResult, case: &BatchCase) -> Option<String> {
         (Verdict::Ended(Status::RuntimeError | Status::Signalled), _) => last_line(&run.stderr),
         _ => None,
     };
-    found.or_else(|| run.message.clone())
+    let ended = || ending::why(run, &ending::over(case.limits, *limits));
+    found.or_else(ended).or_else(|| run.message.clone())
 }
 
 /// The last line that says something.

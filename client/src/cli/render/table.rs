@@ -3,7 +3,8 @@
 //! A table that is too wide gets its longest columns wrapped. Where even that is not enough each
 //! row becomes a block of labelled lines.
 
-use super::wrap::{hanging, words, wrapped};
+use crate::wrap::{hanging, words, wrapped};
+
 use super::{Paint, Tone, clean};
 
 /// What stands between two columns.

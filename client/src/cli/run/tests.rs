@@ -1,7 +1,7 @@
 //! Tests of how the end of a job is told.
 
 use super::*;
-use crate::api::{CacheOutcome, Timings};
+use crate::api::Timings;
 use crate::ids::JobId;
 use crate::units::{Bytes, Millis};
 
@@ -103,7 +103,7 @@ fn the_end_is_told_where_the_exit_code_does_not_say_it() {
         ..Limits::default()
     };
     let check = |stage: StageResult, limits: &Limits, expected: Option<&str>| {
-        assert_eq!(verdict_text(&stage, limits).as_deref(), expected);
+        assert_eq!(ending::why(&stage, limits).as_deref(), expected);
     };
     let none = Limits::default();
     let with = |message: &str, status| StageResult {

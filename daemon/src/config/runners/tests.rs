@@ -82,8 +82,8 @@ fn a_fault_is_named_with_its_place_and_what_would_be_right() {
     );
     check(
         "[[runner]]\nlanguage = \"c\"\n[runner.run]\nmemory = \"4G\"\n",
-        "line 4, column 10: runner[0].run.memory: 4294967296 is above limits.max.memory, \
-         2147483648: lower it",
+        "line 4, column 10: runner[0].run.memory: 4 GiB is above limits.max.memory, 2 GiB: \
+         lower it",
     );
     check(
         "[[runner]]\nlanguage = \"c\"\ncompile = { wall_time = 0 }\n",

@@ -87,12 +87,26 @@ fn a_request_may_lower_and_is_told_the_field_and_the_most_when_it_raises() {
     let refused = |request| given.lower(&request).expect_err("refused").to_string();
     assert_eq!(
         refused(ask(Some(Millis(3001)), None)),
-        "`limits.run.wall_time_ms` is 3001, the most for this runtime is 3000"
+        "`limits.run.wall_time_ms` is 3001 ms, the most for this runtime is 3 s"
     );
     assert_eq!(
         refused(ask(None, Some(0))),
         "`limits.run.processes` is 0, the least is 1"
     );
+}
+
+#[test]
+fn limits_are_told_in_the_largest_unit_that_says_them_exactly() {
+    let check = |name, number, words| assert_eq!(in_words(name, number), words);
+    check("wall_time_ms", 0, "0 ms");
+    check("wall_time_ms", 999, "999 ms");
+    check("wall_time_ms", 10_000, "10 s");
+    check("cpu_time_ms", 10_001, "10001 ms");
+    check("memory_bytes", 1000, "1000 bytes");
+    check("output_bytes", 1 << 10, "1 KiB");
+    check("disk_bytes", 1536 << 20, "1536 MiB");
+    check("memory_bytes", 4 << 30, "4 GiB");
+    check("processes", 1024, "1024");
 }
 
 #[test]

@@ -1,22 +1,28 @@
 //! Text that is longer than a line of the terminal: broken between words, not within them.
 //!
+//! What `piston` and `pistond` show people is laid out by it; it asks no terminal how wide it is.
 //! Invariant: a command in backticks is one word, however long: in one piece it can be copied.
 
 /// Fewer columns than this are left to the terminal to break.
 const NARROWEST: usize = 20;
 
 /// Text behind `indent` characters of its first line; further lines begin below where it does.
-pub(super) fn hanging(indent: usize, text: &str, columns: Option<usize>) -> String {
-    let width = columns.map(|columns| columns.saturating_sub(indent));
-    let Some(width) = width.filter(|width| *width >= NARROWEST) else {
+pub fn hanging(indent: usize, text: &str, columns: Option<usize>) -> String {
+    let Some(width) = columns.filter(|_| has_room(indent, columns)) else {
         return text.to_owned();
     };
+    let width = width - indent;
     let lines: Vec<String> = text.lines().flat_map(|line| wrapped(line, width)).collect();
     lines.join(&format!("\n{}", " ".repeat(indent)))
 }
 
+/// Whether text fits in behind `indent` characters of a line.
+pub fn has_room(indent: usize, columns: Option<usize>) -> bool {
+    columns.is_none_or(|columns| columns >= indent + NARROWEST)
+}
+
 /// A line in lines of at most `width` characters, but for single words that are longer.
-pub(super) fn wrapped(line: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(line: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words(line) {
         let room = |line: &&mut String| line.chars().count() + 1 + word.chars().count() <= width;
@@ -35,7 +41,7 @@ pub(super) fn wrapped(line: &str, width: usize) -> Vec<String> {
 }
 
 /// The words of a line.
-pub(super) fn words(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(line: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let between = move |c: char| {
         quoted ^= c == '`';
