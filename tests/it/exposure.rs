@@ -83,7 +83,7 @@ fn a_listener_with_tokens_lets_in_who_holds_one_until_it_is_revoked() {
         assert_eq!(get(port, path, &[]).status, 200, "{path}");
     }
     // A body that nobody reads does not keep the answer from its client.
-    let large = json!({"code": "x".repeat(3 << 20)});
+    let large = json!({"code": "x".repeat(12 << 20)});
     assert_eq!(ask(port, ("POST", EXECUTE), &[], &large).status, 401);
 
     let hello = json!({"code": "echo hello"});

@@ -35,8 +35,9 @@ use crate::random;
 /// Names a request in replies and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Bytes that are read of a request that is not let in.
-const REFUSED: usize = 1 << 20;
+/// Bytes that are read of a request that is not let in: more than most send, since who is still
+/// sending when the connection ends may never see the answer.
+const REFUSED: usize = 16 << 20;
 
 /// Who a request is from, once it is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +198,7 @@ fn span(id: &str, head: &Parts) -> Span {
     tracing::info_span!("request", req = %id, method = %head.method, path = head.uri.path())
 }
 
-/// Reads a little of what comes with a refused request: a client that sends first and reads then
+/// Reads what comes with a refused request, within bounds: a client that sends first and reads then
 /// gets to see why.
 async fn refuse(body: Body, error: Error) -> Error {
     body::drain(&mut body.into_data_stream(), REFUSED).await;

@@ -115,8 +115,8 @@ fn what_is_served_of_real_files_is_what_they_hold_and_costs_what_it_should() {
     for view in ["views/a", "views/b"] {
         let again = || assert_eq!(sums(&mount.path(view)), held);
         let warm = asked(&mount, again);
-        // The pages of one view are those of the other, less what memory was short for.
-        assert!(warm.reads * 10 <= cold.reads, "{view}: {warm:?}");
+        // The pages of one view are those of the other, less what the kernel took back meanwhile.
+        assert!(warm.reads * 2 <= cold.reads, "{view}: {warm:?} {cold:?}");
         assert_eq!(warm.opens, 0, "{view}: {warm:?}");
         assert_silent_again(&mount, again);
     }
