@@ -34,8 +34,8 @@ wait_ready() {
 # An emulated processor is slow: the limits on time are wide.
 try_jobs() {
     local want=$1 out
-    out=$("${as[@]}" env PISTON_HOST="unix://$socket" $at/piston check 2>&1)
-    check "check names the control groups: $want" "*$want*" "$(grep -A1 '^ *cgroup' <<<"$out")"
+    out=$("${as[@]}" env PISTON_HOST="unix://$socket" $at/piston --json status 2>&1)
+    check "status names the control groups: $want" "*$want*" "$(grep -B3 '"name": "cgroup"' <<<"$out")"
     out=$(printf 'echo hi' | job bash -)
     check "a job runs" '*hi*' "$out"
     printf '%s\n' 'import os,time' 'for _ in range(4):' ' if os.fork()==0:' '  held=b"x"*(20<<20); time.sleep(60)' 'time.sleep(60)' >"$home/bomb.py"
